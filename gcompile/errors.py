@@ -1,0 +1,79 @@
+"""Every error gcompile raises on purpose. Catch `GcompileError` to catch them all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import ClassVar
+
+
+class GcompileError(Exception):
+    """Base class. The message says what is wrong and what to do about it."""
+
+    exit_code: ClassVar[int] = 3
+    """What the command line returns: 2 usage, 3 load or compile, 4 run, measure or verify."""
+
+
+class UsageError(GcompileError):
+    """An option, a configuration or a data file cannot be used as given."""
+
+    exit_code = 2
+
+
+class UnknownNameError(UsageError):
+    """A pass, target, metric or backend name is not registered."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        super().__init__(f"Unknown {kind} {name!r}. Known {kind}s: {', '.join(sorted(known))}.")
+
+
+class InvalidModelError(GcompileError):
+    """The model cannot be read, or breaks a rule of the graph."""
+
+
+class UnsupportedOperatorsError(GcompileError):
+    """Operators nothing here can compile; every one is listed with its nodes."""
+
+    def __init__(self, nodes_by_operator: dict[str, list[str]]) -> None:
+        self.nodes_by_operator = nodes_by_operator
+        listed = "; ".join(
+            f"{operator} (nodes: {', '.join(nodes)})"
+            for operator, nodes in sorted(nodes_by_operator.items())
+        )
+        super().__init__(
+            f"The model uses operators gcompile cannot compile: {listed}. "
+            "Export the model with a newer opset or replace these nodes with standard operators."
+        )
+
+
+class PassError(GcompileError):
+    """A pass refused a model, or broke its own contract."""
+
+
+class TargetError(GcompileError):
+    """A target's description is wrong or lacks a number that is needed."""
+
+
+class BackendUnavailableError(GcompileError):
+    """The backend's own library is missing or does not fit this machine."""
+
+
+class CompileError(GcompileError):
+    """Code generation failed."""
+
+
+class ArtifactError(GcompileError):
+    """An artefact is damaged, was changed, or does not fit this machine."""
+
+    exit_code = 4
+
+
+class RunError(GcompileError):
+    """An artefact was given inputs it cannot run on, or failed while running."""
+
+    exit_code = 4
+
+
+class VerificationError(GcompileError):
+    """The compiled code disagrees with the reference by more than its passes allow."""
+
+    exit_code = 4
