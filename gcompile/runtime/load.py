@@ -1,0 +1,111 @@
+"""Open an artefact: check it, then load its native code into this process."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gcompile.errors import ArtifactError, BackendUnavailableError
+from gcompile.runtime.isa import check_machine, cpu_flags
+from gcompile.runtime.manifest import Manifest
+from gcompile.runtime.runner import Runner
+from gcompile.runtime.threads import thread_count, use_threads
+
+AMX_PERMISSION_FUNCTION = "amx_init"
+"""The function of an artefact that asks Linux for AMX tiles; it writes 0 when they are granted."""
+
+_CPU_DEVICE = (1, 0)
+_POOLED_ALLOCATOR = 2
+
+
+def load(folder: str | Path, *, threads: int | None = None, bind: bool = False) -> Runner:
+    """Load a compiled model.
+
+    Nothing of the artefact is executed before its manifest is validated, its files match their
+    hashes and this machine is known to have the instructions it uses.
+
+    Args:
+        folder: The artefact, as `gcompile build` wrote it.
+        threads: Threads to run on; by default as many as it was compiled for, where this process
+            may use that many CPUs.
+        bind: Pin the calling thread and the workers to one CPU each (see `threads.py`).
+
+    Raises:
+        ArtifactError: The artefact is damaged, was changed, or does not fit this machine.
+        BackendUnavailableError: The TVM runtime is not installed.
+        RunError: `threads` is not a number of threads this process can use.
+    """
+    folder = Path(folder)
+    manifest = Manifest.read(folder)
+    check_machine(manifest.platform, manifest.isa_required, cpu_flags())
+    count = thread_count(threads, manifest.threads)
+    manifest.check_files(folder)
+    module = _load_native_code(folder.resolve() / manifest.library)
+    configure = _global_function("runtime.config_threadpool")
+
+    def prepare_thread() -> None:
+        use_threads(configure, count, bind)
+
+    prepare_thread()
+    if manifest.needs_amx:
+        _request_amx(module)
+    machine = module["vm_load_executable"]()
+    machine["vm_initialization"](*_CPU_DEVICE, _POOLED_ALLOCATOR, *_CPU_DEVICE, _POOLED_ALLOCATOR)
+    return Runner(manifest, machine[manifest.entry], prepare_thread)
+
+
+def _load_native_code(library: Path) -> Any:
+    try:
+        import tvm_ffi
+    except ImportError as error:
+        raise BackendUnavailableError(
+            "Running an artefact needs tvm_ffi; install it with `pip install apache-tvm-ffi`."
+        ) from error
+    ctypes.CDLL(str(_runtime_library()), mode=ctypes.RTLD_GLOBAL)
+    try:
+        return tvm_ffi.load_module(str(library))
+    except (RuntimeError, ValueError) as error:
+        raise ArtifactError(
+            f"{library.name} cannot be loaded ({_last_line(error)}); compile the model again."
+        ) from error
+
+
+def _runtime_library() -> Path:
+    """Find libtvm_runtime.so in the installed TVM package without importing that package."""
+    spec = importlib.util.find_spec("tvm")
+    for location in (spec.submodule_search_locations if spec else None) or ():
+        candidate = Path(location) / "lib" / "libtvm_runtime.so"
+        if candidate.is_file():
+            return candidate
+    raise BackendUnavailableError(
+        "Running an artefact needs TVM's libtvm_runtime.so; install it with "
+        "`pip install apache-tvm`."
+    )
+
+
+def _global_function(name: str) -> Callable[..., object]:
+    import tvm_ffi
+
+    function: Callable[..., object] = tvm_ffi.get_global_func(name)
+    return function
+
+
+def _request_amx(module: Any) -> None:
+    import tvm_ffi
+
+    answer = np.full(1, -1, "int32")
+    module.get_function(AMX_PERMISSION_FUNCTION, query_imports=True)(tvm_ffi.from_dlpack(answer))
+    if answer[0] != 0:
+        raise ArtifactError(
+            "The artefact uses AMX and the operating system did not grant it; "
+            "compile the model for a target without AMX."
+        )
+
+
+def _last_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[-1][:200]

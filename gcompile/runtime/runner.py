@@ -1,0 +1,195 @@
+"""Run a loaded artefact on numpy arrays."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gcompile.errors import RunError
+from gcompile.runtime.manifest import Manifest, TensorSpec
+
+Array = NDArray[Any]
+
+_ALIGNMENT_BYTES = 64
+"""Generated code loads whole vectors from the start of each tensor and needs it aligned."""
+
+
+class Runner:
+    """A compiled model, ready to run. Made by `gcompile.runtime.load`.
+
+    Inputs are copied into buffers that are made once, so one runner runs one inference at a time;
+    calls from several threads wait for each other.
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        entry: Callable[..., Any],
+        prepare_thread: Callable[[], None],
+    ) -> None:
+        """Wrap the entry function; `prepare_thread` sets up the thread pool of its caller."""
+        self.manifest = manifest
+        self._entry = entry
+        self._prepare_thread = prepare_thread
+        self._lock = threading.Lock()
+        self._buffers, self._arguments = _aligned_arguments(manifest.inputs)
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """The inputs in the model's order."""
+        return self.manifest.inputs
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        """The outputs in the model's order."""
+        return self.manifest.outputs
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Run one inference; the arrays returned are the caller's own.
+
+        Raises:
+            RunError: An input is missing, unknown, or of another dtype or shape.
+        """
+        arrays = self._checked(inputs)
+        with self._lock:
+            self._prepare_thread()
+            for buffer, array in zip(self._buffers, arrays, strict=True):
+                buffer[...] = array
+            results = self._as_list(self._entry(*self._arguments))
+            return {
+                spec.name: np.from_dlpack(result).copy()
+                for spec, result in zip(self.outputs, results, strict=True)
+            }
+
+    def run_rows(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Run every row of the inputs, however many there are, and join the results.
+
+        Rows lie along the first dimension of every input that is not a scalar; scalars are the
+        same for all rows. The model's own batch size decides how many rows one inference takes;
+        the last one is filled up with copies of the last row, which are dropped again.
+
+        Raises:
+            RunError: The inputs have different numbers of rows, or an output has none.
+        """
+        batch, rows = self._batch(), self._rows(inputs)
+        parts = [self.run(self._slice(inputs, at, batch)) for at in range(0, rows, batch)]
+        if not parts:
+            return {spec.name: np.empty((0, *spec.shape[1:]), spec.dtype) for spec in self.outputs}
+        return {
+            name: np.concatenate([part[name] for part in parts])[:rows]
+            for name in (spec.name for spec in self.outputs)
+        }
+
+    def prepare(self, inputs: Mapping[str, Array]) -> Callable[[], None]:
+        """Copy the inputs once and return a call that only runs the model, for benchmarks.
+
+        The call must be made from the thread that prepared it.
+
+        Raises:
+            RunError: An input is missing, unknown, or of another dtype or shape.
+        """
+        buffers, arguments = _aligned_arguments(self.inputs)
+        for buffer, array in zip(buffers, self._checked(inputs), strict=True):
+            buffer[...] = array
+        self._prepare_thread()
+        entry = self._entry
+
+        def call(_keep_alive: object = buffers) -> None:
+            entry(*arguments)
+
+        return call
+
+    def _checked(self, inputs: Mapping[str, Array]) -> list[Array]:
+        known = {spec.name for spec in self.inputs}
+        unknown = sorted(set(inputs) - known)
+        if unknown:
+            raise RunError(
+                f"The model has no input {unknown[0]!r}; its inputs are {_listed(self.inputs)}."
+            )
+        return [_checked_input(spec, inputs) for spec in self.inputs]
+
+    def _as_list(self, result: Any) -> list[Any]:
+        """A Relax function returns one tensor, or an array of them."""
+        results = [result] if hasattr(result, "__dlpack__") else list(result)
+        if len(results) != len(self.outputs):
+            raise RunError(
+                f"The model returned {len(results)} outputs and its manifest lists "
+                f"{len(self.outputs)}; compile the model again."
+            )
+        return results
+
+    def _batch(self) -> int:
+        specs = [spec for spec in self.inputs if spec.shape]
+        sizes = {spec.shape[0] for spec in (*specs, *self.outputs) if spec.shape}
+        if len(sizes) != 1 or not specs or any(not spec.shape for spec in self.outputs):
+            raise RunError(
+                "The model's inputs and outputs do not share one batch dimension; "
+                "call run() once per inference instead."
+            )
+        return max(sizes.pop(), 1)
+
+    def _rows(self, inputs: Mapping[str, Array]) -> int:
+        scalars = {spec.name for spec in self.inputs if not spec.shape}
+        counts = {
+            name: np.shape(array)[0] if np.ndim(array) else 0
+            for name, array in inputs.items()
+            if name not in scalars
+        }
+        if len(set(counts.values())) != 1:
+            raise RunError(
+                f"The inputs have different numbers of rows ({counts}); give the same number."
+            )
+        return next(iter(counts.values()))
+
+    def _slice(self, inputs: Mapping[str, Array], start: int, batch: int) -> dict[str, Array]:
+        scalars = {spec.name for spec in self.inputs if not spec.shape}
+        return {
+            name: array if name in scalars else _fill_up(array[start : start + batch], batch)
+            for name, array in inputs.items()
+        }
+
+
+def _aligned_arguments(specs: tuple[TensorSpec, ...]) -> tuple[list[Array], list[Any]]:
+    """One aligned buffer per tensor, as numpy arrays and as what native code takes."""
+    import tvm_ffi
+
+    buffers = [_aligned_empty(spec) for spec in specs]
+    return buffers, [tvm_ffi.from_dlpack(buffer) for buffer in buffers]
+
+
+def _aligned_empty(spec: TensorSpec) -> Array:
+    dtype = np.dtype(spec.dtype)
+    size = int(np.prod(spec.shape, dtype=np.int64)) * dtype.itemsize
+    raw = np.empty(size + _ALIGNMENT_BYTES, np.uint8)
+    start = -raw.ctypes.data % _ALIGNMENT_BYTES
+    return raw[start : start + size].view(dtype).reshape(spec.shape)
+
+
+def _checked_input(spec: TensorSpec, inputs: Mapping[str, Array]) -> Array:
+    if spec.name not in inputs:
+        raise RunError(f"The input {spec.name!r} is missing; give {_listed((spec,))}.")
+    array = np.asarray(inputs[spec.name])
+    if array.dtype != np.dtype(spec.dtype):
+        raise RunError(
+            f"The input {spec.name!r} is {array.dtype} and the model takes {spec.dtype}; "
+            f"convert it with .astype({spec.dtype!r}) if that keeps its values."
+        )
+    if array.shape != spec.shape:
+        raise RunError(
+            f"The input {spec.name!r} has shape {array.shape} and the model takes {spec.shape}; "
+            "reshape it, or compile the model for that shape."
+        )
+    return array
+
+
+def _fill_up(rows: Array, count: int) -> Array:
+    missing = count - len(rows)
+    return np.concatenate([rows, np.repeat(rows[-1:], missing, axis=0)]) if missing else rows
+
+
+def _listed(specs: tuple[TensorSpec, ...]) -> str:
+    return ", ".join(f"{spec.name!r} ({spec.dtype}, {spec.shape})" for spec in specs)

@@ -1,0 +1,73 @@
+"""How many threads run an artefact, and on which CPUs.
+
+TVM keeps one pool of workers per calling thread. Three of its habits need care:
+
+- By default it uses half of the logical CPUs, which on a two-CPU machine means no parallelism.
+- A pool never grows after its first use. It is therefore created for every CPU that the process
+  may use, and only `count` workers are given work; the others sleep.
+- Configuring a pool changes the affinity of the calling thread. It is put back, because the
+  caller's thread belongs to the caller.
+
+Unbound, the operating system places workers and caller. Bound, worker i stays on the i-th CPU of
+the process and the caller on the first: the steadiest timing on an otherwise idle machine, because
+caller and worker can never share a CPU. The caller stays pinned, so binding is opt-in.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+
+from gcompile.errors import RunError
+
+_ONE_CPU_PER_THREAD = -2
+_ALL_CPUS_PER_THREAD = -3
+
+_state = threading.local()
+
+
+def available_cpus() -> list[int]:
+    """The CPUs this thread may run on, not counting a binding made here."""
+    unbound: list[int] | None = getattr(_state, "unbound_cpus", None)
+    if unbound is not None:
+        return unbound
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
+def thread_count(requested: int | None, compiled_for: int) -> int:
+    """The number of threads to use: the request, or as compiled where the CPUs suffice.
+
+    Raises:
+        RunError: The request is below one or above the CPUs of this process.
+    """
+    cpus = len(available_cpus())
+    if requested is None:
+        return min(compiled_for, cpus)
+    if not 1 <= requested <= cpus:
+        raise RunError(
+            f"threads={requested} cannot be used: this process may run on {cpus} CPU(s); "
+            f"give a number from 1 to {cpus}."
+        )
+    return requested
+
+
+def use_threads(configure: Callable[..., object], count: int, bind: bool) -> None:
+    """Make parallel code called from this thread use `count` threads; cheap when it already does.
+
+    Args:
+        configure: TVM's `runtime.config_threadpool`.
+        count: Threads to use, the caller included.
+        bind: Pin each worker to one CPU, and the calling thread to the first.
+    """
+    if getattr(_state, "configured", None) == (count, bind):
+        return
+    cpus = available_cpus()
+    mode = _ONE_CPU_PER_THREAD if bind else _ALL_CPUS_PER_THREAD
+    configure(mode, count, [str(cpu) for cpu in cpus])
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, cpus[:1] if bind else cpus)
+    _state.unbound_cpus = cpus if bind else None
+    _state.configured = (count, bind)
