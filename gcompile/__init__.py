@@ -1,1 +1,1 @@
-"""x"""
+"""Compile deep-learning models under an energy budget."""

@@ -1,1 +1,7 @@
-""""""
+"""Predict what a model costs on a target, and say where it goes."""
+
+from gcompile.energy.cost import Cost
+from gcompile.energy.estimate import EnergyModel, Estimate, estimate
+from gcompile.energy.roofline import Roofline
+
+__all__ = ["Cost", "EnergyModel", "Estimate", "Roofline", "estimate"]

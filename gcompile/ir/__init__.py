@@ -1,1 +1,66 @@
-"""x"""
+"""The graph: the `onnx_ir` object model, plus what gcompile needs to ask of it.
+
+This is the only room that knows which library stores the graph. `load` and `parse` return a
+*ready* model: every node named, one opset, every shape static, constants no longer inputs.
+"""
+
+from onnx_ir import Attr, AttributeType, DataType, Graph, Model, Node, Shape, Value, tensor
+
+from gcompile.ir.constants import add_constant, constant_array, is_constant
+from gcompile.ir.contraction import Contraction
+from gcompile.ir.describe import contraction_of
+from gcompile.ir.evaluate import evaluate_node
+from gcompile.ir.origin import add_origin, origin_of
+from gcompile.ir.precision import Precision
+from gcompile.ir.read import OPSET, load, parse, prepare
+from gcompile.ir.region import Region, assign_region, clear_region, regions, set_tile
+from gcompile.ir.shapes import Shapes, infer_shapes, static_shape
+from gcompile.ir.tile import Tile
+from gcompile.ir.verify import verify
+from gcompile.ir.walk import all_graphs, all_nodes, remove_unused
+from gcompile.ir.work import Work, value_bytes, work_of
+from gcompile.ir.write import save, to_proto, to_text
+
+__all__ = [
+    "OPSET",
+    "Attr",
+    "AttributeType",
+    "Contraction",
+    "DataType",
+    "Graph",
+    "Model",
+    "Node",
+    "Precision",
+    "Region",
+    "Shape",
+    "Shapes",
+    "Tile",
+    "Value",
+    "Work",
+    "add_constant",
+    "add_origin",
+    "all_graphs",
+    "all_nodes",
+    "assign_region",
+    "clear_region",
+    "constant_array",
+    "contraction_of",
+    "evaluate_node",
+    "infer_shapes",
+    "is_constant",
+    "load",
+    "origin_of",
+    "parse",
+    "prepare",
+    "regions",
+    "remove_unused",
+    "save",
+    "set_tile",
+    "static_shape",
+    "tensor",
+    "to_proto",
+    "to_text",
+    "value_bytes",
+    "verify",
+    "work_of",
+]

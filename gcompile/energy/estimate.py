@@ -1,0 +1,79 @@
+"""Predict what a model costs on a target, and say where it goes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from gcompile import ir
+from gcompile.energy.cost import Cost
+from gcompile.targets import Target
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What one inference should cost, region by region. `by` names the model that said so.
+
+    An estimate is a prediction: a reading of a meter has another type.
+
+    Attributes:
+        boundary: What the joules include: `chip`, `board` or `wall`.
+        idle_policy: `full` charges the static power of the time the inference takes.
+        relative_error: Half-width of the band: the truth lies between total / (1 + e) and
+            total · (1 + e).
+    """
+
+    by: str
+    boundary: str
+    idle_policy: str
+    total: Cost
+    per_region: dict[str, Cost] = field(default_factory=dict)
+    relative_error: float = 0.0
+
+    @property
+    def low_j(self) -> float:
+        """Lower end of the band, in joules."""
+        return self.total.energy_j / (1 + self.relative_error)
+
+    @property
+    def high_j(self) -> float:
+        """Upper end of the band, in joules."""
+        return self.total.energy_j * (1 + self.relative_error)
+
+
+class EnergyModel(Protocol):
+    """Anything that predicts a cost. A meter measures one: the two are never mixed."""
+
+    @property
+    def name(self) -> str: ...
+
+    def price(self, region: ir.Region, target: Target, threads: int) -> Cost:
+        """Price one region; cheap enough for a pass to ask before each rewrite."""
+
+
+def estimate(model: ir.Model, target: Target, energy: EnergyModel, threads: int = 1) -> Estimate:
+    """Price every region of the model and add up.
+
+    A branch that may or may not run (`If`) is charged for its dearest alternative.
+    """
+    per_region = _price_graph(model.graph, target, energy, threads)
+    total = sum(per_region.values(), Cost())
+    return Estimate(energy.name, target.boundary, "full", total, per_region, target.relative_error)
+
+
+def _price_graph(
+    graph: ir.Graph, target: Target, energy: EnergyModel, threads: int
+) -> dict[str, Cost]:
+    costs: dict[str, Cost] = {}
+    for region in ir.regions(graph):
+        branches = [
+            _price_graph(attr.as_graph(), target, energy, threads)
+            for node in region.nodes
+            for attr in node.attributes.values()
+            if attr.type is ir.AttributeType.GRAPH
+        ]
+        if branches:
+            dearest = max(branches, key=lambda b: sum(c.energy_j for c in b.values()))
+            costs.update(dearest)
+        costs[region.name] = energy.price(region, target, threads)
+    return costs

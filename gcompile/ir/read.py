@@ -1,0 +1,187 @@
+"""Read a model and make it ready: named, one opset, static shapes, constants that are constants."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+import onnx_ir
+from onnx_ir.passes import Sequential
+from onnx_ir.passes import common as onnx_passes
+
+from gcompile.errors import InvalidModelError, UnsupportedOperatorsError, UsageError
+from gcompile.ir.shapes import Shapes, bind_shapes, infer_shapes
+from gcompile.ir.verify import verify
+from gcompile.ir.walk import all_graphs, all_nodes
+
+OPSET = 21
+"""The one opset inside gcompile: older models are converted up to it."""
+
+_STANDARD_DOMAINS = ("", "ai.onnx")
+_SMALL_TENSOR_BYTES = 4096
+
+
+def load(path: str | Path, shapes: Shapes | None = None) -> onnx_ir.Model:
+    """Read an ONNX file and make it ready. Weights stay on disk until something reads them.
+
+    Args:
+        path: The `.onnx` file; external data is looked for beside it.
+        shapes: A static shape for each graph input that has free dimensions.
+
+    Raises:
+        UsageError: The file does not exist, or a shape is missing or contradicts the model.
+        InvalidModelError: The file is not an ONNX model, or is damaged.
+        UnsupportedOperatorsError: The model uses operators ONNX does not define.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UsageError(f"Model file {str(path)!r} does not exist or is not a file.")
+    try:
+        model = onnx_ir.load(path)
+    except Exception as error:
+        raise InvalidModelError(
+            f"{str(path)!r} cannot be read as an ONNX model, it is truncated or of another format. "
+            "Export or copy it again."
+        ) from error
+    if not len(model.graph.outputs):
+        raise InvalidModelError(
+            f"{str(path)!r} holds no graph with outputs, it is truncated or of another format. "
+            "Export or copy it again."
+        )
+    _check_external_data(model, path.resolve().parent)
+    return prepare(model, shapes)
+
+
+def parse(text: str, shapes: Shapes | None = None) -> onnx_ir.Model:
+    """Read the ONNX text format, as tests do, and make it ready."""
+    return prepare(onnx_ir.from_onnx_text(text), shapes)
+
+
+def prepare(model: onnx_ir.Model, shapes: Shapes | None = None) -> onnx_ir.Model:
+    """Make a model ready, in place where possible; return the ready model."""
+    _refuse_undefined_operators(model)
+    model = Sequential(onnx_passes.InlinePass(), onnx_passes.NameFixPass())(model).model
+    _name_nodes(model)
+    _make_initializers_constant(model)
+    defaults = bind_shapes(model, shapes or {})
+    model = _convert_opset(model)
+    _constants_to_initializers(model)
+    infer_shapes(model)
+    _name_nodes(model)
+    verify(model)
+    for name, size in defaults.items():
+        model.metadata_props[f"gcompile.bound.{name}"] = str(size)
+    return model
+
+
+def _check_external_data(model: onnx_ir.Model, folder: Path) -> None:
+    for graph in all_graphs(model):
+        for value in graph.initializers.values():
+            tensor = value.const_value
+            if not isinstance(tensor, onnx_ir.ExternalTensor):
+                continue
+            file = (folder / str(tensor.location)).resolve()
+            if not file.is_relative_to(folder):
+                raise InvalidModelError(
+                    f"Weight {value.name!r} points outside the model's folder "
+                    f"({str(tensor.location)!r}). Save the model with its data beside it."
+                )
+            end = (tensor.offset or 0) + (tensor.length or 0)
+            if not file.is_file() or file.stat().st_size < end:
+                raise InvalidModelError(
+                    f"The external data file {file.name!r} of weight {value.name!r} is missing or "
+                    "too short. Copy it beside the model."
+                )
+
+
+def _refuse_undefined_operators(model: onnx_ir.Model) -> None:
+    local = {(function.domain, function.name) for function in model.functions.values()}
+    unknown: dict[str, list[str]] = {}
+    for index, node in enumerate(all_nodes(model)):
+        if node.domain not in _STANDARD_DOMAINS or (node.domain, node.op_type) in local:
+            continue
+        version = model.graph.opset_imports.get("", OPSET)
+        if not _is_defined(node.op_type, version):
+            name = node.name or f"#{index} ({', '.join(str(v.name) for v in node.outputs)})"
+            unknown.setdefault(node.op_type, []).append(name)
+    if unknown:
+        raise UnsupportedOperatorsError(unknown)
+
+
+def _is_defined(op_type: str, version: int) -> bool:
+    try:
+        onnx.defs.get_schema(op_type, version, "")
+    except onnx.defs.SchemaError:
+        return False
+    return True
+
+
+def _name_nodes(model: onnx_ir.Model) -> None:
+    """Give each node a name that is unique over all scopes: energy is kept by node name."""
+    taken: set[str] = set()
+    for node in all_nodes(model):
+        base = node.name or f"{node.op_type}_{next((v.name for v in node.outputs if v.name), '')}"
+        name, count = base, 0
+        while name in taken:
+            count += 1
+            name = f"{base}_{count}"
+        node.name = name
+        taken.add(name)
+
+
+def _make_initializers_constant(model: onnx_ir.Model) -> None:
+    """Old files list every weight as an input too; for a compiler it is a constant."""
+    inputs = model.graph.inputs
+    kept = [value for value in inputs if value.name not in model.graph.initializers]
+    if len(kept) != len(inputs):
+        inputs.clear()
+        inputs.extend(kept)
+
+
+def _constants_to_initializers(model: onnx_ir.Model) -> None:
+    onnx_passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+
+
+def _convert_opset(model: onnx_ir.Model) -> onnx_ir.Model:
+    """Convert to `OPSET` with ONNX's own converter; large weights never pass through it."""
+    version = model.graph.opset_imports.get("", OPSET)
+    for domain in _STANDARD_DOMAINS[1:]:
+        version = model.graph.opset_imports.pop(domain, version)
+    if version == OPSET or "" not in model.graph.opset_imports:
+        model.graph.opset_imports.setdefault("", OPSET)
+        model.ir_version = 10
+        return model
+    held = {}
+    for name, value in list(model.graph.initializers.items()):
+        if value.const_value is not None and value.const_value.nbytes > _SMALL_TENSOR_BYTES:
+            held[name] = value.const_value
+            value.shape, value.dtype = value.const_value.shape, value.const_value.dtype
+            value.const_value = None
+            model.graph.initializers.pop(name)
+            model.graph.inputs.append(value)
+    proto = onnx_ir.to_proto(model)
+    proto.ir_version = 10
+    try:
+        converted = onnx_ir.from_proto(onnx.version_converter.convert_version(proto, OPSET))
+    except Exception as error:
+        raise InvalidModelError(
+            f"The model's opset {version} cannot be converted to {OPSET}: "
+            f"{str(error).strip().splitlines()[0]}. Export the model with opset {OPSET}."
+        ) from error
+    _give_back(converted, held)
+    return converted
+
+
+def _give_back(model: onnx_ir.Model, held: dict[str, onnx_ir.TensorProtocol]) -> None:
+    kept = []
+    for value in model.graph.inputs:
+        if value.name in held:
+            value.const_value = held[value.name]
+        else:
+            kept.append(value)
+    weights = [value for value in model.graph.inputs if value.name in held]
+    model.graph.inputs.clear()
+    model.graph.inputs.extend(kept)
+    for value in weights:
+        model.graph.register_initializer(value)
+    model.ir_version = 10

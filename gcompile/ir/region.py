@@ -1,0 +1,134 @@
+"""Regions: groups of nodes that run as one kernel, the unit of pricing and of code generation.
+
+The grouping lives in node metadata, so the model stays plain ONNX that any runtime can run. A node
+without a region is a region of its own. Only the values of a region's last node leave it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import onnx_ir
+
+from gcompile.ir.contraction import Contraction
+from gcompile.ir.describe import PRODUCTS, contraction_of
+from gcompile.ir.precision import Precision
+from gcompile.ir.tile import Tile
+
+_REGION = "gcompile.region"
+_TILE = "gcompile.tile"
+
+ANCHORS = PRODUCTS | {"ConvTranspose"}
+
+_PRECISIONS = {
+    onnx_ir.DataType.DOUBLE: Precision.FP64,
+    onnx_ir.DataType.FLOAT: Precision.FP32,
+    onnx_ir.DataType.FLOAT16: Precision.FP16,
+    onnx_ir.DataType.BFLOAT16: Precision.BF16,
+    onnx_ir.DataType.INT8: Precision.INT8,
+    onnx_ir.DataType.UINT8: Precision.INT8,
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Region:
+    """Nodes in topological order that run as one kernel."""
+
+    name: str
+    nodes: tuple[onnx_ir.Node, ...]
+
+    @cached_property
+    def anchor(self) -> onnx_ir.Node | None:
+        """The product the region is built around, if any."""
+        return next((n for n in self.nodes if not n.domain and n.op_type in ANCHORS), None)
+
+    @cached_property
+    def inputs(self) -> tuple[onnx_ir.Value, ...]:
+        """The values read from outside, constants included, each once, in order of first use."""
+        inside = set(self.nodes)
+        read = (v for n in self.nodes for v in n.inputs if v is not None)
+        return tuple(dict.fromkeys(v for v in read if v.producer() not in inside))
+
+    @cached_property
+    def outputs(self) -> tuple[onnx_ir.Value, ...]:
+        """The values that are read outside, or that the graph returns."""
+        inside = set(self.nodes)
+        return tuple(
+            value
+            for node in self.nodes
+            for value in node.outputs
+            if value.is_graph_output() or any(use.node not in inside for use in value.uses())
+        )
+
+    @cached_property
+    def op(self) -> str:
+        """What the region is called in a report: its operators, joined."""
+        shown = [n.op_type for n in self.nodes if n.op_type != "DequantizeLinear"]
+        return "+".join(shown or [self.nodes[0].op_type])
+
+    @cached_property
+    def contraction(self) -> Contraction | None:
+        """The implicit matrix product of the anchor."""
+        return contraction_of(self.anchor) if self.anchor is not None else None
+
+    @cached_property
+    def precision(self) -> Precision:
+        """The format the region computes its products in, or reads when it has none."""
+        if self.anchor is not None:
+            return _stored_precision(self.anchor.inputs[0], self)
+        found = [
+            _stored_precision(v, self)
+            for v in self.inputs
+            if v.const_value is None and v.dtype in _PRECISIONS
+        ]
+        return max(found, key=lambda p: p.bits, default=Precision.FP32)
+
+    @property
+    def tile(self) -> Tile | None:
+        """The blocking that the tile pass chose."""
+        holder = self.anchor or self.nodes[0]
+        text = holder.metadata_props.get(_TILE)
+        return Tile.from_text(text) if text else None
+
+
+def regions(graph: onnx_ir.Graph) -> list[Region]:
+    """Group the nodes of one graph (not its subgraphs) into regions, in an order that can run."""
+    groups: dict[str, list[onnx_ir.Node]] = {}
+    last: dict[str, int] = {}
+    for index, node in enumerate(graph):
+        name = node.metadata_props.get(_REGION) or str(node.name)
+        groups.setdefault(name, []).append(node)
+        last[name] = index
+    return [Region(name, tuple(groups[name])) for name in sorted(groups, key=last.__getitem__)]
+
+
+def assign_region(node: onnx_ir.Node, name: str) -> bool:
+    """Put a node into the region called `name`; say whether that changed anything."""
+    changed = node.metadata_props.get(_REGION) != name
+    node.metadata_props[_REGION] = name
+    return changed
+
+
+def clear_region(node: onnx_ir.Node) -> bool:
+    """Make a node a region of its own again; say whether that changed anything."""
+    return node.metadata_props.pop(_REGION, None) is not None
+
+
+def set_tile(region: Region, tile: Tile) -> bool:
+    """Keep the tile on the region; say whether it differs from the one before."""
+    holder = region.anchor or region.nodes[0]
+    text = tile.to_text()
+    changed = holder.metadata_props.get(_TILE) != text
+    holder.metadata_props[_TILE] = text
+    return changed
+
+
+def _stored_precision(value: onnx_ir.Value | None, region: Region) -> Precision:
+    """Look through the dequantize or cast inside the region to how the value is stored."""
+    producer = value.producer() if value is not None else None
+    through = ("DequantizeLinear", "Cast")
+    if producer is not None and producer in region.nodes and producer.op_type in through:
+        value = producer.inputs[0]
+    dtype = value.dtype if value is not None else None
+    return _PRECISIONS.get(dtype or onnx_ir.DataType.FLOAT, Precision.INT32)

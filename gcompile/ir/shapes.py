@@ -1,0 +1,197 @@
+"""Bind free dimensions and give every value its static shape, once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import onnx
+import onnx_ir
+from onnx_ir.passes.common import ShapeInferencePass
+
+from gcompile.errors import InvalidModelError, UsageError
+from gcompile.ir.constants import add_constant
+from gcompile.ir.evaluate import evaluate_node
+from gcompile.ir.walk import all_graphs, all_nodes
+
+Shapes = Mapping[str, tuple[int, ...]]
+"""A static shape for each graph input named."""
+
+
+def static_shape(value: onnx_ir.Value | None) -> tuple[int, ...]:
+    """Return the value's shape.
+
+    Raises:
+        InvalidModelError: The shape is unknown or not static.
+    """
+    if value is None or value.shape is None or not value.shape.is_static():
+        name = value.name if value is not None else None
+        raise InvalidModelError(
+            f"The shape of value {name!r} depends on the data, and gcompile needs static shapes."
+        )
+    return tuple(value.shape.numpy())
+
+
+def bind_shapes(model: onnx_ir.Model, shapes: Shapes) -> dict[str, int]:
+    """Give every graph input a static shape; return the free dimensions bound by default.
+
+    A free leading dimension that all free inputs share a position for is the batch: it is bound to
+    one sample, because budgets are joules per sample. Every other free dimension must be given.
+
+    Raises:
+        UsageError: A shape names an unknown input, contradicts the model, or is missing.
+    """
+    inputs = {str(value.name): value for value in model.graph.inputs}
+    if unknown := [name for name in shapes if name not in inputs]:
+        raise UsageError(
+            f"--shape names an input the model does not have: {', '.join(unknown)}. "
+            f"Its inputs are: {', '.join(inputs)}."
+        )
+    bound: dict[str, int] = {}
+    for name, shape in shapes.items():
+        _bind_one(inputs[name], shape, bound)
+    defaults = _bind_batch(inputs, bound)
+    free = {n: f for n, v in inputs.items() if (f := _free_dimensions(v, bound))}
+    if free:
+        listed = "; ".join(f"{name} has {', '.join(dims)}" for name, dims in free.items())
+        example = next(iter(free))
+        pattern = ",".join(_dim_text(d, bound) for d in inputs[example].shape or ())
+        raise UsageError(
+            f"The model has free dimensions: {listed}. Bind them with --shape {example}={pattern}, "
+            "a number in place of each name."
+        )
+    for value in inputs.values():
+        dims = [bound[_symbol(value, i)] if not isinstance(d, int) else d
+                for i, d in enumerate(value.shape or ())]  # fmt: skip
+        value.shape = onnx_ir.Shape(dims)
+    return defaults
+
+
+def infer_shapes(model: onnx_ir.Model) -> None:
+    """Recompute the shape of every value from the inputs' static shapes."""
+    _forget_shapes(model)
+    _infer_once(model)
+    if all(_is_known(value) for node in all_nodes(model) for value in node.outputs):
+        return
+    _infer_through_constants(model)
+
+
+def _symbol(value: onnx_ir.Value, axis: int) -> str:
+    dim = (value.shape or ())[axis]
+    name = getattr(dim, "value", None)
+    return str(name) if name else f"{value.name}[{axis}]"
+
+
+def _dim_text(dim: int | onnx_ir.SymbolicDim, bound: Mapping[str, int]) -> str:
+    if isinstance(dim, int):
+        return str(dim)
+    return str(bound.get(str(dim.value), dim.value or "?"))
+
+
+def _free_dimensions(value: onnx_ir.Value, bound: Mapping[str, int]) -> list[str]:
+    if value.shape is None:
+        return ["an unknown rank"]
+    return [
+        _symbol(value, i)
+        for i, dim in enumerate(value.shape)
+        if not isinstance(dim, int) and _symbol(value, i) not in bound
+    ]
+
+
+def _bind_one(value: onnx_ir.Value, shape: tuple[int, ...], bound: dict[str, int]) -> None:
+    if any(d <= 0 for d in shape):
+        raise UsageError(f"--shape {value.name}: every dimension must be positive, got {shape}.")
+    if value.shape is None:
+        value.shape = onnx_ir.Shape(shape)
+        return
+    wanted = ",".join(str(d if isinstance(d, int) else d.value or "?") for d in value.shape)
+    said = ",".join(map(str, shape))
+    if len(shape) != len(value.shape):
+        raise UsageError(
+            f"--shape {value.name}={said} has {len(shape)} dimensions, but the model's input has "
+            f"{len(value.shape)}: {wanted}."
+        )
+    for axis, (dim, size) in enumerate(zip(value.shape, shape, strict=True)):
+        fixed = dim if isinstance(dim, int) else bound.setdefault(_symbol(value, axis), size)
+        if fixed != size:
+            raise UsageError(
+                f"--shape {value.name}={said} sets dimension {axis} to {size}, but it is {fixed}: "
+                f"the model's input is {wanted}."
+            )
+
+
+def _bind_batch(inputs: Mapping[str, onnx_ir.Value], bound: dict[str, int]) -> dict[str, int]:
+    """Bind the free leading dimension of the first free input, and its namesakes, to 1."""
+    defaults: dict[str, int] = {}
+    for value in inputs.values():
+        if value.shape is None or len(value.shape) < 2 or isinstance(value.shape[0], int):
+            continue
+        symbol = _symbol(value, 0)
+        if symbol not in bound:
+            defaults[symbol] = bound[symbol] = 1
+    return defaults
+
+
+def _is_known(value: onnx_ir.Value) -> bool:
+    return not value.name or (value.shape is not None and value.shape.is_static())
+
+
+def _forget_shapes(model: onnx_ir.Model) -> None:
+    for node in all_nodes(model):
+        for value in node.outputs:
+            value.shape = None
+    for graph in all_graphs(model):
+        for value in graph.outputs:
+            if not value.is_graph_input() and value.const_value is None:
+                value.shape = None
+
+
+def _infer_once(model: onnx_ir.Model) -> None:
+    try:
+        ShapeInferencePass(check_type=True, strict_mode=True, data_prop=True)(model)
+    except (onnx.shape_inference.InferenceError, RuntimeError, ValueError) as error:
+        cause = error.__cause__ or error
+        first = str(cause).strip().splitlines()[0] if str(cause).strip() else type(cause).__name__
+        raise InvalidModelError(
+            f"The shapes of the model contradict each other: {first}. "
+            "Check --shape against the shapes the model was exported for."
+        ) from error
+
+
+def _infer_through_constants(model: onnx_ir.Model) -> None:
+    """Fold shape arithmetic in a copy, infer there, and bring the shapes back by name."""
+    copy = model.clone()
+    opset = copy.graph.opset_imports.get("", 21)
+    while _fold_known(copy, opset):
+        _infer_once(copy)
+    found = {value.name: value for node in all_nodes(copy) for value in node.outputs}
+    for graph in all_graphs(copy):
+        found.update({value.name: value for value in graph.initializers.values()})
+    for node in all_nodes(model):
+        for value in node.outputs:
+            source = found.get(value.name)
+            if not _is_known(value) and source is not None and _is_known(source):
+                value.shape, value.dtype = source.shape, source.dtype or value.dtype
+
+
+def _fold_known(model: onnx_ir.Model, opset: int) -> int:
+    folded = 0
+    for graph in all_graphs(model):
+        for node in graph:
+            arrays = evaluate_node(node, opset) if not _is_large(node) else None
+            if arrays is None or any(value.is_graph_output() for value in node.outputs):
+                continue
+            for value, array in zip(node.outputs, arrays, strict=True):
+                name = str(value.name)
+                value.name = f"{name}__folded"
+                value.replace_all_uses_with(add_constant(graph, name, array))
+            graph.remove(node, safe=True)
+            folded += 1
+    return folded
+
+
+def _is_large(node: onnx_ir.Node) -> bool:
+    """Shape arithmetic is small; weights are not looked at here."""
+    return any(
+        value is not None and value.const_value is not None and value.const_value.size > 4096
+        for value in node.inputs
+    )

@@ -1,0 +1,134 @@
+"""How much work a region of the graph does, whatever the hardware."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import onnx_ir
+
+from gcompile.ir.precision import Precision
+from gcompile.ir.region import Region
+from gcompile.ir.shapes import static_shape
+
+VIEWS = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity"})
+"""Operators that only rename memory."""
+
+_VECTOR_OPS_PER_ELEMENT = {
+    "Exp": 10, "Log": 12, "Tanh": 14, "Sigmoid": 14, "Erf": 14, "Gelu": 20, "Softplus": 20,
+    "Mish": 30, "Softmax": 14, "LogSoftmax": 16, "Sqrt": 4, "Pow": 20, "Div": 2, "HardSwish": 4,
+    "HardSigmoid": 3, "Elu": 12, "Selu": 13, "Celu": 13, "LayerNormalization": 8,
+    "InstanceNormalization": 8, "GroupNormalization": 8, "BatchNormalization": 2,
+    "QuantizeLinear": 4, "DequantizeLinear": 2, "LRN": 10,
+}  # fmt: skip
+_MOVES = frozenset(
+    {"Transpose", "Concat", "Split", "Slice", "Gather", "Pad", "Expand", "Tile", "Cast",
+     "DepthToSpace", "SpaceToDepth", "Shape", "Constant"}
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Operations done, and bytes that cross the region's border, each value once.
+
+    Attributes:
+        precision: The format of the products.
+        product_ops: Operations (2 per multiply-accumulate) of dense products: a matrix unit can do
+            them where the target has one.
+        vector_ops: Operations that only a vector unit does: elementwise, reductions, depthwise.
+        read_bytes: Activations read.
+        weight_bytes: Constants read.
+        write_bytes: Values written.
+        is_view: The region only renames memory and costs nothing.
+    """
+
+    precision: Precision = Precision.FP32
+    product_ops: int = 0
+    vector_ops: int = 0
+    read_bytes: int = 0
+    weight_bytes: int = 0
+    write_bytes: int = 0
+    is_view: bool = False
+
+    @property
+    def moved_bytes(self) -> int:
+        """All bytes that cross the border."""
+        return self.read_bytes + self.weight_bytes + self.write_bytes
+
+
+def work_of(region: Region) -> Work:
+    """Count the work of one region.
+
+    Raises:
+        InvalidModelError: A shape is not known.
+    """
+    if all(node.op_type in VIEWS and not node.domain for node in region.nodes):
+        return Work(precision=region.precision, is_view=True)
+    product, vector = 0, 0
+    for node in region.nodes:
+        node_product, node_vector = _operations(node)
+        product, vector = product + node_product, vector + node_vector
+    return Work(
+        precision=region.precision,
+        product_ops=product,
+        vector_ops=vector,
+        read_bytes=sum(_read_bytes(v, region) for v in region.inputs if v.const_value is None),
+        weight_bytes=sum(value_bytes(v) for v in region.inputs if v.const_value is not None),
+        write_bytes=sum(value_bytes(value) for value in region.outputs),
+    )
+
+
+def value_bytes(value: onnx_ir.Value) -> int:
+    """The bytes a value takes in memory."""
+    dtype = value.dtype or onnx_ir.DataType.FLOAT
+    if dtype is onnx_ir.DataType.STRING:
+        return 16 * _size(value)
+    return math.ceil(_size(value) * dtype.itemsize)
+
+
+def _read_bytes(value: onnx_ir.Value, region: Region) -> int:
+    """A gather or slice reads what it returns, not the whole table."""
+    nodes = region.nodes
+    if len(nodes) == 1 and nodes[0].op_type in ("Gather", "Slice", "GatherElements", "GatherND"):
+        if value is nodes[0].inputs[0]:
+            return min(value_bytes(value), sum(value_bytes(v) for v in nodes[0].outputs))
+    return value_bytes(value)
+
+
+def _operations(node: onnx_ir.Node) -> tuple[int, int]:
+    """Count (product operations, vector operations) of one node."""
+    out = sum(_size(value) for value in node.outputs if value.name)
+    match node.op_type:
+        case "Conv":
+            weight = static_shape(node.inputs[1])
+            ops = 2 * out * math.prod(weight[1:])
+            return (0, ops) if _is_depthwise(node, weight) else (ops, 0)
+        case "ConvTranspose":
+            weight = static_shape(node.inputs[1])
+            return 2 * _size(node.inputs[0]) * math.prod(weight[1:]), 0
+        case "MatMul" | "MatMulInteger":
+            return 2 * out * static_shape(node.inputs[0])[-1], 0
+        case "Gemm":
+            a = static_shape(node.inputs[0])
+            return 2 * out * a[0 if node.attributes.get_int("transA", 0) else 1], 0
+        case "LSTM" | "GRU" | "RNN":
+            x, w = static_shape(node.inputs[0]), static_shape(node.inputs[1])
+            r = static_shape(node.inputs[2])
+            return 2 * x[0] * x[1] * (math.prod(w) + math.prod(r)), 0
+        case "MaxPool" | "AveragePool" | "LpPool":
+            return 0, out * math.prod(node.attributes.get_ints("kernel_shape", [1]))
+        case name if name.startswith("Reduce") or name.startswith("Global") or name == "ArgMax":
+            return 0, sum(_size(v) for v in node.inputs[:1])
+        case name if name in VIEWS or name in _MOVES:
+            return 0, 0
+        case name:
+            return 0, out * _VECTOR_OPS_PER_ELEMENT.get(name, 1)
+
+
+def _is_depthwise(node: onnx_ir.Node, weight: tuple[int, ...]) -> bool:
+    group = node.attributes.get_int("group", 1)
+    return group > 1 and weight[1] == 1
+
+
+def _size(value: onnx_ir.Value | None) -> int:
+    return math.prod(static_shape(value))

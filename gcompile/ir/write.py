@@ -1,0 +1,43 @@
+"""Write a model: to a file, to protobuf, to text."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+import onnx
+import onnx_ir
+
+EXTERNAL_DATA_BYTES = 1 << 30
+"""Weights beyond this total go to a side file: protobuf ends at 2 GiB."""
+
+IR_VERSION = 10
+"""Stamped into every file written: newer stamps are refused by older runtimes."""
+
+
+def to_proto(model: onnx_ir.Model) -> onnx.ModelProto:
+    """Convert to protobuf, with weights inside."""
+    return onnx_ir.to_proto(model)
+
+
+def to_text(model: onnx_ir.Model) -> str:
+    """Write the ONNX text format, as tests show it."""
+    return onnx.printer.to_text(onnx_ir.to_proto(model))
+
+
+def save(model: onnx_ir.Model, path: str | Path) -> None:
+    """Write the model atomically; large weights go to `<name>.data` beside it."""
+    path = Path(path)
+    nbytes = sum(
+        value.const_value.nbytes
+        for value in model.graph.initializers.values()
+        if value.const_value is not None
+    )
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+        partial = Path(folder) / path.name
+        external = f"{path.name}.data" if nbytes > EXTERNAL_DATA_BYTES else None
+        onnx_ir.save(model, partial, external_data=external)
+        if external:
+            os.replace(Path(folder) / external, path.parent / external)
+        os.replace(partial, path)

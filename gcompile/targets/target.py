@@ -1,0 +1,107 @@
+"""One device: what it computes with, what it remembers in, what that costs.
+
+Every number is in SI units with the unit at the end of its name, and `sources` says where it comes
+from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from gcompile.ir import Precision
+
+Status = Literal["read", "read_secondary", "derived", "measured", "unverified"]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a number comes from, and how sure that is."""
+
+    text: str
+    status: Status
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """An execution unit for one precision, all cores together.
+
+    Attributes:
+        name: What the code generator calls it: `avx512`, `avx512-vnni`, `amx-int8`, `neon`, …
+        kind: `matrix` units only do dense products; `simd` units do everything.
+        peak_ops_per_s: Dense peak of the whole device, 2 operations per multiply-accumulate.
+        efficiency: The fraction of the peak good code reaches.
+        op_j: Dynamic energy of one operation.
+    """
+
+    name: str
+    kind: Literal["scalar", "simd", "matrix"]
+    precision: Precision
+    peak_ops_per_s: float
+    efficiency: float
+    op_j: float
+    registers: int = 16
+    vector_bits: int = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """One level of the memory hierarchy.
+
+    Attributes:
+        size_bytes: Capacity: of one core's copy where `per_core`, else of the device.
+        bytes_per_s: Bandwidth of the whole device towards the cores.
+        byte_j: Energy to move one byte from this level to the next inner one.
+    """
+
+    name: str
+    size_bytes: float
+    bytes_per_s: float
+    byte_j: float
+    per_core: bool = False
+
+
+@dataclass(frozen=True)
+class Target:
+    """One device.
+
+    Attributes:
+        isa: Instruction-set flags as Linux names them (`avx512_vnni`, `amx_int8`, `asimddp`, …).
+        memories: Innermost (L1) first, DRAM last.
+        static_w: Power drawn whatever runs, inside the boundary, while the inference runs.
+        launch_s: Time to start one kernel.
+        launch_j: Dynamic energy to start one kernel.
+        relative_error: Half-width of the uncertainty of an absolute estimate: 0.6 means the truth
+            lies between estimate / 1.6 and estimate · 1.6.
+        calibrated: Whether measurements of this very device set the coefficients.
+    """
+
+    name: str
+    kind: Literal["cpu", "gpu", "accelerator"]
+    description: str
+    boundary: Literal["chip", "board", "wall"]
+    isa: frozenset[str]
+    cores: int
+    clock_hz: float
+    units: tuple[Unit, ...]
+    memories: tuple[Memory, ...]
+    static_w: float
+    launch_s: float
+    launch_j: float
+    relative_error: float
+    calibrated: bool = False
+    is_host: bool = False
+    sources: Mapping[str, Source] = field(default_factory=dict)
+
+    def unit_for(self, precision: Precision, *, dense: bool = True) -> Unit:
+        """Return the fastest unit that runs `precision`, as the code generator would choose it.
+
+        Precisions without a unit of their own run on the fp32 unit: that is what is priced.
+        `dense` false leaves out matrix units, which only do dense products.
+        """
+        kinds = ("matrix", "simd", "scalar") if dense else ("simd", "scalar")
+        fitting = [u for u in self.units if u.precision is precision and u.kind in kinds]
+        if not fitting:
+            fitting = [u for u in self.units if u.precision is Precision.FP32 and u.kind in kinds]
+        return max(fitting, key=lambda unit: unit.peak_ops_per_s * unit.efficiency)
