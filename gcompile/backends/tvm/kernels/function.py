@@ -1,0 +1,139 @@
+"""The frame every kernel shares: a TensorIR function, its arguments and its parallel loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import tvm.tirx
+from tvm.script.ir_builder import IRBuilder
+from tvm.tirx import Buffer, Expr, PrimFunc
+from tvm.tirx.script import builder as T
+
+from gcompile.backends.tvm.kernels.spec import Image, Kernel
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """One tensor argument of a function."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+    @classmethod
+    def of_image(cls, name: str, image: Image) -> Argument:
+        """An argument with the shape under which Relax knows the image."""
+        return cls(name, image.declared or image.shape, image.storage_dtype)
+
+
+@dataclass(frozen=True, slots=True)
+class Tensors:
+    """The buffers of the part all kernels share; images have their four dimensions."""
+
+    channel_vectors: tuple[Buffer, ...]
+    sources: tuple[Buffer, ...]
+    output: Buffer
+
+
+def prim_func(
+    name: str, arguments: Sequence[Argument], body: Callable[[list[Buffer]], None]
+) -> PrimFunc:
+    """Build a function: `body` receives the argument buffers and emits the statements."""
+    with IRBuilder() as builder, T.prim_func(s_tir=True):
+        T.func_name(name)
+        T.func_attr({"global_symbol": name, "tirx.noalias": True})
+        buffers = [
+            T.arg(item.name, T.Buffer(item.shape, item.dtype, layout=None)) for item in arguments
+        ]
+        with T.sblock("root"):  # relax.build refuses a function without it.
+            T.reads([])
+            T.writes([])
+            body(buffers)
+    return builder.get()
+
+
+def kernel_func(
+    name: str,
+    kernel: Kernel,
+    leading: Sequence[Argument],
+    body: Callable[[list[Buffer], Tensors], None],
+) -> PrimFunc:
+    """Build a kernel's function: the leading arguments, then those that all kernels share.
+
+    `body` receives the leading buffers as they are declared, and the shared tensors.
+    """
+    channels = kernel.output.image.channels
+    vectors = [
+        Argument(f"vector{index}", (channels,), "float32")
+        for index in range(kernel.channel_vectors)
+    ]
+    sources = [
+        Argument.of_image(f"source{index}", source.image)
+        for index, source in enumerate(kernel.sources)
+    ]
+    output = Argument.of_image("output", kernel.output.image)
+
+    def emit(buffers: list[Buffer]) -> None:
+        remaining = iter(buffers)
+        first = [next(remaining) for _ in leading]
+        tensors = Tensors(
+            channel_vectors=tuple(next(remaining) for _ in vectors),
+            sources=tuple(view(next(remaining), source.image.shape) for source in kernel.sources),
+            output=view(next(remaining), kernel.output.image.shape),
+        )
+        body(first, tensors)
+
+    return prim_func(name, [*leading, *vectors, *sources, output], emit)
+
+
+def view(buffer: Buffer, shape: tuple[int, ...]) -> Buffer:
+    """The same memory under another shape with as many elements."""
+    if tuple(int(size) for size in buffer.shape) == shape:
+        return buffer
+    return T.decl_buffer(shape, buffer.dtype, data=buffer.data, layout=None)
+
+
+def tasks(threads: int, body: Callable[[Expr], None]) -> None:
+    """Run `body(task)` for every task, in parallel; one task needs no launch at all."""
+    if threads == 1:
+        body(0)
+        return
+    with T.parallel(threads) as task:
+        body(task)
+
+
+def share(count: int, task: Expr, threads: int) -> tuple[Expr, Expr]:
+    """The first item of a task and the first one after it; shares differ by at most one item."""
+    return task * count // threads, (task + 1) * count // threads
+
+
+def loop(start: Expr, stop: Expr, body: Callable[[Expr], None]) -> None:
+    """A serial loop over [start, stop)."""
+    with T.serial(start, stop) as index:
+        body(index)
+
+
+def parallel(threads: int, count: int, body: Callable[[Expr], None]) -> None:
+    """Run `body(index)` for every index below `count`, shared out among the threads."""
+    tasks(threads, lambda task: loop(*share(count, task, threads), body))
+
+
+def when(condition: Expr | bool, body: Callable[[], None]) -> None:
+    """Run `body` under a condition; one that is known now costs nothing later."""
+    if isinstance(condition, bool):
+        if condition:
+            body()
+        return
+    with T.If(condition), T.Then():
+        body()
+
+
+def local(size: int, dtype: str) -> Buffer:
+    """Scratch that lives in registers as long as it is indexed by constants."""
+    return T.alloc_buffer((size,), dtype, layout=None, scope="local")
+
+
+def constant(value: float, dtype: str) -> Expr:
+    """A scalar constant."""
+    return tvm.tirx.const(value, dtype)

@@ -1,0 +1,74 @@
+"""Vector values of a fixed number of lanes, so that emitters never spell a type name.
+
+One lane means a plain scalar: TensorIR has no vector of one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import tvm.tirx
+from tvm.tirx import Expr
+from tvm.tirx.script import builder as T
+
+
+@dataclass(frozen=True, slots=True)
+class Lanes:
+    """A vector width. `count` is a power of two."""
+
+    count: int
+
+    def type(self, dtype: str) -> str:
+        """The name of the vector type, as TensorIR spells it."""
+        return dtype if self.count == 1 else f"{dtype}x{self.count}"
+
+    def splat(self, value: float | Expr, dtype: str = "float32") -> Expr:
+        """The same scalar, a Python number or a TensorIR one, in every lane."""
+        scalar = tvm.tirx.const(value, dtype) if isinstance(value, int | float) else value
+        return scalar if self.count == 1 else T.broadcast(scalar, self.count)
+
+    def index(self, start: Expr) -> Expr:
+        """The indices of consecutive elements."""
+        return start if self.count == 1 else T.ramp(start, 1, self.count)
+
+    def cast(self, dtype: str, value: Expr) -> Expr:
+        """Convert the value of every lane."""
+        return T.Cast(self.type(dtype), value)
+
+    def reinterpret(self, dtype: str, value: Expr) -> Expr:
+        """The same bits under another type of the same width."""
+        return T.reinterpret(self.type(dtype), value)
+
+
+def bind(value: Expr) -> Expr:
+    """Name a value: however often it is used, it is computed once."""
+    return T.Bind(value)
+
+
+def pieces(count: int, width: int) -> list[tuple[int, Lanes]]:
+    """Cover `count` elements by powers of two no wider than `width`: (offset, lanes) of each."""
+    covered: list[tuple[int, Lanes]] = []
+    offset = 0
+    while offset < count:
+        while width > count - offset:
+            width //= 2
+        covered.append((offset, Lanes(width)))
+        offset += width
+    return covered
+
+
+def for_each_vector(count: int, width: int, body: Callable[[Expr, Lanes], None]) -> None:
+    """Loop over `count` elements, `width` at a time, and never touch one beyond the last.
+
+    `body` receives the first element's index and the lanes. What does not fill a vector is done
+    in narrower ones.
+    """
+    vectors, rest = divmod(count, width)
+    if vectors == 1:
+        body(0, Lanes(width))
+    elif vectors:
+        with T.serial(vectors) as vector:
+            body(vector * width, Lanes(width))
+    for offset, lanes in pieces(rest, width):
+        body(vectors * width + offset, lanes)
