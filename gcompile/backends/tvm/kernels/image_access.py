@@ -61,9 +61,7 @@ def to_real(source: Source, stored: Expr, lanes: Lanes) -> Expr:
     return real if source.scale == 1.0 else real * lanes.splat(source.scale)
 
 
-def store(
-    output: Output, buffer: Buffer, position: Position, real: Expr, lanes: Lanes
-) -> None:
+def store(output: Output, buffer: Buffer, position: Position, real: Expr, lanes: Lanes) -> None:
     """Write the real values of consecutive channels as the output stores them."""
     top, left, _, _ = output.image.halo
     channels = lanes.index(position.channel)
@@ -133,7 +131,7 @@ def fill_halo(
         for_each_vector(length, width, write)
 
     def sides(first: Expr, y: Expr) -> None:
-        start = bind(first + (top + y) * line)
+        start = T.Bind(first + (top + y) * line)
         run(start, left * channels)
         run(start + (left + image.width) * channels, right * channels)
 

@@ -42,8 +42,17 @@ class Lanes:
 
 
 def bind(value: Expr) -> Expr:
-    """Name a value: however often it is used, it is computed once."""
-    return T.Bind(value)
+    """Name a value: however often it is used, it is computed once.
+
+    The name is a local buffer, which LLVM turns into a register. A let-binding would do the same
+    in the end, but the simplifier substitutes those, so that compiling time would grow
+    exponentially with the length of a formula. Addresses are short: they use `T.Bind`.
+    """
+    dtype, _, count = str(value.ty.dtype).partition("x")
+    lanes = Lanes(int(count or 1))
+    register = T.alloc_buffer((lanes.count,), dtype, layout=None, scope="local")
+    T.buffer_store(register, value, [lanes.index(0)])
+    return register[lanes.index(0)]
 
 
 def pieces(count: int, width: int) -> list[tuple[int, Lanes]]:
