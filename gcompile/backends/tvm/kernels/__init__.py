@@ -1,1 +1,1 @@
-"""x"""
+"""Generated code: one TensorIR function for each kernel description."""

@@ -61,6 +61,21 @@ def evaluate(
     return evaluation.value(kernel.expression)
 
 
+def size(expression: Expression) -> int:
+    """How many nodes are emitted for an expression."""
+    return len(_nodes(expression))
+
+
+def _nodes(expression: Expression) -> set[Expression]:
+    match expression:
+        case Unary(_, operand):
+            return {expression} | _nodes(operand)
+        case Binary(_, left, right):
+            return {expression} | _nodes(left) | _nodes(right)
+        case _:
+            return {expression}
+
+
 _BINARY: dict[str, Callable[[Expr, Expr], Expr]] = {
     "add": lambda left, right: left + right,
     "sub": lambda left, right: left - right,

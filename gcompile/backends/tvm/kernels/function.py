@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
-import tvm.tirx
 from tvm.script.ir_builder import IRBuilder
 from tvm.tirx import Buffer, Expr, PrimFunc
 from tvm.tirx.script import builder as T
@@ -129,11 +129,11 @@ def when(condition: Expr | bool, body: Callable[[], None]) -> None:
         body()
 
 
+def llvm_functions(text: str) -> AbstractContextManager[None]:
+    """Statements that may call functions given as LLVM text; no text, no functions."""
+    return T.attr(0, "pragma_import_llvm", text) if text else nullcontext()
+
+
 def local(size: int, dtype: str) -> Buffer:
     """Scratch that lives in registers as long as it is indexed by constants."""
     return T.alloc_buffer((size,), dtype, layout=None, scope="local")
-
-
-def constant(value: float, dtype: str) -> Expr:
-    """A scalar constant."""
-    return tvm.tirx.const(value, dtype)

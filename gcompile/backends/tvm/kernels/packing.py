@@ -1,0 +1,52 @@
+"""The order in which a product reads its weights, and how to bring them into it.
+
+Packed weights are (blocks of output channels, steps, lanes · group): one step is what one vector
+instruction consumes, and steps follow the image in memory (kernel row, kernel column, channel).
+AMX reads the same bytes as 512-bit dot products do.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from gcompile.backends.tvm.kernels.spec import ProductKernel
+from gcompile.backends.tvm.kernels.units import unit_named
+
+
+def weight_shape(kernel: ProductKernel) -> tuple[int, int, int]:
+    """The shape of the packed weights."""
+    unit = unit_named(kernel.tile.unit)
+    contraction = kernel.contraction
+    depth = contraction.kernel_h * contraction.kernel_w * kernel.x.channels
+    return -(-contraction.out_c // unit.lanes), depth // unit.group, unit.lanes * unit.group
+
+
+def weight_dtype(kernel: ProductKernel) -> str:
+    """The element type of the packed weights."""
+    return unit_named(kernel.tile.unit).weight_dtype
+
+
+def pack_weights(
+    kernel: ProductKernel, weights: npt.NDArray[np.generic]
+) -> npt.NDArray[np.generic]:
+    """Pack constant weights for a kernel.
+
+    Args:
+        kernel: The kernel that will read them.
+        weights: (out, in, kernel_h, kernel_w) as float32, int8, or bfloat16 bits in uint16.
+
+    Returns:
+        An array of `weight_shape` and `weight_dtype`; lanes and channels that do not exist
+        are zero.
+    """
+    unit = unit_named(kernel.tile.unit)
+    blocks, steps, _ = weight_shape(kernel)
+    out_c, in_c, kernel_h, kernel_w = weights.shape
+    channels_last = weights.transpose(0, 2, 3, 1)
+    padded_shape = (blocks * unit.lanes, kernel_h, kernel_w, kernel.x.channels)
+    padded = np.zeros(padded_shape, weights.dtype)
+    padded[:out_c, ..., :in_c] = channels_last
+    grouped = padded.reshape(blocks, unit.lanes, steps, unit.group).transpose(0, 2, 1, 3)
+    packed = np.ascontiguousarray(grouped, dtype=unit.weight_dtype)
+    return packed.reshape(weight_shape(kernel))

@@ -1,0 +1,269 @@
+"""Convolutions and matrix products on vector units, as one implicit matrix product.
+
+A block of `rows` pixels by `columns` vectors of output channels stays in registers while the whole
+depth passes by: each step loads the weights of the columns and broadcasts one group of each pixel
+straight from the image. In NHWC order the kernel columns and channels of a pixel are contiguous,
+so depth is one run per kernel row, and neither an im2col copy nor a bounds check is needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tvm.tirx import Buffer, Expr, PrimFunc
+from tvm.tirx.script import builder as T
+
+from gcompile.backends.tvm.kernels import amx
+from gcompile.backends.tvm.kernels.dot import Dot, dot_of
+from gcompile.backends.tvm.kernels.expression import size, write
+from gcompile.backends.tvm.kernels.function import (
+    Argument,
+    Tensors,
+    kernel_func,
+    llvm_functions,
+    local,
+    loop,
+    share,
+    tasks,
+    view,
+    when,
+)
+from gcompile.backends.tvm.kernels.image_access import Position, fill_halo
+from gcompile.backends.tvm.kernels.lanes import Lanes, pieces
+from gcompile.backends.tvm.kernels.packing import weight_dtype, weight_shape
+from gcompile.backends.tvm.kernels.pixels import Pixels, Place
+from gcompile.backends.tvm.kernels.spec import ProductKernel
+from gcompile.backends.tvm.kernels.units import Unit, unit_named
+from gcompile.errors import CompileError
+
+_UNROLL = 4
+"""Steps of depth per loop iteration: hides the loop's own instructions."""
+
+_LONG_EXPRESSION = 12
+"""Nodes from which an expression is emitted once in a loop over pixels, to bound code size."""
+
+
+def emit(kernel: ProductKernel, name: str) -> PrimFunc:
+    """Emit a product for the unit its tile names.
+
+    The function's arguments are x, the packed weights (see `packing`), the channel vectors, the
+    sources and the output. The tile's own number of threads is used.
+
+    Raises:
+        CompileError: The unit cannot carry this product.
+        UnknownNameError: There is no such unit.
+    """
+    unit = unit_named(kernel.tile.unit)
+    _check(kernel, unit)
+    leading = [
+        Argument.of_image("x", kernel.x),
+        Argument("weights", weight_shape(kernel), weight_dtype(kernel)),
+    ]
+    if unit.is_tiled:
+        return amx.emit(kernel, name, leading)
+
+    def body(buffers: list[Buffer], tensors: Tensors) -> None:
+        x, weights = view(buffers[0], (kernel.x.size,)), buffers[1]
+        _VectorProduct.of(kernel, unit, x, weights, tensors).emit()
+
+    return kernel_func(name, kernel, leading, body)
+
+
+def _check(kernel: ProductKernel, unit: Unit) -> None:
+    contraction = kernel.contraction
+    if contraction.groups != 1:
+        raise CompileError("A grouped contraction is not one product; split it into its groups.")
+    if kernel.x.dtype != unit.x_dtype:
+        raise CompileError(
+            f"Unit {unit.name!r} reads {unit.x_dtype}, but the input is {kernel.x.dtype}; "
+            "choose a unit of the region's precision."
+        )
+    if depth_run(kernel) % unit.group:
+        raise CompileError(
+            f"Unit {unit.name!r} reads depth in groups of {unit.group}, but a run of the input "
+            f"has {depth_run(kernel)} elements; store the input with padded channels."
+        )
+
+
+def depth_run(kernel: ProductKernel) -> int:
+    """Contiguous elements of the input that one window row (or pixel, if dilated) reads."""
+    contraction = kernel.contraction
+    columns = contraction.kernel_w if contraction.dilation_w == 1 else 1
+    return columns * kernel.x.channels
+
+
+@dataclass(frozen=True, slots=True)
+class _VectorProduct:
+    """One kernel while it is being emitted."""
+
+    kernel: ProductKernel
+    unit: Unit
+    pixels: Pixels
+    dot: Dot
+    x: Buffer
+    weights: Buffer
+    tensors: Tensors
+
+    @classmethod
+    def of(
+        cls,
+        kernel: ProductKernel,
+        unit: Unit,
+        x: Buffer,
+        weights: Buffer,
+        tensors: Tensors,
+    ) -> _VectorProduct:
+        pixels = Pixels.of(kernel, kernel.tile.rows)
+        return cls(kernel, unit, pixels, dot_of(unit), x, weights, tensors)
+
+    def emit(self) -> None:
+        with llvm_functions(self.dot.llvm):
+            tasks(self.kernel.tile.threads, self._task)
+
+    @property
+    def _lanes(self) -> Lanes:
+        return Lanes(self.unit.lanes)
+
+    @property
+    def _columns(self) -> int:
+        """Vectors of channels in a block."""
+        vectors = weight_shape(self.kernel)[0]
+        return min(self.kernel.tile.columns, vectors)
+
+    def _task(self, task: Expr) -> None:
+        """One thread's share: a range of pixel blocks or of channel blocks."""
+        tile, image = self.kernel.tile, self.kernel.output.image
+        fill_halo(image, self.tensors.output, self.unit.vector_bits, task, tile.threads)
+        accumulators = local(
+            self.pixels.rows * self._columns * self.unit.lanes, self.unit.accumulator_dtype
+        )
+        channel_blocks = -(-self.kernel.contraction.out_c // self._block_channels)
+        m_range, n_range = (0, self.pixels.blocks), (0, channel_blocks)
+        if tile.split == "m":
+            m_range = share(self.pixels.blocks, task, tile.threads)
+        else:
+            n_range = share(channel_blocks, task, tile.threads)
+
+        def over_m(body: Callable[[Expr], None]) -> None:
+            loop(*m_range, body)
+
+        def over_n(body: Callable[[Expr, int], None]) -> None:
+            self._for_channel_blocks(*n_range, body)
+
+        def block(m: Expr, n: Expr, channels: int) -> None:
+            self._block(accumulators, m, n, channels)
+
+        if tile.outer == "n":
+            over_n(lambda n, channels: over_m(lambda m: block(m, n, channels)))
+        else:
+            over_m(lambda m: over_n(lambda n, channels: block(m, n, channels)))
+
+    @property
+    def _block_channels(self) -> int:
+        return self._columns * self.unit.lanes
+
+    def _for_channel_blocks(
+        self, start: Expr, stop: Expr, body: Callable[[Expr, int], None]
+    ) -> None:
+        """Call `body(block, channels)`; the last block may have fewer channels than the rest."""
+        full, rest = divmod(self.kernel.contraction.out_c, self._block_channels)
+        if full:
+            loop(start, T.min(stop, full), lambda n: body(n, self._block_channels))
+        if rest:
+            when(stop > full, lambda: body(full, rest))
+
+    def _block(self, accumulators: Buffer, m: Expr, n: Expr, channels: int) -> None:
+        """Compute one block of pixels and channels, and write it."""
+        place = self.pixels.place(m)
+        columns = -(-channels // self.unit.lanes)
+        first_vector = n * self._columns
+        zero = self._lanes.splat(0, self.unit.accumulator_dtype)
+        for row in range(self.pixels.rows):
+            for column in range(columns):
+                T.buffer_store(accumulators, zero, [self._accumulator(row, column)])
+        self._accumulate(accumulators, place, first_vector, columns)
+        self._write(accumulators, place, first_vector, channels)
+
+    def _accumulator(self, row: Expr, column: int, offset: int = 0, count: int = 0) -> Expr:
+        """Indices of the accumulator, or of `count` of its lanes from `offset` on."""
+        start = (row * self._columns + column) * self.unit.lanes + offset
+        return Lanes(count or self.unit.lanes).index(start)
+
+    def _accumulate(
+        self, accumulators: Buffer, place: Place, first_vector: Expr, columns: int
+    ) -> None:
+        """Pass over the whole depth, kernel row by kernel row."""
+        contraction, image = self.kernel.contraction, self.kernel.x
+        steps = depth_run(self.kernel) // self.unit.group
+        runs = contraction.kernel_w if contraction.dilation_w > 1 else 1
+        row_pitch = contraction.dilation_h * self.pixels.pitch * image.channels
+        column_pitch = contraction.dilation_w * image.channels
+
+        def one_step(address: Expr, step: Expr, offset: int) -> None:
+            self._step(
+                accumulators,
+                address + offset * self.unit.group,
+                first_vector,
+                step + offset,
+                columns,
+            )
+
+        with T.serial(contraction.kernel_h) as kernel_row, T.serial(runs) as run:
+            address = T.Bind(place.address + kernel_row * row_pitch + run * column_pitch)
+            first = T.Bind((kernel_row * runs + run) * steps)
+            unrolled = steps // _UNROLL * _UNROLL
+            if unrolled:
+                with T.serial(unrolled // _UNROLL) as part:
+                    for offset in range(_UNROLL):
+                        done = part * _UNROLL
+                        one_step(address + done * self.unit.group, first + done, offset)
+            for offset in range(unrolled, steps):
+                one_step(address, first, offset)
+
+    def _step(
+        self, accumulators: Buffer, address: Expr, first_vector: Expr, step: Expr, columns: int
+    ) -> None:
+        weights = [
+            self.dot.weights(self.weights, first_vector + column, step)
+            for column in range(columns)
+        ]
+        for row in range(self.pixels.rows):
+            pixel = self.dot.pixel(self.x, address + row * self.pixels.step)
+            for column in range(columns):
+                indices = self._accumulator(row, column)
+                total = self.dot.add(accumulators[indices], pixel, weights[column])
+                T.buffer_store(accumulators, total, [indices])
+
+    def _write(
+        self, accumulators: Buffer, place: Place, first_vector: Expr, channels: int
+    ) -> None:
+        """Evaluate the expression on every accumulator, and store it."""
+        if size(self.kernel.expression) < _LONG_EXPRESSION:
+            for row in range(self.pixels.rows):
+                self._write_row(accumulators, place, row, first_vector, channels)
+            return
+        # A register cannot be indexed by a loop variable: put the accumulators into memory.
+        spilled = local(int(accumulators.shape[0]), self.unit.accumulator_dtype)
+        for row in range(self.pixels.rows):
+            for column in range(-(-channels // self.unit.lanes)):
+                indices = self._accumulator(row, column)
+                T.buffer_store(spilled, accumulators[indices], [indices])
+        with T.serial(self.pixels.rows) as row:
+            self._write_row(spilled, place, row, first_vector, channels)
+
+    def _write_row(
+        self, accumulators: Buffer, place: Place, row: Expr, first_vector: Expr, channels: int
+    ) -> None:
+        lanes = self.unit.lanes
+
+        def vectors(position: Position) -> None:
+            for offset, part in pieces(channels, lanes):
+                column, lane = divmod(offset, lanes)
+                total = accumulators[self._accumulator(row, column, lane, part.count)]
+                if self.unit.accumulator_dtype == "int32":
+                    total = part.cast("float32", total)
+                at = Position(position.batch, position.y, position.x, position.channel + offset)
+                write(self.kernel, self.tensors, at, part, total)
+
+        self.pixels.at(place, row, first_vector * lanes, vectors)

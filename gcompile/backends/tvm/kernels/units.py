@@ -1,0 +1,103 @@
+"""What each execution unit computes with: register width, dot-product group, operand types.
+
+A unit multiplies a group of `group` consecutive depth elements of one pixel with those of
+`lanes` output channels, and adds the sums to `lanes` 32-bit accumulators.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gcompile.errors import UnknownNameError
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """One instruction set that can carry a product.
+
+    Attributes:
+        vector_bits: Width of its vector registers.
+        registers: How many of them there are.
+        group: Elements of depth that one lane consumes at once.
+        x_dtype: Type of the activations, as `Image.dtype` names it.
+        weight_dtype: Storage type of the packed weights.
+        is_tiled: It has two-dimensional tile registers (AMX); `registers` then counts those.
+        widens: Its bfloat16 is only storage: both numbers of a pair are widened to float32.
+    """
+
+    name: str
+    vector_bits: int
+    registers: int
+    group: int
+    x_dtype: str
+    weight_dtype: str
+    is_tiled: bool = False
+    widens: bool = False
+
+    @property
+    def lanes(self) -> int:
+        """Output channels of one vector, or of one tile register."""
+        return self.vector_bits // 32
+
+    @property
+    def accumulator_dtype(self) -> str:
+        """Integer products are summed exactly in int32, the others in float32."""
+        return "int32" if self.x_dtype == "uint8" else "float32"
+
+    def registers_needed(self, rows: int, columns: int) -> int:
+        """Registers a block of `rows` pixels by `columns` vectors of channels keeps alive.
+
+        Compare it with `registers`. Vector units hold the accumulators, one weight vector per
+        column and one broadcast pixel; where numbers are widened, two of each operand.
+        Tile units hold the shorter side of the block and stream the longer one.
+        """
+        if self.is_tiled:
+            return rows * columns + min(rows, columns) + 1
+        parts = 2 if self.widens else 1
+        return rows * columns + parts * (columns + 1)
+
+
+def _float32(name: str, vector_bits: int, registers: int) -> Unit:
+    return Unit(name, vector_bits, registers, 1, "float32", "float32")
+
+
+def _bfloat16(
+    name: str, vector_bits: int, registers: int, is_tiled: bool = False, widens: bool = False
+) -> Unit:
+    return Unit(name, vector_bits, registers, 2, "bfloat16", "uint16", is_tiled, widens)
+
+
+def _int8(name: str, vector_bits: int, registers: int, is_tiled: bool = False) -> Unit:
+    return Unit(name, vector_bits, registers, 4, "uint8", "int8", is_tiled)
+
+
+_UNITS = (
+    _float32("avx512", 512, 32),
+    _float32("avx2", 256, 16),
+    _float32("neon", 128, 32),
+    _float32("sse", 128, 16),
+    _float32("generic", 128, 16),
+    _int8("avx512-vnni", 512, 32),
+    _int8("avx-vnni", 256, 16),
+    # pmaddwd multiplies pairs of int16: no sum saturates, unlike pmaddubsw.
+    Unit("avx2-int8", 256, 16, 2, "uint8", "int16"),
+    _bfloat16("avx512-bf16", 512, 32),
+    _bfloat16("avx2-bf16", 256, 16, widens=True),
+    _bfloat16("generic-bf16", 128, 16, widens=True),
+    _int8("amx-int8", 512, 8, is_tiled=True),
+    _bfloat16("amx-bf16", 512, 8, is_tiled=True),
+)
+
+UNITS: dict[str, Unit] = {unit.name: unit for unit in _UNITS}
+"""Every unit, by the name a `Tile` gives it."""
+
+
+def unit_named(name: str) -> Unit:
+    """The unit of a tile.
+
+    Raises:
+        UnknownNameError: No kernel is written for it.
+    """
+    if name not in UNITS:
+        raise UnknownNameError("execution unit", name, UNITS)
+    return UNITS[name]
