@@ -1,4 +1,4 @@
-"""Does this machine have the instructions an artefact was compiled for?
+"""Whether a machine has the instructions an artefact was compiled for.
 
 Running native code on a CPU without them ends the process with an illegal instruction, so the
 question is asked before anything is loaded.
@@ -16,7 +16,7 @@ _CPUINFO = Path("/proc/cpuinfo")
 
 
 def host_platform() -> str:
-    """This machine's operating system and architecture, such as `linux-x86_64`."""
+    """The operating system and architecture, such as `linux-x86_64`."""
     return f"{platform.system()}-{platform.machine()}".lower()
 
 

@@ -1,0 +1,73 @@
+"""From a Relax module to native code: the order of TVM's passes, and where ours stand in it.
+
+    inline regions → legalize with vector math → fold constants → fuse → schedule → build
+
+Functions that gcompile emitted pass through untouched: TVM's analysis takes them for opaque, so
+nothing is fused into them, and the schedule leaves them out.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import tvm
+from tvm import relax, tirx
+from tvm.target import Target
+
+from gcompile.backends.tvm import fast_math
+from gcompile.backends.tvm.fallback import FALLBACK_ATTRIBUTE
+from gcompile.backends.tvm.schedule import CpuSchedule
+
+_EMITTED = "gcompile.emitted"
+
+
+def build_module(
+    module: tvm.IRModule, target: Target, threads: int
+) -> relax.vm_build.VMExecutable:
+    """Compile a module whose entry is `main`.
+
+    Args:
+        module: `main`, the kernels it calls, and the private functions of fallback regions.
+        target: The LLVM target.
+        threads: Threads the generic schedule divides work among; emitted kernels have their own.
+    """
+    schedule = CpuSchedule.for_target(target, threads)
+    with target, tvm.transform.PassContext(opt_level=3):
+        module = _marked(module)
+        module = tvm.transform.Sequential(
+            [
+                relax.transform.InlinePrivateFunctions(),
+                relax.transform.DecomposeOpsForInference(),
+                relax.transform.CanonicalizeBindings(),
+                relax.transform.DeadCodeElimination(),
+                relax.transform.LegalizeOps(fast_math.legalizations()),
+                relax.transform.AnnotateTIROpPattern(),
+                relax.transform.FoldConstant(),
+                relax.transform.FuseOps(),
+                relax.transform.FuseTIR(),
+                relax.transform.DeadCodeElimination(),
+            ]
+        )(module)
+        return tvm.compile(_scheduled(module, schedule), target=target)
+
+
+def export(executable: relax.vm_build.VMExecutable, path: Path) -> None:
+    """Link the code into a shared library that `gcompile.runtime` loads."""
+    executable.export_library(str(path))
+
+
+def _marked(module: tvm.IRModule) -> tvm.IRModule:
+    """Mark the functions that were emitted, before passes add others."""
+    marked = module.clone()
+    for variable, function in module.functions_items():
+        if isinstance(function, tirx.PrimFunc) and FALLBACK_ATTRIBUTE not in function.attrs:
+            marked[variable] = function.with_attr(_EMITTED, True)
+    return marked
+
+
+def _scheduled(module: tvm.IRModule, schedule: CpuSchedule) -> tvm.IRModule:
+    scheduled = module.clone()
+    for variable, function in module.functions_items():
+        if isinstance(function, tirx.PrimFunc) and _EMITTED not in function.attrs:
+            scheduled[variable] = schedule.apply(function)
+    return scheduled
