@@ -14,6 +14,7 @@ from gcompile.ir.origin import add_origin, origin_of
 from gcompile.ir.precision import Precision
 from gcompile.ir.read import OPSET, load, parse, prepare
 from gcompile.ir.region import Region, assign_region, clear_region, regions, set_tile
+from gcompile.ir.rewire import bypass, only_reader
 from gcompile.ir.shapes import Shapes, infer_shapes, static_shape
 from gcompile.ir.tile import Tile
 from gcompile.ir.verify import verify
@@ -42,6 +43,7 @@ __all__ = [
     "all_graphs",
     "all_nodes",
     "assign_region",
+    "bypass",
     "clear_region",
     "constant_array",
     "contraction_of",
@@ -49,6 +51,7 @@ __all__ = [
     "infer_shapes",
     "is_constant",
     "load",
+    "only_reader",
     "origin_of",
     "parse",
     "prepare",

@@ -7,7 +7,7 @@ import onnx
 import onnx.reference
 import onnx_ir
 
-from gcompile.ir.constants import Array, constant_array
+from gcompile.ir.constants import Array, constant_array, is_constant
 
 _NOT_DETERMINISTIC = frozenset(
     {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli",
@@ -24,10 +24,9 @@ def evaluate_node(node: onnx_ir.Node, opset: int) -> list[Array] | None:
         return None
     if node.op_type in ("Shape", "Size"):
         return _shape_of(node)
-    arrays = [constant_array(value) for value in node.inputs]
-    if any(a is None for a, v in zip(arrays, node.inputs, strict=True) if v is not None):
+    if not all(value is None or is_constant(value) for value in node.inputs):
         return None
-    return _run(node, arrays, opset)
+    return _run(node, [constant_array(value) for value in node.inputs], opset)
 
 
 def _has_subgraph(node: onnx_ir.Node) -> bool:
@@ -66,7 +65,8 @@ def _run(node: onnx_ir.Node, arrays: list[Array | None], opset: int) -> list[Arr
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", opset)])
     try:
         results = onnx.reference.ReferenceEvaluator(model).run(None, feeds)
-    except Exception:  # noqa: BLE001 - whatever the reference cannot do stays in the graph
+    except Exception:
+        # Whatever the reference cannot do stays in the graph.
         return None
     arrays_out = iter(np.asarray(result) for result in results)
     return [next(arrays_out) if name else np.zeros(0) for name in outputs]

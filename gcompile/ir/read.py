@@ -1,4 +1,4 @@
-"""Read a model and make it ready: named, one opset, static shapes, constants that are constants."""
+"""Read a model and make it ready: named, one opset, static shapes, constants no inputs."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def load(path: str | Path, shapes: Shapes | None = None) -> onnx_ir.Model:
         model = onnx_ir.load(path)
     except Exception as error:
         raise InvalidModelError(
-            f"{str(path)!r} cannot be read as an ONNX model, it is truncated or of another format. "
-            "Export or copy it again."
+            f"{str(path)!r} cannot be read as an ONNX model, it is truncated or of another "
+            "format. Export or copy it again."
         ) from error
     if not len(model.graph.outputs):
         raise InvalidModelError(
@@ -155,14 +155,16 @@ def _convert_opset(model: onnx_ir.Model) -> onnx_ir.Model:
     for name, value in list(model.graph.initializers.items()):
         if value.const_value is not None and value.const_value.nbytes > _SMALL_TENSOR_BYTES:
             held[name] = value.const_value
-            value.shape, value.dtype = value.const_value.shape, value.const_value.dtype
+            value.shape = onnx_ir.Shape(value.const_value.shape.numpy())
+            value.dtype = value.const_value.dtype
             value.const_value = None
             model.graph.initializers.pop(name)
             model.graph.inputs.append(value)
     proto = onnx_ir.to_proto(model)
     proto.ir_version = 10
     try:
-        converted = onnx_ir.from_proto(onnx.version_converter.convert_version(proto, OPSET))
+        converted_proto = onnx.version_converter.convert_version(proto, OPSET)
+        converted: onnx_ir.Model = onnx_ir.from_proto(converted_proto)
     except Exception as error:
         raise InvalidModelError(
             f"The model's opset {version} cannot be converted to {OPSET}: "

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import onnx
 import onnx_ir
-from onnx_ir.passes.common import ShapeInferencePass
 
 from gcompile.errors import InvalidModelError, UsageError
 from gcompile.ir.constants import add_constant
 from gcompile.ir.evaluate import evaluate_node
+from gcompile.ir.infer import infer_graph
 from gcompile.ir.walk import all_graphs, all_nodes
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -56,8 +55,8 @@ def bind_shapes(model: onnx_ir.Model, shapes: Shapes) -> dict[str, int]:
         example = next(iter(free))
         pattern = ",".join(_dim_text(d, bound) for d in inputs[example].shape or ())
         raise UsageError(
-            f"The model has free dimensions: {listed}. Bind them with --shape {example}={pattern}, "
-            "a number in place of each name."
+            f"The model has free dimensions: {listed}. Bind them with "
+            f"--shape {example}={pattern}, a number in place of each name."
         )
     for value in inputs.values():
         dims = [bound[_symbol(value, i)] if not isinstance(d, int) else d
@@ -69,7 +68,7 @@ def bind_shapes(model: onnx_ir.Model, shapes: Shapes) -> dict[str, int]:
 def infer_shapes(model: onnx_ir.Model) -> None:
     """Recompute the shape of every value from the inputs' static shapes."""
     _forget_shapes(model)
-    _infer_once(model)
+    infer_graph(model.graph, model.opset_imports)
     if all(_is_known(value) for node in all_nodes(model) for value in node.outputs):
         return
     _infer_through_constants(model)
@@ -145,24 +144,12 @@ def _forget_shapes(model: onnx_ir.Model) -> None:
                 value.shape = None
 
 
-def _infer_once(model: onnx_ir.Model) -> None:
-    try:
-        ShapeInferencePass(check_type=True, strict_mode=True, data_prop=True)(model)
-    except (onnx.shape_inference.InferenceError, RuntimeError, ValueError) as error:
-        cause = error.__cause__ or error
-        first = str(cause).strip().splitlines()[0] if str(cause).strip() else type(cause).__name__
-        raise InvalidModelError(
-            f"The shapes of the model contradict each other: {first}. "
-            "Check --shape against the shapes the model was exported for."
-        ) from error
-
-
 def _infer_through_constants(model: onnx_ir.Model) -> None:
     """Fold shape arithmetic in a copy, infer there, and bring the shapes back by name."""
     copy = model.clone()
     opset = copy.graph.opset_imports.get("", 21)
     while _fold_known(copy, opset):
-        _infer_once(copy)
+        infer_graph(copy.graph, copy.opset_imports)
     found = {value.name: value for node in all_nodes(copy) for value in node.outputs}
     for graph in all_graphs(copy):
         found.update({value.name: value for value in graph.initializers.values()})
@@ -170,7 +157,7 @@ def _infer_through_constants(model: onnx_ir.Model) -> None:
         for value in node.outputs:
             source = found.get(value.name)
             if not _is_known(value) and source is not None and _is_known(source):
-                value.shape, value.dtype = source.shape, source.dtype or value.dtype
+                value.shape, value.type = source.shape, source.type or value.type
 
 
 def _fold_known(model: onnx_ir.Model, opset: int) -> int:

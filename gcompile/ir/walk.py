@@ -32,4 +32,8 @@ def remove_unused(model: onnx_ir.Model) -> int:
     """Remove nodes and constants no output depends on; return how many nodes went."""
     before = sum(1 for _ in all_nodes(model))
     RemoveUnusedNodesPass()(model)
+    for graph in all_graphs(model):
+        for name, value in list(graph.initializers.items()):
+            if not value.uses() and not value.is_graph_output() and not value.is_graph_input():
+                del graph.initializers[name]
     return before - sum(1 for _ in all_nodes(model))

@@ -89,9 +89,9 @@ def value_bytes(value: onnx_ir.Value) -> int:
 def _read_bytes(value: onnx_ir.Value, region: Region) -> int:
     """A gather or slice reads what it returns, not the whole table."""
     nodes = region.nodes
-    if len(nodes) == 1 and nodes[0].op_type in ("Gather", "Slice", "GatherElements", "GatherND"):
-        if value is nodes[0].inputs[0]:
-            return min(value_bytes(value), sum(value_bytes(v) for v in nodes[0].outputs))
+    picks = nodes[0].op_type in ("Gather", "Slice", "GatherElements", "GatherND")
+    if len(nodes) == 1 and picks and value is nodes[0].inputs[0]:
+        return min(value_bytes(value), sum(value_bytes(v) for v in nodes[0].outputs))
     return value_bytes(value)
 
 
@@ -117,7 +117,7 @@ def _operations(node: onnx_ir.Node) -> tuple[int, int]:
             return 2 * x[0] * x[1] * (math.prod(w) + math.prod(r)), 0
         case "MaxPool" | "AveragePool" | "LpPool":
             return 0, out * math.prod(node.attributes.get_ints("kernel_shape", [1]))
-        case name if name.startswith("Reduce") or name.startswith("Global") or name == "ArgMax":
+        case name if name.startswith(("Reduce", "Global")) or name == "ArgMax":
             return 0, sum(_size(v) for v in node.inputs[:1])
         case name if name in VIEWS or name in _MOVES:
             return 0, 0

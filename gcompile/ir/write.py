@@ -23,7 +23,7 @@ def to_proto(model: onnx_ir.Model) -> onnx.ModelProto:
 
 def to_text(model: onnx_ir.Model) -> str:
     """Write the ONNX text format, as tests show it."""
-    return onnx.printer.to_text(onnx_ir.to_proto(model))
+    return str(onnx.printer.to_text(onnx_ir.to_proto(model)))
 
 
 def save(model: onnx_ir.Model, path: str | Path) -> None:

@@ -1,0 +1,116 @@
+"""Infer the shapes of one graph with ONNX's own rules, and of the branches inside it.
+
+ONNX's inference does not see, from inside a branch, the constants of the graph around it. So each
+branch is inferred as a model of its own, whose inputs are the values it captures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import onnx
+import onnx_ir
+
+from gcompile.errors import InvalidModelError
+
+_SMALL_TENSOR_ELEMENTS = 1024
+"""Constants up to this size may decide a shape, so inference gets to see their values."""
+
+
+def infer_graph(graph: onnx_ir.Graph, opsets: Mapping[str, int]) -> None:
+    """Set the shape and type of every value of the graph and of the branches in it.
+
+    Raises:
+        InvalidModelError: Two shapes contradict each other.
+    """
+    _infer_scope(graph, opsets)
+    learned = False
+    for node in graph:
+        branches = _branches(node)
+        for branch in branches:
+            infer_graph(branch, opsets)
+        learned |= _copy_from_branches(node, branches)
+    if learned:
+        _infer_scope(graph, opsets)
+
+
+def _branches(node: onnx_ir.Node) -> list[onnx_ir.Graph]:
+    """The branches of an If. The bodies of loops take shapes that change between rounds."""
+    if node.op_type != "If" or node.domain:
+        return []
+    return [node.attributes[name].as_graph() for name in ("then_branch", "else_branch")]
+
+
+def _copy_from_branches(node: onnx_ir.Node, branches: list[onnx_ir.Graph]) -> bool:
+    """Where all branches agree on the shape of an output, it is the shape of the node's output."""
+    learned = False
+    for index, value in enumerate(node.outputs if branches else ()):
+        shapes = [branch.outputs[index].shape for branch in branches]
+        first = shapes[0]
+        if first is None or not first.is_static() or any(s != first for s in shapes):
+            continue
+        learned |= value.shape != first
+        value.shape, value.type = first, branches[0].outputs[index].type
+    return learned
+
+
+def _infer_scope(graph: onnx_ir.Graph, opsets: Mapping[str, int]) -> None:
+    proto = _as_model(graph, opsets)
+    try:
+        inferred = onnx.shape_inference.infer_shapes(
+            proto, check_type=True, strict_mode=True, data_prop=True
+        )
+    except (onnx.shape_inference.InferenceError, RuntimeError, ValueError) as error:
+        raise InvalidModelError(
+            f"The shapes of the model contradict each other: {_first_sentence(error)} "
+            "Check --shape against the shapes the model was exported for."
+        ) from error
+    found = {info.name: info.type for info in (*inferred.graph.value_info, *inferred.graph.output)}
+    for value in (value for node in graph for value in node.outputs):
+        if value.name in found:
+            _set_type(value, found[value.name])
+
+
+def _first_sentence(error: Exception) -> str:
+    """ONNX lists a line per failing node, after a heading."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = next((line for line in lines if "rror:" in line[:-1]), type(error).__name__)
+    return text.rstrip(".") + "."
+
+
+def _set_type(value: onnx_ir.Value, proto: onnx.TypeProto) -> None:
+    shape = onnx_ir.serde.deserialize_type_proto_for_shape(proto)
+    if shape is not None and value.shape != shape:
+        value.shape = shape
+    known = onnx_ir.serde.deserialize_type_proto_for_type(proto)
+    if known is not None:
+        value.type = known
+
+
+def _as_model(graph: onnx_ir.Graph, opsets: Mapping[str, int]) -> onnx.ModelProto:
+    """Write the graph as a model; whatever it reads from outside becomes an input."""
+    proto = onnx.GraphProto(name="scope")
+    proto.node.extend(onnx_ir.to_proto(node) for node in graph)
+    for value in dict.fromkeys((*graph.inputs, *_read_from_outside(graph))):
+        constant = value.const_value
+        if constant is not None:
+            value.shape = onnx_ir.Shape(constant.shape.numpy())
+            value.dtype = constant.dtype
+            if constant.size <= _SMALL_TENSOR_ELEMENTS:
+                proto.initializer.append(onnx_ir.to_proto(constant))
+                proto.initializer[-1].name = str(value.name)
+        proto.input.append(onnx_ir.to_proto(value))
+    known = (value for node in graph for value in node.outputs if value.shape is not None)
+    proto.value_info.extend(onnx_ir.to_proto(value) for value in known)
+    proto.output.extend(onnx_ir.to_proto(v) for v in graph.outputs if v.producer() is not None)
+    ids = [onnx.helper.make_opsetid(domain, version) for domain, version in opsets.items()]
+    return onnx.helper.make_model(proto, opset_imports=ids, ir_version=10)
+
+
+def _read_from_outside(graph: onnx_ir.Graph) -> Iterable[onnx_ir.Value]:
+    """The values a graph, or a branch inside it, reads and does not produce."""
+    inside = {value for node in graph.all_nodes() for value in node.outputs}
+    for node in graph.all_nodes():
+        for value in node.inputs:
+            if value is not None and value not in inside and value.name:
+                yield value
