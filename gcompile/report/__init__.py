@@ -1,1 +1,49 @@
-""""""
+"""The user's budget, and what a compilation did with it: as data, text, Markdown and HTML."""
+
+from gcompile.report.bench import BenchEnergy, BenchResult, Latency
+from gcompile.report.budget import Budget, parse_drop
+from gcompile.report.config import BuildConfig
+from gcompile.report.folder import artifact_folder, check_output
+from gcompile.report.html import to_html
+from gcompile.report.make import gcompile_version, make_estimate_report, make_report
+from gcompile.report.markdown import to_markdown
+from gcompile.report.report import (
+    Accuracy,
+    EstimateReport,
+    Fidelity,
+    LayerSection,
+    PassSection,
+    Report,
+    Status,
+    Verify,
+)
+from gcompile.report.text import to_text
+from gcompile.report.write import read_report, write_config, write_report
+
+__all__ = [
+    "Accuracy",
+    "BenchEnergy",
+    "BenchResult",
+    "Budget",
+    "BuildConfig",
+    "EstimateReport",
+    "Fidelity",
+    "Latency",
+    "LayerSection",
+    "PassSection",
+    "Report",
+    "Status",
+    "Verify",
+    "artifact_folder",
+    "check_output",
+    "gcompile_version",
+    "make_estimate_report",
+    "make_report",
+    "parse_drop",
+    "read_report",
+    "to_html",
+    "to_markdown",
+    "to_text",
+    "write_config",
+    "write_report",
+]

@@ -1,0 +1,150 @@
+"""What the user allows: joules per inference, and a loss of accuracy."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+
+from gcompile.errors import UsageError
+from gcompile.report.quantity import format_energy, format_share
+
+_JOULES = {
+    "nJ": 1e-9,
+    "uJ": 1e-6,
+    "µJ": 1e-6,
+    "μJ": 1e-6,
+    "mJ": 1e-3,
+    "J": 1.0,
+    "kJ": 1e3,
+    "uWh": 3.6e-3,
+    "mWh": 3.6,
+    "Wh": 3600.0,
+    "kWh": 3.6e6,
+}
+_EXAMPLES = "Write it as 50mJ, 50uJ/inference, 50J/1000, 0.2Wh/1000 or -40%."
+_NUMBER = r"(?P<number>[+-]?(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)"
+_ABSOLUTE = re.compile(rf"{_NUMBER}\s*(?P<unit>[^\W\d_]*)(?:\s*/\s*(?P<per>.+))?")
+_RELATIVE = re.compile(rf"{_NUMBER}\s*%")
+_ONE_INFERENCE = frozenset({"inference", "inf", "sample", "row"})
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """Joules per inference, either absolute or as a saving.
+
+    A saving counts from the same model compiled with the exact passes only, so that nothing is
+    won by a slow baseline.
+
+    Attributes:
+        requested: The budget as the user wrote it.
+        energy_j: Joules per inference; None for a relative budget.
+        saving: The fraction of the energy to save; None for an absolute budget.
+    """
+
+    requested: str
+    energy_j: float | None = None
+    saving: float | None = None
+
+    @classmethod
+    def parse(cls, text: str | Budget) -> Budget:
+        """Read `50mJ`, `50uJ/inference`, `50J/1000` (per thousand inferences), `0.2Wh` or `-40%`.
+
+        Raises:
+            UsageError: The text is no budget; the message says why and shows how to write one.
+        """
+        if isinstance(text, Budget):
+            return text
+        written = text.strip()
+        if match := _RELATIVE.fullmatch(written):
+            return cls(written, saving=_saving(written, float(match["number"])))
+        match = _ABSOLUTE.fullmatch(written)
+        if match is None:
+            raise UsageError(f"Budget {written!r:.60} is not a number with a unit. {_EXAMPLES}")
+        energy_j = float(match["number"]) * _joules_of(written, match["unit"])
+        energy_j /= _inferences(written, match["per"])
+        if not (energy_j > 0 and math.isfinite(energy_j)):
+            raise UsageError(
+                f"Budget {written!r:.60} must be more than zero joules and finite. {_EXAMPLES}"
+            )
+        return cls(written, energy_j=energy_j)
+
+    def limit_j(self, exact_j: float) -> float:
+        """Joules one inference may cost, given what the exactly compiled model costs."""
+        if self.energy_j is not None:
+            return self.energy_j
+        return exact_j * (1 - (self.saving or 0.0))
+
+    @property
+    def echo(self) -> str:
+        """What was understood, for the user to check."""
+        if self.energy_j is not None:
+            return f"{format_energy(self.energy_j)} per inference"
+        return f"{format_share(self.saving or 0.0)} less than the model compiled exactly"
+
+
+def parse_drop(drop: str | float) -> float:
+    """Read the accuracy that may be lost: `1%`, `0.01` or a number between 0 and 1.
+
+    Raises:
+        UsageError: It is not a fraction from 0 up to, not including, 1.
+    """
+    written = str(drop).strip()
+    remedy = "Write it as 1% or 0.01."
+    try:
+        value = float(written.removesuffix("%"))
+    except ValueError:
+        raise UsageError(f"Accuracy drop {written!r:.60} is not a number. {remedy}") from None
+    value = value / 100 if written.endswith("%") else value
+    if value >= 1:
+        raise UsageError(
+            f"Accuracy drop {written!r:.60} means {format_share(value)}, "
+            f"which allows any result. {remedy}"
+        )
+    if not value >= 0:
+        raise UsageError(f"Accuracy drop {written!r:.60} must not be negative. {remedy}")
+    return value
+
+
+def _saving(written: str, percent: float) -> float:
+    if percent >= 0:
+        raise UsageError(
+            f"Budget {written!r:.60} has no minus sign: a relative budget is a saving, "
+            f"such as -40% for 40 % less energy than the model compiled exactly. {_EXAMPLES}"
+        )
+    if not percent > -100:
+        raise UsageError(f"Budget {written!r:.60} leaves no energy at all. {_EXAMPLES}")
+    return -percent / 100
+
+
+def _joules_of(written: str, unit: str) -> float:
+    if unit in _JOULES:
+        return _JOULES[unit]
+    raise UsageError(f"Budget {written!r:.60} {_unit_problem(unit)}. {_EXAMPLES}")
+
+
+def _unit_problem(unit: str) -> str:
+    if not unit:
+        return "has no unit"
+    if unit in ("MJ", "GJ"):
+        return f"is in {unit}, far more than an inference can cost (mJ is a thousandth of a joule)"
+    if unit.lower() in ("w", "mw", "kw", "uw", "watt", "watts"):
+        return f"is in {unit}, which is power; a budget is energy, power times seconds"
+    if unit.lower() in ("s", "ms", "us", "ns", "sec", "seconds"):
+        return f"is in {unit}, which is time; a budget is energy"
+    known = {name.lower(): name for name in _JOULES}
+    if unit.lower() in known:
+        return f"has the unit {unit!r}; capital letters matter: {known[unit.lower()]!r}"
+    return f"has the unknown unit {unit!r:.20}; known units are {', '.join(_JOULES)}"
+
+
+def _inferences(written: str, per: str | None) -> float:
+    if per is None or per in _ONE_INFERENCE:
+        return 1.0
+    digits = per.replace("_", "").replace(",", "").removesuffix(" inferences")
+    if not digits.isdecimal() or int(digits) == 0:
+        raise UsageError(
+            f"Budget {written!r:.60} is divided by {per!r:.20}; what follows the slash is a "
+            f"number of inferences, or the word inference. {_EXAMPLES}"
+        )
+    return float(int(digits))

@@ -1,0 +1,91 @@
+"""The configuration of a build, as a TOML file that runs again as it is."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from gcompile.errors import UsageError
+
+_HEADER = "# Run again with: gcompile build --config {name}\n"
+
+
+class BuildConfig(BaseModel):
+    """Every option of `gcompile build` that decides what comes out.
+
+    Relative paths in a file count from the folder the command runs in, as on the command line.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: str
+    target: str = "cpu"
+    budget: str | None = None
+    max_drop: str = "1%"
+    metric: str = "top1"
+    calib: str | None = None
+    eval: str | None = None
+    precision: str | None = None
+    shapes: dict[str, list[int]] = {}
+    threads: int = 1
+    seed: int = 0
+    passes: str | None = None
+    plugins: list[str] = []
+    output: str | None = None
+    strict: bool = False
+
+    @classmethod
+    def read(cls, path: Path) -> dict[str, object]:
+        """Read the options a TOML file sets, checked; those it leaves out are not in the result.
+
+        Raises:
+            UsageError: The file is missing, is no TOML, or sets an option that does not exist.
+        """
+        try:
+            values = tomllib.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise UsageError(
+                f"Configuration {str(path)!r} cannot be read: {error.strerror}."
+            ) from error
+        except ValueError as error:
+            raise UsageError(f"Configuration {str(path)!r} is not valid TOML: {error}.") from error
+        checked = cls.checked({"model": ""} | values, f"configuration {str(path)!r}")
+        return checked.model_dump(include=set(values))
+
+    @classmethod
+    def checked(cls, values: Mapping[str, object], where: str) -> BuildConfig:
+        """Validate option values.
+
+        Raises:
+            UsageError: A key is unknown or a value has the wrong type; `where` names the source.
+        """
+        try:
+            return cls.model_validate(values, strict=True)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            key = ".".join(str(part) for part in first["loc"])
+            if first["type"] == "extra_forbidden":
+                known = ", ".join(cls.model_fields)
+                raise UsageError(
+                    f"Unknown key {key!r} in {where}. Known keys: {known}."
+                ) from error
+            raise UsageError(f"{key!r} in {where}: {first['msg']}.") from error
+
+    def to_toml(self, name: str = "config.resolved.toml") -> str:
+        """The configuration as TOML; options that are not set are left out."""
+        values = self.model_dump(exclude_none=True)
+        shapes = values.pop("shapes")
+        lines = [f"{key} = {_toml(value)}" for key, value in values.items()]
+        if shapes:
+            lines += ["", "[shapes]", *(f"{_toml(k)} = {_toml(v)}" for k, v in shapes.items())]
+        return _HEADER.format(name=name) + "\n".join(lines) + "\n"
+
+
+def _toml(value: object) -> str:
+    """A TOML value. JSON's strings, numbers, truth values and lists are TOML's too."""
+    text = json.dumps(value, ensure_ascii=False)
+    return text.replace("\x7f", "\\u007f")

@@ -1,0 +1,138 @@
+"""Reports as one HTML file: no scripts, nothing fetched, every text escaped.
+
+Names of models and layers come from files of strangers, so they reach the page through `escape`
+only. The content policy forbids scripts and requests even if one slipped through.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from html import escape as escape_html
+
+from gcompile.report.layout import (
+    LAYER_COLUMNS,
+    PASS_COLUMNS,
+    dearest,
+    energy_text,
+    layer_row,
+    pass_rows,
+    share_of,
+    summary_rows,
+)
+from gcompile.report.quantity import printable
+from gcompile.report.report import EnergySection, Report
+
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+_STYLE = """
+:root { color-scheme: light dark; --bar: #2a78c5; --line: #8886; --faint: #8882; }
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto;
+  max-width: 70rem; padding: 0 1rem; }
+table { border-collapse: collapse; margin: .5rem 0 2rem; width: 100%; }
+th, td { border-bottom: 1px solid var(--line); padding: .3rem .6rem; text-align: left;
+  vertical-align: top; overflow-wrap: anywhere; }
+td.number { font-variant-numeric: tabular-nums; text-align: right; white-space: nowrap; }
+tr.idle { opacity: .65; }
+svg { display: block; height: .9em; width: 10rem; }
+svg .track { fill: var(--faint); }
+svg .part { fill: var(--bar); }
+.ok { color: #1a7f37; } .budget_not_met, .accuracy_not_met { color: #b35900; }
+"""
+_NUMBERS = frozenset({"rewrites", "before", "after", "change", "energy", "share", "time"})
+_MOMENTS = (("before", "as given"), ("exact", "exact passes"), ("after", "as compiled"))
+
+
+def to_html(report: Report) -> str:
+    """A report as one self-contained page."""
+    title = f"{escape(report.model)} for {escape(report.target)}"
+    body = "\n".join(
+        [
+            f"<h1>{title}</h1>",
+            f'<p class="{escape(report.status)}"><strong>{escape(report.message)}</strong></p>',
+            _definitions(summary_rows(report)),
+            "<h2>Energy</h2>",
+            _energies(report),
+            "<h2>Passes</h2>",
+            _passes(report),
+            "<h2>Layers</h2>",
+            _layers(report),
+            *_notes(report),
+            f"<p><small>gcompile {escape(report.gcompile_version)}</small></p>",
+        ]
+    )
+    return (
+        f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{escape(_POLICY)}">\n'
+        f'<meta name="viewport" content="width=device-width">\n<title>{title}</title>\n'
+        f"<style>{_STYLE}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n"
+    )
+
+
+def escape(text: str) -> str:
+    """Text that a browser shows as it is, in content and in attributes."""
+    return escape_html(printable(text), quote=True)
+
+
+def _definitions(rows: Iterable[tuple[str, str]]) -> str:
+    cells = [f"<tr><th>{escape(label)}</th><td>{escape(value)}</td></tr>" for label, value in rows]
+    return f"<table>{''.join(cells)}</table>"
+
+
+def _energies(report: Report) -> str:
+    sections: list[tuple[str, EnergySection]] = [
+        (label, getattr(report.energy, moment)) for moment, label in _MOMENTS
+    ]
+    largest = max(section.energy_j for _, section in sections)
+    cells = [
+        f"<tr><th>{escape(label)}</th><td>{_bar(share_of(section.energy_j, largest))}</td>"
+        f"<td>{escape(energy_text(section))}</td></tr>"
+        for label, section in sections
+    ]
+    return f"<table>{''.join(cells)}</table>"
+
+
+def _passes(report: Report) -> str:
+    rows = []
+    for cells, entry in zip(pass_rows(report), report.passes, strict=True):
+        idle = "" if entry.changed and entry.kept else ' class="idle"'
+        rows.append(f"<tr{idle}>{_cells(PASS_COLUMNS, cells)}</tr>")
+    return _table(PASS_COLUMNS, rows)
+
+
+def _layers(report: Report) -> str:
+    total = report.energy.after.energy_j
+    rows = [
+        f"<tr>{_cells(LAYER_COLUMNS, layer_row(layer, total))}"
+        f"<td>{_bar(share_of(layer.energy_j, total))}</td></tr>"
+        for layer in dearest(report.layers, None)
+    ]
+    return _table((*LAYER_COLUMNS, ""), rows)
+
+
+def _notes(report: Report) -> list[str]:
+    if not report.notes:
+        return []
+    items = "".join(f"<li>{escape(note)}</li>" for note in report.notes)
+    return ["<h2>Notes</h2>", f"<ul>{items}</ul>"]
+
+
+def _table(columns: Sequence[str], rows: Iterable[str]) -> str:
+    head = "".join(f"<th>{escape(column)}</th>" for column in columns)
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+
+
+def _cells(columns: Sequence[str], cells: Sequence[str]) -> str:
+    return "".join(
+        f'<td class="number">{escape(cell)}</td>'
+        if column in _NUMBERS
+        else f"<td>{escape(cell)}</td>"
+        for column, cell in zip(columns, cells, strict=True)
+    )
+
+
+def _bar(share: float) -> str:
+    width = min(max(share, 0.0), 1.0) * 100
+    return (
+        '<svg viewBox="0 0 100 6" preserveAspectRatio="none" role="img" '
+        f'aria-label="{width:.1f} %"><rect class="track" width="100" height="6"/>'
+        f'<rect class="part" width="{width:.2f}" height="6"/></svg>'
+    )

@@ -1,0 +1,187 @@
+"""What every rendering of a report shows, decided once: sentences and rows, no markup."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gcompile.report.budget import Budget
+from gcompile.report.quantity import (
+    format_change,
+    format_energy,
+    format_share,
+    format_time,
+    printable,
+)
+from gcompile.report.report import (
+    EnergySection,
+    EstimateLayer,
+    LayerSection,
+    PassSection,
+    Report,
+)
+
+PASS_COLUMNS = ("pass", "rewrites", "before", "after", "change", "what happened")
+LAYER_COLUMNS = ("layer", "operators", "precision", "energy", "share", "time", "error share")
+
+
+def summary_rows(report: Report) -> list[tuple[str, str]]:
+    """Label and sentence for everything a reader wants first."""
+    rows = [
+        ("model", f"{printable(report.model)} for {printable(report.target)}"),
+        ("status", f"{report.status}: {printable(report.message)}"),
+        ("budget", _budget(report)),
+        ("energy as given", energy_text(report.energy.before)),
+        ("  exact passes", energy_text(report.energy.exact)),
+        ("  as compiled", energy_text(report.energy.after)),
+        ("of that", _causes(report.energy.after)),
+        ("compared", _compared(report)),
+        ("estimated by", estimator_text(report.estimated_by, report.energy.after)),
+        ("time", f"{format_time(report.energy.after.time_s)} estimated, {_threads(report)}"),
+        ("accuracy", _accuracy(report)),
+    ]
+    if report.fidelity is not None:
+        rows.append(("fidelity", _fidelity(report)))
+    rows.append(("verified", _verify(report)))
+    if report.peak_memory_bytes is not None:
+        rows.append(("peak memory", f"{report.peak_memory_bytes / 1e6:.2f} MB of tensors"))
+    return rows
+
+
+def energy_text(energy: EnergySection) -> str:
+    """A total with its band and boundary: no total is shown without them."""
+    return (
+        f"{format_energy(energy.energy_j)} per inference "
+        f"({format_energy(energy.low_j)} to {format_energy(energy.high_j)}, "
+        f"{printable(energy.boundary)} boundary)"
+    )
+
+
+def estimator_text(estimated_by: str, energy: EnergySection) -> str:
+    """Which model predicted the joules, and how static power is charged."""
+    policies = {
+        "full": "static power charged for the whole time of the inference",
+        "marginal": "static power not charged",
+    }
+    policy = policies.get(energy.idle_policy, f"idle policy {printable(energy.idle_policy)}")
+    return f"{printable(estimated_by)} (a prediction, not a measurement); {policy}"
+
+
+def pass_rows(report: Report) -> list[tuple[str, ...]]:
+    """One row per pass, matching `PASS_COLUMNS`."""
+    return [
+        (
+            printable(entry.name),
+            str(entry.changed),
+            format_energy(entry.before_j),
+            format_energy(entry.after_j),
+            format_change(entry.before_j, entry.after_j),
+            pass_outcome(entry),
+        )
+        for entry in report.passes
+    ]
+
+
+def pass_outcome(entry: PassSection) -> str:
+    """What a pass did and why not more: `12 rewrites; skipped: weight shared (2)`."""
+    parts = [f"{entry.changed} rewrite{'s' * (entry.changed != 1)}" if entry.changed else "none"]
+    if not entry.kept:
+        parts.append("reverted: it does not pay on this target")
+    if entry.skipped:
+        reasons = sorted(entry.skipped.items(), key=lambda item: (-item[1], item[0]))
+        parts.append("skipped: " + ", ".join(f"{printable(r)} ({n})" for r, n in reasons))
+    return "; ".join(parts)
+
+
+def dearest(layers: Sequence[LayerSection], top: int | None) -> list[LayerSection]:
+    """The layers that cost most, dearest first; all of them when `top` is None."""
+    ordered = sorted(layers, key=lambda layer: -layer.energy_j)
+    return ordered if top is None else ordered[:top]
+
+
+def dearest_estimates(layers: Sequence[EstimateLayer], top: int | None) -> list[EstimateLayer]:
+    """The same for an estimate."""
+    ordered = sorted(layers, key=lambda layer: -layer.energy_j)
+    return ordered if top is None else ordered[:top]
+
+
+def layer_row(layer: LayerSection, total_j: float) -> tuple[str, ...]:
+    """One row matching `LAYER_COLUMNS`."""
+    return (
+        printable(layer.name),
+        printable(layer.op),
+        printable(layer.precision),
+        format_energy(layer.energy_j),
+        format_share(share_of(layer.energy_j, total_j)),
+        format_time(layer.time_s),
+        "" if layer.error is None else format_share(layer.error),
+    )
+
+
+def share_of(energy_j: float, total_j: float) -> float:
+    """A layer's part of the total, between 0 and 1."""
+    return energy_j / total_j if total_j else 0.0
+
+
+def _budget(report: Report) -> str:
+    budget = report.budget
+    if budget.energy_j is None or budget.requested is None:
+        return "none given"
+    verdict = "met" if budget.met else "not met"
+    echo = Budget.parse(budget.requested).echo
+    limit = f"at most {format_energy(budget.energy_j)} per inference"
+    return f"{printable(budget.requested)} ({echo}): {limit}, {verdict}"
+
+
+def _causes(energy: EnergySection) -> str:
+    """Where the joules go, largest first."""
+    causes = {
+        "compute": energy.compute_j,
+        **{f"moving data at {printable(name)}": j for name, j in energy.movement_j.items()},
+        "starting kernels": energy.launch_j,
+        "static power": energy.static_j,
+    }
+    ordered = sorted(causes.items(), key=lambda item: -item[1])
+    shown = [f"{name} {format_share(share_of(j, energy.energy_j))}" for name, j in ordered if j]
+    return ", ".join(shown) or "nothing"
+
+
+def _compared(report: Report) -> str:
+    energy = report.energy
+    after = energy.after.energy_j
+    return (
+        f"{format_change(energy.before.energy_j, after)} against the model as given, "
+        f"{format_change(energy.exact.energy_j, after)} against the exact passes alone"
+    )
+
+
+def _threads(report: Report) -> str:
+    return f"{report.threads} thread{'s' * (report.threads != 1)}"
+
+
+def _accuracy(report: Report) -> str:
+    if report.accuracy is None:
+        return "not measured: no evaluation rows were given"
+    accuracy = report.accuracy
+    return (
+        f"{printable(accuracy.metric)} {accuracy.reference:.4f} as given, "
+        f"{accuracy.compiled:.4f} compiled "
+        f"(drop {accuracy.reference - accuracy.compiled:+.4f}, at most {accuracy.max_drop:g}; "
+        f"{accuracy.rows} rows)"
+    )
+
+
+def _fidelity(report: Report) -> str:
+    if report.fidelity is None:
+        return "not measured"
+    fidelity = report.fidelity
+    noise = "no error" if fidelity.sqnr_db is None else f"SQNR {fidelity.sqnr_db:.1f} dB"
+    return f"{noise}, cosine {fidelity.cosine:.6f} ({fidelity.rows} calibration rows)"
+
+
+def _verify(report: Report) -> str:
+    verify = report.verify
+    return (
+        f"against the reference runtime on {verify.rows} rows: "
+        f"largest error {verify.max_abs_error:.3g} (allowed {verify.tolerance:.3g}), "
+        f"cosine {verify.cosine:.6f}"
+    )

@@ -1,0 +1,179 @@
+"""What a compilation did, as data: the models behind report.json.
+
+Names are an interface that other programs read, so they only change with `schema_version`.
+Energies are joules per inference and are predictions; `energy.*.low_j` and `high_j` bound them.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+Status = Literal["ok", "budget_not_met", "accuracy_not_met"]
+
+
+class Section(BaseModel):
+    """A part of a report: immutable, finite numbers only, unknown keys refused."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
+
+
+def _none_if_infinite(value: object) -> object:
+    return None if isinstance(value, float) and math.isinf(value) else value
+
+
+class BudgetSection(Section):
+    """The energy budget; all null when there was none."""
+
+    requested: str | None = None
+    """As the user wrote it."""
+    energy_j: float | None = None
+    """The limit it comes to, in joules per inference."""
+    met: bool | None = None
+    """Whether `energy.after` stays within the limit."""
+
+
+class EnergySection(Section):
+    """What one inference should cost: a prediction, with everything needed to read it."""
+
+    energy_j: float
+    low_j: float
+    """Lower end of the uncertainty band."""
+    high_j: float
+    """Upper end of the uncertainty band."""
+    time_s: float
+    boundary: str
+    """What the joules include: chip, board or wall."""
+    idle_policy: str
+    """Whether static power during the inference is charged."""
+    compute_j: float
+    movement_j: dict[str, float]
+    """Joules of moving data, by memory level."""
+    launch_j: float
+    static_j: float
+
+
+class Energies(Section):
+    """The same model at three moments."""
+
+    before: EnergySection
+    """As given, unfused."""
+    exact: EnergySection
+    """After the passes that change no result: what relative budgets count from."""
+    after: EnergySection
+    """As compiled."""
+
+
+class Accuracy(Section):
+    """The task metric, measured on the evaluation rows."""
+
+    metric: str
+    reference: float
+    """Of the model as given, run by the reference runtime."""
+    compiled: float
+    """Of the compiled code."""
+    rows: int
+    max_drop: float
+    """The largest loss allowed, as a difference of the metric."""
+
+
+class Fidelity(Section):
+    """How close the outputs stay to the model's as given, on calibration rows."""
+
+    sqnr_db: Annotated[float | None, BeforeValidator(_none_if_infinite)]
+    """Signal to quantization noise in decibels; null when the outputs are identical."""
+    cosine: float
+    rows: int
+
+
+class Verify(Section):
+    """The compiled code against the reference runtime running the same optimised model."""
+
+    max_abs_error: float
+    cosine: float
+    tolerance: float
+    rows: int
+
+
+class PassSection(Section):
+    """One pass: the ledger's entry."""
+
+    name: str
+    changed: int
+    """Rewrites made."""
+    seconds: float
+    before_j: float
+    after_j: float
+    kept: bool
+    """False when it was reverted because it did not pay on this target."""
+    skipped: dict[str, int]
+    """How often each reason kept the pass from a rewrite."""
+
+
+class LayerSection(Section):
+    """One region of the compiled model: the nodes that run as one kernel."""
+
+    name: str
+    op: str
+    precision: str
+    energy_j: float
+    time_s: float
+    error: float | None = None
+    """Its share of the output error, between 0 and 1; null where it was not measured."""
+
+
+class Report(Section):
+    """What a compilation did, and where every joule went."""
+
+    schema_version: Literal[1] = 1
+    gcompile_version: str
+    model: str
+    target: str
+    threads: int
+    seed: int
+    versions: dict[str, str] = Field(default_factory=dict)
+    """Of Python and the libraries that took part."""
+    estimated_by: str
+    """The energy model behind every joule in this report."""
+    status: Status
+    message: str
+    """One sentence; where a constraint was missed, which one binds and what is reachable."""
+    budget: BudgetSection
+    energy: Energies
+    accuracy: Accuracy | None = None
+    fidelity: Fidelity | None = None
+    passes: list[PassSection]
+    layers: list[LayerSection]
+    verify: Verify
+    peak_memory_bytes: int | None = None
+    """Of the largest set of live tensors while running, if known."""
+    notes: list[str] = Field(default_factory=list)
+    """Sentences the user should read."""
+
+
+class EstimateLayer(Section):
+    """One region of an estimated model."""
+
+    name: str
+    energy_j: float
+    time_s: float
+    compute_j: float
+    movement_j: dict[str, float]
+    launch_j: float
+    static_j: float
+
+
+class EstimateReport(Section):
+    """What `gcompile estimate` prints."""
+
+    schema_version: Literal[1] = 1
+    gcompile_version: str
+    model: str
+    target: str
+    estimated_by: str
+    energy: EnergySection
+    layers: list[EstimateLayer]

@@ -1,0 +1,127 @@
+"""Reports for a terminal, and as plain text where there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from io import StringIO
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from gcompile.report.layout import (
+    LAYER_COLUMNS,
+    PASS_COLUMNS,
+    dearest,
+    dearest_estimates,
+    energy_text,
+    estimator_text,
+    layer_row,
+    pass_rows,
+    share_of,
+    summary_rows,
+)
+from gcompile.report.quantity import format_energy, format_share, format_time, printable
+from gcompile.report.report import EstimateReport, Report
+
+PLAIN_WIDTH = 120
+_BAR_WIDTH = 12
+_RIGHT = frozenset({"rewrites", "before", "after", "change", "energy", "share", "time"})
+_STYLES = {"ok": "green", "budget_not_met": "yellow", "accuracy_not_met": "yellow"}
+
+
+def render(report: Report, *, top: int | None = 12) -> RenderableType:
+    """The summary, the ledger of passes and the `top` dearest layers, for a rich console."""
+    return Group(_summary(report), _passes(report), _layers(report, top), *_notes(report.notes))
+
+
+def render_estimate(report: EstimateReport, *, top: int | None = 12) -> RenderableType:
+    """An estimate's total and its `top` dearest layers, for a rich console."""
+    rows = [
+        ("model", f"{printable(report.model)} for {printable(report.target)}"),
+        ("energy", energy_text(report.energy)),
+        ("time", format_time(report.energy.time_s)),
+        ("estimated by", estimator_text(report.estimated_by, report.energy)),
+    ]
+    table = _table("layers", ("layer", "energy", "share", "time", ""))
+    for layer in dearest_estimates(report.layers, top):
+        share = share_of(layer.energy_j, report.energy.energy_j)
+        table.add_row(
+            Text(printable(layer.name)),
+            Text(format_energy(layer.energy_j)),
+            Text(format_share(share)),
+            Text(format_time(layer.time_s)),
+            Text(bar(share)),
+        )
+    return Group(_rows(rows), table, *_hidden(len(report.layers), top))
+
+
+def to_text(report: Report, *, top: int | None = 12) -> str:
+    """A report as plain text."""
+    return as_plain_text(render(report, top=top))
+
+
+def as_plain_text(renderable: RenderableType) -> str:
+    """Anything rich can show, without colours or control characters."""
+    sink = StringIO()
+    Console(file=sink, width=PLAIN_WIDTH, force_terminal=False, color_system=None).print(
+        renderable
+    )
+    return "\n".join(line.rstrip() for line in sink.getvalue().splitlines()) + "\n"
+
+
+def bar(share: float) -> str:
+    """A bar as long as the share, for a column of them."""
+    return "█" * max(round(share * _BAR_WIDTH), share > 0)
+
+
+def _summary(report: Report) -> Table:
+    table = _rows(summary_rows(report))
+    table.rows[1].style = _STYLES[report.status]
+    return table
+
+
+def _rows(rows: Sequence[tuple[str, str]]) -> Table:
+    table = Table.grid(padding=(0, 2))
+    for label, value in rows:
+        table.add_row(Text(label, "bold"), Text(value))
+    return table
+
+
+def _passes(report: Report) -> Table:
+    table = _table("passes", PASS_COLUMNS)
+    for row, entry in zip(pass_rows(report), report.passes, strict=True):
+        table.add_row(*map(Text, row), style=None if entry.changed and entry.kept else "dim")
+    return table
+
+
+def _layers(report: Report, top: int | None) -> Group:
+    total = report.energy.after.energy_j
+    table = _table("layers", (*LAYER_COLUMNS, ""))
+    for layer in dearest(report.layers, top):
+        share = bar(share_of(layer.energy_j, total))
+        table.add_row(*map(Text, layer_row(layer, total)), Text(share))
+    return Group(table, *_hidden(len(report.layers), top))
+
+
+def _table(title: str, columns: Sequence[str]) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
+    for column in columns:
+        right = column in _RIGHT or column == "error share"
+        table.add_column(
+            column,
+            justify="right" if right else "left",
+            no_wrap=right or column in ("pass", ""),
+            overflow="fold",
+        )
+    return table
+
+
+def _hidden(count: int, top: int | None) -> list[Text]:
+    left = 0 if top is None else max(count - top, 0)
+    return [Text(f"  and {left} more")] if left else []
+
+
+def _notes(notes: Sequence[str]) -> list[Text]:
+    return [Text(f"note: {printable(note)}") for note in notes]

@@ -1,0 +1,93 @@
+"""Write what a build reports into its folder, each file whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from gcompile.errors import ArtifactError
+from gcompile.report.config import BuildConfig
+from gcompile.report.html import to_html
+from gcompile.report.layout import pass_outcome
+from gcompile.report.markdown import to_markdown
+from gcompile.report.report import Report
+
+REPORT_NAME = "report.json"
+CONFIG_NAME = "config.resolved.toml"
+
+
+def write_report(report: Report, folder: str | Path, config: BuildConfig | None = None) -> None:
+    """Write the report as JSON, HTML and Markdown, the ledger, and the configuration if given."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / REPORT_NAME, report.model_dump_json(indent=2) + "\n")
+    write_atomically(folder / "report.html", to_html(report))
+    write_atomically(folder / "report.md", to_markdown(report))
+    write_atomically(folder / "ledger.json", ledger_text(report))
+    if config is not None:
+        write_config(config, folder)
+
+
+def write_config(config: BuildConfig, folder: str | Path) -> None:
+    """Write config.resolved.toml, with which the build can be run again."""
+    write_atomically(Path(folder) / CONFIG_NAME, config.to_toml())
+
+
+def read_report(path: str | Path) -> Report:
+    """Read a report.json, given as the file or as the artefact folder that holds it.
+
+    Raises:
+        ArtifactError: The file is missing, damaged, or of another version.
+    """
+    path = Path(path)
+    path = path / REPORT_NAME if path.is_dir() else path
+    try:
+        return Report.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise ArtifactError(
+            f"Report {str(path)!r} cannot be read: {error.strerror}. "
+            "Give a report.json, or the folder that `gcompile build` wrote."
+        ) from error
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise ArtifactError(
+            f"Report {str(path)!r} is damaged or of another version "
+            f"({place}: {first['msg']}). Build the model again."
+        ) from error
+
+
+def ledger_text(report: Report) -> str:
+    """The ledger as JSON: for every pass its joules before and after, and what became of it."""
+    entries = [
+        entry.model_dump()
+        | {"delta_j": entry.after_j - entry.before_j, "outcome": pass_outcome(entry)}
+        for entry in report.passes
+    ]
+    head = {
+        "schema_version": report.schema_version,
+        "model": report.model,
+        "target": report.target,
+        "estimated_by": report.estimated_by,
+        "boundary": report.energy.after.boundary,
+        "idle_policy": report.energy.after.idle_policy,
+    }
+    return json.dumps(head | {"passes": entries}, indent=2, ensure_ascii=False) + "\n"
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace the file in one step: a reader sees the old text or the new, never a part."""
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    staging = Path(name)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+        staging.chmod(0o644)
+        staging.replace(path)
+    except BaseException:
+        staging.unlink(missing_ok=True)
+        raise
