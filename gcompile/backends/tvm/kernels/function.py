@@ -134,6 +134,6 @@ def llvm_functions(text: str) -> AbstractContextManager[None]:
     return T.attr(0, "pragma_import_llvm", text) if text else nullcontext()
 
 
-def local(size: int, dtype: str) -> Buffer:
-    """Scratch that lives in registers as long as it is indexed by constants."""
-    return T.alloc_buffer((size,), dtype, layout=None, scope="local")
+def scratch(size: int, dtype: str) -> Buffer:
+    """Memory of the task's own, which loop variables may index."""
+    return T.alloc_buffer((size,), dtype, layout=None, align=64)

@@ -5,7 +5,7 @@ Real numbers are float32 vectors. Nothing here reads or writes outside the lanes
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import ml_dtypes
 import numpy as np
@@ -29,6 +29,10 @@ class Position:
     y: Expr
     x: Expr
     channel: Expr
+
+    def moved(self, channels: int) -> Position:
+        """The same pixel, some channels further."""
+        return replace(self, channel=self.channel + channels)
 
 
 def load(source: Source, buffer: Buffer, position: Position, lanes: Lanes) -> Expr:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import tvm.tirx
-from tvm.tirx import Expr
+from tvm.tirx import Buffer, Expr
 from tvm.tirx.script import builder as T
 
 
@@ -41,18 +41,47 @@ class Lanes:
         return T.reinterpret(self.type(dtype), value)
 
 
+@dataclass(frozen=True, slots=True)
+class Register:
+    """One vector that code assigns to again and again.
+
+    It is a small buffer of its own. Below 1 KiB those live on the stack, where LLVM turns them
+    into machine registers; a larger one, or one of scope "local", would be heap memory.
+    """
+
+    buffer: Buffer
+    lanes: Lanes
+
+    @classmethod
+    def of(cls, dtype: str, lanes: Lanes) -> Register:
+        """A new register; its value is undefined."""
+        return cls(T.alloc_buffer((lanes.count,), dtype, layout=None), lanes)
+
+    def set(self, value: Expr) -> None:
+        """Assign a vector."""
+        T.buffer_store(self.buffer, value, [self.lanes.index(0)])
+
+    @property
+    def value(self) -> Expr:
+        """All lanes."""
+        return self.part(0, self.lanes)
+
+    def part(self, offset: int, lanes: Lanes) -> Expr:
+        """Some consecutive lanes."""
+        return self.buffer[lanes.index(offset)]
+
+
 def bind(value: Expr) -> Expr:
     """Name a value: however often it is used, it is computed once.
 
-    The name is a local buffer, which LLVM turns into a register. A let-binding would do the same
-    in the end, but the simplifier substitutes those, so that compiling time would grow
-    exponentially with the length of a formula. Addresses are short: they use `T.Bind`.
+    The name is a register of its own. A let-binding would do the same in the end, but the
+    simplifier substitutes those, so that compiling time would grow exponentially with the length
+    of a formula. Addresses are short: they use `T.Bind`.
     """
     dtype, _, count = str(value.ty.dtype).partition("x")
-    lanes = Lanes(int(count or 1))
-    register = T.alloc_buffer((lanes.count,), dtype, layout=None, scope="local")
-    T.buffer_store(register, value, [lanes.index(0)])
-    return register[lanes.index(0)]
+    register = Register.of(dtype, Lanes(int(count or 1)))
+    register.set(value)
+    return register.value
 
 
 def pieces(count: int, width: int) -> list[tuple[int, Lanes]]:

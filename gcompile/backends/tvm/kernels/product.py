@@ -8,6 +8,7 @@ so depth is one run per kernel row, and neither an im2col copy nor a bounds chec
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -22,15 +23,15 @@ from gcompile.backends.tvm.kernels.function import (
     Tensors,
     kernel_func,
     llvm_functions,
-    local,
     loop,
+    scratch,
     share,
     tasks,
     view,
     when,
 )
 from gcompile.backends.tvm.kernels.image_access import Position, fill_halo
-from gcompile.backends.tvm.kernels.lanes import Lanes, pieces
+from gcompile.backends.tvm.kernels.lanes import Lanes, Register, pieces
 from gcompile.backends.tvm.kernels.packing import weight_dtype, weight_shape
 from gcompile.backends.tvm.kernels.pixels import Pixels, Place
 from gcompile.backends.tvm.kernels.spec import ProductKernel
@@ -93,6 +94,10 @@ def depth_run(kernel: ProductKernel) -> int:
     return columns * kernel.x.channels
 
 
+Row = list[Register]
+Block = list[Row]
+
+
 @dataclass(frozen=True, slots=True)
 class _VectorProduct:
     """One kernel while it is being emitted."""
@@ -135,9 +140,10 @@ class _VectorProduct:
         """One thread's share: a range of pixel blocks or of channel blocks."""
         tile, image = self.kernel.tile, self.kernel.output.image
         fill_halo(image, self.tensors.output, self.unit.vector_bits, task, tile.threads)
-        accumulators = local(
-            self.pixels.rows * self._columns * self.unit.lanes, self.unit.accumulator_dtype
-        )
+        accumulators = [
+            [Register.of(self.unit.accumulator_dtype, self._lanes) for _ in range(self._columns)]
+            for _ in range(self.pixels.rows)
+        ]
         channel_blocks = -(-self.kernel.contraction.out_c // self._block_channels)
         m_range, n_range = (0, self.pixels.blocks), (0, channel_blocks)
         if tile.split == "m":
@@ -173,26 +179,19 @@ class _VectorProduct:
         if rest:
             when(stop > full, lambda: body(full, rest))
 
-    def _block(self, accumulators: Buffer, m: Expr, n: Expr, channels: int) -> None:
+    def _block(self, accumulators: Block, m: Expr, n: Expr, channels: int) -> None:
         """Compute one block of pixels and channels, and write it."""
         place = self.pixels.place(m)
         columns = -(-channels // self.unit.lanes)
         first_vector = n * self._columns
         zero = self._lanes.splat(0, self.unit.accumulator_dtype)
-        for row in range(self.pixels.rows):
-            for column in range(columns):
-                T.buffer_store(accumulators, zero, [self._accumulator(row, column)])
-        self._accumulate(accumulators, place, first_vector, columns)
-        self._write(accumulators, place, first_vector, channels)
+        block = [row[:columns] for row in accumulators]
+        for register in itertools.chain.from_iterable(block):
+            register.set(zero)
+        self._accumulate(block, place, first_vector)
+        self._write(block, place, first_vector, channels)
 
-    def _accumulator(self, row: Expr, column: int, offset: int = 0, count: int = 0) -> Expr:
-        """Indices of the accumulator, or of `count` of its lanes from `offset` on."""
-        start = (row * self._columns + column) * self.unit.lanes + offset
-        return Lanes(count or self.unit.lanes).index(start)
-
-    def _accumulate(
-        self, accumulators: Buffer, place: Place, first_vector: Expr, columns: int
-    ) -> None:
+    def _accumulate(self, accumulators: Block, place: Place, first_vector: Expr) -> None:
         """Pass over the whole depth, kernel row by kernel row."""
         contraction, image = self.kernel.contraction, self.kernel.x
         steps = depth_run(self.kernel) // self.unit.group
@@ -201,13 +200,8 @@ class _VectorProduct:
         column_pitch = contraction.dilation_w * image.channels
 
         def one_step(address: Expr, step: Expr, offset: int) -> None:
-            self._step(
-                accumulators,
-                address + offset * self.unit.group,
-                first_vector,
-                step + offset,
-                columns,
-            )
+            group = address + offset * self.unit.group
+            self._step(accumulators, group, first_vector, step + offset)
 
         with T.serial(contraction.kernel_h) as kernel_row, T.serial(runs) as run:
             address = T.Bind(place.address + kernel_row * row_pitch + run * column_pitch)
@@ -221,49 +215,57 @@ class _VectorProduct:
             for offset in range(unrolled, steps):
                 one_step(address, first, offset)
 
-    def _step(
-        self, accumulators: Buffer, address: Expr, first_vector: Expr, step: Expr, columns: int
-    ) -> None:
+    def _step(self, accumulators: Block, address: Expr, first_vector: Expr, step: Expr) -> None:
+        """Multiply one group of every pixel with the weights of every channel."""
         weights = [
             self.dot.weights(self.weights, first_vector + column, step)
-            for column in range(columns)
+            for column in range(len(accumulators[0]))
         ]
-        for row in range(self.pixels.rows):
+        for row, registers in enumerate(accumulators):
             pixel = self.dot.pixel(self.x, address + row * self.pixels.step)
-            for column in range(columns):
-                indices = self._accumulator(row, column)
-                total = self.dot.add(accumulators[indices], pixel, weights[column])
-                T.buffer_store(accumulators, total, [indices])
+            for register, operand in zip(registers, weights, strict=True):
+                register.set(self.dot.add(register.value, pixel, operand))
 
-    def _write(
-        self, accumulators: Buffer, place: Place, first_vector: Expr, channels: int
-    ) -> None:
+    def _write(self, accumulators: Block, place: Place, first_vector: Expr, channels: int) -> None:
         """Evaluate the expression on every accumulator, and store it."""
+        lanes = self.unit.lanes
         if size(self.kernel.expression) < _LONG_EXPRESSION:
-            for row in range(self.pixels.rows):
-                self._write_row(accumulators, place, row, first_vector, channels)
+            for row, registers in enumerate(accumulators):
+
+                def from_register(offset: int, part: Lanes, registers: Row = registers) -> Expr:
+                    return registers[offset // lanes].part(offset % lanes, part)
+
+                self._write_row(from_register, place, row, first_vector, channels)
             return
         # A register cannot be indexed by a loop variable: put the accumulators into memory.
-        spilled = local(int(accumulators.shape[0]), self.unit.accumulator_dtype)
-        for row in range(self.pixels.rows):
-            for column in range(-(-channels // self.unit.lanes)):
-                indices = self._accumulator(row, column)
-                T.buffer_store(spilled, accumulators[indices], [indices])
+        width = len(accumulators[0]) * lanes
+        spilled = scratch(len(accumulators) * width, self.unit.accumulator_dtype)
+        for index, register in enumerate(itertools.chain.from_iterable(accumulators)):
+            T.buffer_store(spilled, register.value, [self._lanes.index(index * lanes)])
         with T.serial(self.pixels.rows) as row:
-            self._write_row(spilled, place, row, first_vector, channels)
+            self._write_row(
+                lambda offset, part: spilled[part.index(row * width + offset)],
+                place,
+                row,
+                first_vector,
+                channels,
+            )
 
     def _write_row(
-        self, accumulators: Buffer, place: Place, row: Expr, first_vector: Expr, channels: int
+        self,
+        total: Callable[[int, Lanes], Expr],
+        place: Place,
+        row: Expr,
+        first_vector: Expr,
+        channels: int,
     ) -> None:
-        lanes = self.unit.lanes
+        """Write one pixel; `total(offset, lanes)` are the sums of channels from `offset` on."""
 
         def vectors(position: Position) -> None:
-            for offset, part in pieces(channels, lanes):
-                column, lane = divmod(offset, lanes)
-                total = accumulators[self._accumulator(row, column, lane, part.count)]
+            for offset, lanes in pieces(channels, self.unit.lanes):
+                real = total(offset, lanes)
                 if self.unit.accumulator_dtype == "int32":
-                    total = part.cast("float32", total)
-                at = Position(position.batch, position.y, position.x, position.channel + offset)
-                write(self.kernel, self.tensors, at, part, total)
+                    real = lanes.cast("float32", real)
+                write(self.kernel, self.tensors, position.moved(offset), lanes, real)
 
-        self.pixels.at(place, row, first_vector * lanes, vectors)
+        self.pixels.at(place, row, first_vector * self.unit.lanes, vectors)
