@@ -20,7 +20,7 @@ from gcompile.ir.tile import Tile
 from gcompile.ir.verify import verify
 from gcompile.ir.walk import all_graphs, all_nodes, remove_unused
 from gcompile.ir.work import Work, value_bytes, work_of
-from gcompile.ir.write import save, to_proto, to_text
+from gcompile.ir.write import node_proto, save, to_proto, to_text
 
 __all__ = [
     "OPSET",
@@ -51,6 +51,7 @@ __all__ = [
     "infer_shapes",
     "is_constant",
     "load",
+    "node_proto",
     "only_reader",
     "origin_of",
     "parse",

@@ -21,6 +21,14 @@ def to_proto(model: onnx_ir.Model) -> onnx.ModelProto:
     return onnx_ir.to_proto(model)
 
 
+def node_proto(node: onnx_ir.Node) -> onnx.NodeProto:
+    """Convert one node, without its metadata."""
+    proto = onnx.NodeProto()
+    proto.CopyFrom(onnx_ir.to_proto(node))
+    proto.ClearField("metadata_props")
+    return proto
+
+
 def to_text(model: onnx_ir.Model) -> str:
     """Write the ONNX text format, as tests show it."""
     return str(onnx.printer.to_text(onnx_ir.to_proto(model)))

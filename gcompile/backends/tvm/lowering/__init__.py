@@ -1,0 +1,1 @@
+"""From regions of the graph to Relax: which kernel, in which layout, with which constants."""

@@ -1,0 +1,198 @@
+"""Convolutions and matrix products with constant weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import ml_dtypes
+import numpy as np
+from tvm import relax
+
+from gcompile import ir
+from gcompile.backends.tvm.kernels.packing import pack_weights
+from gcompile.backends.tvm.kernels.spec import (
+    Accumulator,
+    Binary,
+    DepthwiseKernel,
+    Expression,
+    Image,
+    ProductKernel,
+)
+from gcompile.backends.tvm.kernels.units import unit_named
+from gcompile.backends.tvm.lowering.expressions import (
+    CannotEmitError,
+    RegionExpression,
+    read_region,
+)
+from gcompile.backends.tvm.lowering.memory import Memory
+from gcompile.backends.tvm.lowering.operands import finish, output_image, substitute
+from gcompile.backends.tvm.lowering.placement import Layout, Placement
+from gcompile.backends.tvm.lowering.weights import (
+    Array,
+    Reals,
+    constant_bias,
+    constant_weights,
+    matrix_weights,
+    pad_to,
+)
+from gcompile.backends.tvm.lowering.windows import stored_input, window_of
+
+
+@dataclass(frozen=True)
+class _Operands:
+    """What a product reads.
+
+    Attributes:
+        x: The left operand where it lies; `scale` and `zero_point` say what its integers mean.
+        weights: (out, in, kernel_h, kernel_w) as stored; `scales` per output channel.
+    """
+
+    contraction: ir.Contraction
+    x: Placement
+    scale: float
+    zero_point: int
+    weights: Array
+    scales: Reals
+    bias: Reals
+
+    @property
+    def real_weights(self) -> Array:
+        """The weights as float32."""
+        scales = self.scales.astype(np.float32).reshape(-1, 1, 1, 1)
+        return self.weights.astype(np.float32) * scales
+
+
+def lower_convolution(region: ir.Region, memory: Memory) -> None:
+    """Emit a convolution region, dense or depthwise."""
+    window = window_of(region)
+    if window is None:
+        raise CannotEmitError("the convolution's geometry is not one kernels know")
+    node, shape = window.node, window.contraction
+    if shape.groups != 1 and not shape.is_depthwise:
+        raise CannotEmitError("a grouped convolution has no kernel of its own")
+    weights, scales = constant_weights(node.inputs[1])
+    if weights.ndim == 3:
+        weights = weights[:, :, None, :]
+    bias = constant_bias(node.inputs[2] if len(node.inputs) > 2 else None, shape.out_c)
+    body = read_region(region, Layout.CHANNELS_LAST, node.outputs[0])
+    x = memory.image(window.stored, window.halo, window.fill)
+    operands = _Operands(shape, x, window.scale, window.zero_point, weights, scales, bias)
+    if shape.is_depthwise:
+        _emit_depthwise(region, memory, body, operands)
+    else:
+        _emit_product(region, memory, body, Layout.CHANNELS_LAST, operands)
+
+
+def lower_matrix_product(region: ir.Region, memory: Memory) -> None:
+    """Emit a Gemm or MatMul region whose right operand is constant."""
+    node = region.anchor
+    assert node is not None
+    weights, scales = matrix_weights(node)
+    stored, scale, zero_point = stored_input(region, node.inputs[0])
+    shape = ir.contraction_of(node)
+    if shape is None or shape.batch != 1 or node.attributes.get_int("transA", 0):
+        raise CannotEmitError("the left operand is transposed or batched")
+    bias = np.zeros(shape.out_c)
+    if node.op_type == "Gemm":
+        scales = scales * node.attributes.get_float("alpha", 1.0)
+        addend = constant_bias(node.inputs[2] if len(node.inputs) > 2 else None, shape.out_c)
+        bias = addend * node.attributes.get_float("beta", 1.0)
+    body = read_region(region, Layout.ROWS, node.outputs[0])
+    x = _rows_of_pixels(memory, stored, shape)
+    operands = _Operands(shape, x, scale, zero_point, weights, scales, bias)
+    _emit_product(region, memory, body, Layout.ROWS, operands)
+
+
+def _rows_of_pixels(memory: Memory, stored: ir.Value, shape: ir.Contraction) -> Placement:
+    """The left operand of a matrix product as the image (1, 1, M, K), K padded for byte dots."""
+    placement = memory.tensor(stored)
+    group = {"uint8": 4, "bfloat16": 2}.get(placement.image.dtype, 1)
+    padding = -shape.in_c % group
+    if not padding:
+        image = Image(1, 1, shape.m, shape.in_c, placement.image.dtype, declared=placement.shape)
+        return replace(placement, image=image)
+    rank = len(ir.static_shape(stored))
+    pad = [0] * (2 * rank - 1) + [padding]
+    var = memory.emission.emit(relax.op.nn.pad(memory.plain(stored), pad, "constant", 0))
+    declared = (*ir.static_shape(stored)[:-1], shape.in_c + padding)
+    image = Image(1, 1, shape.m, shape.in_c + padding, placement.image.dtype, declared=declared)
+    return Placement(var, Layout.ROWS, image)
+
+
+def _emit_product(
+    region: ir.Region,
+    memory: Memory,
+    body: RegionExpression,
+    layout: Layout,
+    operands: _Operands,
+) -> None:
+    tile, x = region.tile, operands.x
+    if tile is None:
+        raise CannotEmitError("the region has no tile")
+    unit = unit_named(tile.unit)
+    if unit.x_dtype != x.image.dtype:
+        raise CannotEmitError(f"unit {unit.name} does not read {x.image.dtype}")
+    body.expression = substitute(body.expression, _real_product(body, operands))
+    image = output_image(memory, body.output, layout)
+    finished = finish(memory, body, image, layout)
+    shape = replace(operands.contraction, in_c=x.image.channels, out_c=image.channels)
+    kernel = ProductKernel(
+        **finished.kernel,
+        **memory.emission.shared(tile.threads),
+        contraction=shape,
+        x=x.image,
+        tile=tile,
+    )
+    weights = pad_to(
+        _weights_for(unit.x_dtype, operands),
+        (shape.out_c, shape.in_c, shape.kernel_h, shape.kernel_w),
+    )
+    packed = memory.emission.constant(pack_weights(kernel, weights))
+    var = memory.emission.call(kernel, [x.var, packed, *finished.operands], image)
+    memory.put(body.output, Placement(var, layout, image))
+
+
+def _weights_for(dtype: str, operands: _Operands) -> Array:
+    if dtype == "uint8":
+        return operands.weights
+    if dtype == "bfloat16":
+        return operands.real_weights.astype(ml_dtypes.bfloat16).view(np.uint16)
+    return operands.real_weights
+
+
+def _emit_depthwise(
+    region: ir.Region, memory: Memory, body: RegionExpression, operands: _Operands
+) -> None:
+    x, shape = operands.x, operands.contraction
+    body.expression = substitute(body.expression, _real_product(body, operands))
+    image = output_image(memory, body.output, Layout.CHANNELS_LAST)
+    if x.image.channels != image.channels:
+        raise CannotEmitError("input and output store different numbers of channels")
+    finished = finish(memory, body, image, Layout.CHANNELS_LAST)
+    channels = image.channels
+    kernel = DepthwiseKernel(
+        **finished.kernel,
+        **memory.emission.shared(region.tile.threads if region.tile else 1),
+        contraction=replace(shape, in_c=channels, out_c=channels, groups=channels),
+        x=x.image,
+    )
+    is_integer = x.image.dtype in ("uint8", "int8")
+    taps = operands.weights.astype(np.float32) if is_integer else operands.real_weights
+    taps = taps.reshape(shape.out_c, -1)
+    packed = memory.emission.constant(pad_to(taps, (channels, taps.shape[1])).T)
+    var = memory.emission.call(kernel, [x.var, packed, *finished.operands], image)
+    memory.put(body.output, Placement(var, Layout.CHANNELS_LAST, image))
+
+
+def _real_product(body: RegionExpression, operands: _Operands) -> Expression:
+    """The real product in terms of the accumulator: sum · S + B, the zero point folded into B."""
+    bias = operands.bias
+    if operands.x.image.dtype not in ("uint8", "int8"):
+        if not bias.any():
+            return Accumulator()
+        return Binary("add", Accumulator(), body.add_vector(bias.astype(np.float32)))
+    factor = operands.scales * operands.scale
+    sums = operands.weights.astype(np.float64).sum(axis=(1, 2, 3))
+    offset = bias - operands.zero_point * sums * factor
+    scaled = Binary("mul", Accumulator(), body.add_vector(factor.astype(np.float32)))
+    return Binary("add", scaled, body.add_vector(offset.astype(np.float32)))

@@ -1,0 +1,169 @@
+"""Regions that slide a window over an image: convolutions and pools."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from gcompile import ir
+from gcompile.backends.tvm.lowering.expressions import CannotEmitError, quantization
+from gcompile.backends.tvm.lowering.placement import DTYPES, Halo
+
+POOLS = frozenset({"MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "ReduceMean"})
+
+
+@dataclass(frozen=True)
+class Window:
+    """How a region reads its main input.
+
+    Attributes:
+        node: The convolution or pool.
+        stored: The value in memory: what the region dequantizes or casts, or the input itself.
+        scale: The scale of a quantized input, else 1.
+        fill: What padding must read, as stored.
+        contraction: The geometry; for a pool `in_c` and `out_c` are its channels.
+    """
+
+    node: ir.Node
+    stored: ir.Value
+    scale: float
+    zero_point: int
+    fill: float
+    contraction: ir.Contraction
+
+    @property
+    def halo(self) -> Halo:
+        """The border the window really reaches into, as (top, left, bottom, right)."""
+        c = self.contraction
+        reach_h = (c.out_h - 1) * c.stride_h + (c.kernel_h - 1) * c.dilation_h + 1
+        reach_w = (c.out_w - 1) * c.stride_w + (c.kernel_w - 1) * c.dilation_w + 1
+        bottom, right = reach_h - c.in_h - c.pad_top, reach_w - c.in_w - c.pad_left
+        return c.pad_top, c.pad_left, max(bottom, 0), max(right, 0)
+
+
+def window_of(region: ir.Region) -> Window | None:
+    """Describe the region's window over a channels-last image, or None when it has none."""
+    node = next((n for n in region.nodes if n.op_type in POOLS or n.op_type == "Conv"), None)
+    if node is None or node.domain:
+        return None
+    try:
+        geometry = _geometry(node)
+        if geometry is None:
+            return None
+        return _read_window(region, node, geometry)
+    except CannotEmitError:
+        return None
+
+
+def stored_input(region: ir.Region, value: ir.Value | None) -> tuple[ir.Value, float, int]:
+    """Look through a dequantize or cast inside the region: (value in memory, scale, zero point).
+
+    Raises:
+        CannotEmitError: The type is not one kernels read.
+    """
+    if value is None:
+        raise CannotEmitError("an input is missing")
+    scale, zero_point = 1.0, 0
+    producer = value.producer()
+    if producer is not None and producer in region.nodes:
+        if producer.op_type == "DequantizeLinear":
+            scale, zero_point = quantization(producer)
+        elif producer.op_type != "Cast":
+            raise CannotEmitError(f"its input is computed by {producer.op_type} in the region")
+        source = producer.inputs[0]
+        if source is None or (source.producer() in region.nodes):
+            raise CannotEmitError("its input is converted twice")
+        value = source
+    if value.dtype not in DTYPES:
+        raise CannotEmitError(f"its input has type {value.dtype}")
+    return value, scale, zero_point
+
+
+def _read_window(region: ir.Region, node: ir.Node, geometry: ir.Contraction) -> Window:
+    stored, scale, zero_point = stored_input(region, node.inputs[0])
+    if node.op_type == "MaxPool":
+        fill = _lowest(stored)
+    else:
+        fill = float(zero_point)
+    return Window(node, stored, scale, zero_point, fill, geometry)
+
+
+def _lowest(value: ir.Value) -> float:
+    dtype = DTYPES[value.dtype or ir.DataType.FLOAT]
+    if dtype in ("uint8", "int8"):
+        return float(np.iinfo(dtype).min)
+    return float(np.finfo(np.float32).min) if dtype != "float16" else -65504.0
+
+
+def _geometry(node: ir.Node) -> ir.Contraction | None:
+    if node.op_type == "Conv":
+        return ir.contraction_of(node)
+    shape = ir.static_shape(node.inputs[0])
+    if len(shape) not in (3, 4):
+        return None
+    if node.op_type == "ReduceMean":
+        return _spatial_mean(node, shape)
+    if node.op_type.startswith("Global"):
+        return _whole_image(shape)
+    return _pool(node, shape)
+
+
+def _whole_image(shape: tuple[int, ...]) -> ir.Contraction:
+    height, width = (1, *shape[2:])[-2:]
+    return ir.Contraction(
+        batch=shape[0], in_h=height, in_w=width, in_c=shape[1], out_h=1, out_w=1, out_c=shape[1],
+        kernel_h=height, kernel_w=width, groups=shape[1],
+    )  # fmt: skip
+
+
+def _spatial_mean(node: ir.Node, shape: tuple[int, ...]) -> ir.Contraction | None:
+    axes = ir.constant_array(node.inputs[1]) if len(node.inputs) > 1 else None
+    if axes is None:
+        return None
+    wanted = sorted(int(a) % len(shape) for a in np.asarray(axes).reshape(-1))
+    return _whole_image(shape) if wanted == list(range(2, len(shape))) else None
+
+
+def _pool(node: ir.Node, shape: tuple[int, ...]) -> ir.Contraction | None:
+    """The window of a pool, seen as a convolution with a kernel of its size."""
+    if len(node.outputs) > 1 and node.outputs[1].name and node.outputs[1].uses():
+        return None
+    spatial = len(shape) - 2
+    lift = [1] * (2 - spatial)
+    kernel = lift + list(node.attributes.get_ints("kernel_shape"))
+    strides = lift + list(node.attributes.get_ints("strides", [1] * spatial))
+    dilations = lift + list(node.attributes.get_ints("dilations", [1] * spatial))
+    out = lift + list(ir.static_shape(node.outputs[0])[2:])
+    image = lift + list(shape[2:])
+    begin = _pool_begin(node, spatial, image, out, kernel, strides, dilations)
+    return ir.Contraction(
+        batch=shape[0], in_h=image[0], in_w=image[1], in_c=shape[1], out_h=out[0], out_w=out[1],
+        out_c=shape[1], kernel_h=kernel[0], kernel_w=kernel[1], stride_h=strides[0],
+        stride_w=strides[1], dilation_h=dilations[0], dilation_w=dilations[1],
+        pad_top=begin[0], pad_left=begin[1], pad_bottom=begin[2], pad_right=begin[3],
+        groups=shape[1],
+    )  # fmt: skip
+
+
+def _pool_begin(
+    node: ir.Node,
+    spatial: int,
+    image: list[int],
+    out: list[int],
+    kernel: list[int],
+    strides: list[int],
+    dilations: list[int],
+) -> list[int]:
+    mode = node.attributes.get_string("auto_pad", "NOTSET")
+    if mode in ("SAME_UPPER", "SAME_LOWER"):
+        reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
+        sizes = zip(out, strides, reach, image, strict=True)
+        total = [max((o - 1) * s + r - i, 0) for o, s, r, i in sizes]
+        small, large = [t // 2 for t in total], [t - t // 2 for t in total]
+        return small + large if mode == "SAME_UPPER" else large + small
+    if mode == "VALID":
+        return [0, 0, 0, 0]
+    pads = list(node.attributes.get_ints("pads", [0] * (2 * spatial)))
+    lift = [0] * (2 - spatial)
+    return lift + pads[:spatial] + lift + pads[spatial:]

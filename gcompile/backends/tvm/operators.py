@@ -1,0 +1,27 @@
+"""Which operators can be compiled at all: asked before any work starts."""
+
+from __future__ import annotations
+
+from gcompile import ir
+from gcompile.backends.tvm.fallback import refusal
+from gcompile.errors import UnsupportedOperatorsError
+
+_LOWERED_HERE = frozenset({"If", "QuantizeLinear", "DequantizeLinear", "Mish"})
+
+
+def refuse_unsupported(model: ir.Model) -> None:
+    """List every node that nothing can compile.
+
+    Raises:
+        UnsupportedOperatorsError: Naming each operator and its nodes.
+    """
+    found: dict[str, list[str]] = {}
+    for node in ir.all_nodes(model):
+        if node.op_type in _LOWERED_HERE and not node.domain:
+            continue
+        reason = refusal(ir.node_proto(node))
+        if reason is not None:
+            name = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
+            found.setdefault(name, []).append(str(node.name))
+    if found:
+        raise UnsupportedOperatorsError(found)

@@ -1,0 +1,125 @@
+"""Hold compiled code against the reference: every build is checked before it is handed over."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gcompile import ir
+from gcompile.errors import VerificationError
+from gcompile.passes import Arrays, Numerics
+
+Array = NDArray[np.generic]
+
+_TOLERANCE = {Numerics.EXACT: 1e-4, Numerics.ROUNDING: 1e-4, Numerics.LOSSY: 0.1}
+"""Largest error as a share of the output's range. Compiled code sums in another order than the
+reference even when every pass is exact. A lossy model is compared with the reference running the
+same quantized graph: there a sum that lies on a rounding boundary moves a value by one step."""
+
+_HALF_PRECISION_TOLERANCE = 2e-2
+_REDUCED = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How close compiled outputs are to the reference's.
+
+    Attributes:
+        max_abs_error: Largest absolute difference, in the units of the output.
+        relative_error: The same as a share of that output's range.
+        cosine: Smallest cosine similarity over the outputs.
+        tolerance: The relative error that was allowed.
+    """
+
+    max_abs_error: float
+    relative_error: float
+    cosine: float
+    tolerance: float
+    rows: int
+
+
+def tolerance_for(model: ir.Model, numerics: Iterable[Numerics]) -> float:
+    """The relative error allowed after passes with these numerics on this model."""
+    allowed = max((_TOLERANCE[n] for n in numerics), default=_TOLERANCE[Numerics.EXACT])
+    half = any(value.dtype in _REDUCED for value in model.graph.inputs)
+    return max(allowed, _HALF_PRECISION_TOLERANCE) if half else allowed
+
+
+def seeded_inputs(model: ir.Model, seed: int) -> dict[str, Array]:
+    """Random inputs for a numeric check: normal floats, small non-negative integers."""
+    rng = np.random.default_rng(seed)
+    made: dict[str, Array] = {}
+    for value in model.graph.inputs:
+        dtype = (value.dtype or ir.DataType.FLOAT).numpy()
+        shape = ir.static_shape(value)
+        if np.issubdtype(dtype, np.integer):
+            made[str(value.name)] = rng.integers(0, 8, shape).astype(dtype)
+        elif dtype == np.bool_:
+            made[str(value.name)] = rng.integers(0, 2, shape).astype(dtype)
+        else:
+            made[str(value.name)] = rng.standard_normal(shape).astype(dtype)
+    return made
+
+
+def verify_outputs(
+    compiled: Callable[[Arrays], Mapping[str, Array]],
+    reference: Callable[[Arrays], Mapping[str, Array]],
+    batches: Iterable[Arrays],
+    tolerance: float,
+) -> Agreement:
+    """Run both on every batch and compare.
+
+    Raises:
+        VerificationError: An output differs by more than `tolerance` of its range.
+    """
+    worst = Agreement(0.0, 0.0, 1.0, tolerance, 0)
+    for batch in batches:
+        got, want = compiled(batch), reference(batch)
+        for name, expected in want.items():
+            worst = _worse(worst, _compare(name, got[name], expected, tolerance))
+        worst = Agreement(
+            worst.max_abs_error, worst.relative_error, worst.cosine, tolerance, worst.rows + 1
+        )
+    return worst
+
+
+def _compare(name: str, got: Array, want: Array, tolerance: float) -> Agreement:
+    actual, expected = got.astype(np.float64), want.astype(np.float64)
+    if actual.shape != expected.shape:
+        raise VerificationError(
+            f"Output {name!r} has shape {actual.shape}, the reference gives {expected.shape}. "
+            "Please report this model as a bug."
+        )
+    same = (actual == expected) | (np.isnan(actual) & np.isnan(expected))
+    difference = np.where(same, 0.0, np.abs(actual - expected))
+    finite = expected[np.isfinite(expected)]
+    extent = float(np.abs(finite).max(initial=0.0))
+    error = float(difference.max(initial=0.0))
+    relative = error / extent if extent else error
+    if not relative <= tolerance:
+        raise VerificationError(
+            f"Output {name!r} of the compiled code differs from ONNX Runtime by {error:.3g}, "
+            f"{relative:.2%} of its range, and the passes that ran allow {tolerance:.2%}. "
+            "The artefact was not written; please report this model as a bug."
+        )
+    return Agreement(error, relative, _cosine(actual, expected), tolerance, 0)
+
+
+def _worse(one: Agreement, other: Agreement) -> Agreement:
+    return Agreement(
+        max(one.max_abs_error, other.max_abs_error),
+        max(one.relative_error, other.relative_error),
+        min(one.cosine, other.cosine),
+        one.tolerance,
+        one.rows,
+    )
+
+
+def _cosine(actual: NDArray[np.float64], expected: NDArray[np.float64]) -> float:
+    mask = np.isfinite(actual) & np.isfinite(expected)
+    a, b = actual[mask], expected[mask]
+    norm = float(np.linalg.norm(a) * np.linalg.norm(b))
+    return float(a @ b) / norm if norm else 1.0
