@@ -1,5 +1,19 @@
 """What we know about a piece of hardware, with the source of every number."""
 
+from gcompile.targets.detect import detect_host
+from gcompile.targets.load import HOST, list_targets, load_target
+from gcompile.targets.read import read_target
 from gcompile.targets.target import Memory, Source, Status, Target, Unit
 
-__all__ = ["Memory", "Source", "Status", "Target", "Unit"]
+__all__ = [
+    "HOST",
+    "Memory",
+    "Source",
+    "Status",
+    "Target",
+    "Unit",
+    "detect_host",
+    "list_targets",
+    "load_target",
+    "read_target",
+]

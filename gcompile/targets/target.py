@@ -31,8 +31,13 @@ class Unit:
         name: What the code generator calls it: `avx512`, `avx512-vnni`, `amx-int8`, `neon`, …
         kind: `matrix` units only do dense products; `simd` units do everything.
         peak_ops_per_s: Dense peak of the whole device, 2 operations per multiply-accumulate.
-        efficiency: The fraction of the peak good code reaches.
+        efficiency: The fraction of the peak that code reaches whose register blocks are full.
         op_j: Dynamic energy of one operation.
+        registers: Vector registers, or tile registers of a matrix unit.
+        vector_bits: Width of one register; accumulators take 32 bits per lane.
+        depth: Products that one instruction sums in each lane: 4 for int8 dot products.
+        loads_per_cycle: Registers one core loads per cycle.
+        latency_cycles: Cycles before an accumulator can be used again.
     """
 
     name: str
@@ -43,6 +48,14 @@ class Unit:
     op_j: float
     registers: int = 16
     vector_bits: int = 128
+    depth: int = 1
+    loads_per_cycle: float = 2.0
+    latency_cycles: float = 4.0
+
+    @property
+    def lanes(self) -> int:
+        """Accumulators of 32 bits in one vector register."""
+        return self.vector_bits // 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +66,7 @@ class Memory:
         size_bytes: Capacity: of one core's copy where `per_core`, else of the device.
         bytes_per_s: Bandwidth of the whole device towards the cores.
         byte_j: Energy to move one byte from this level to the next inner one.
+        core_bytes_per_s: The most one core draws from a level that cores share; 0 sets no limit.
     """
 
     name: str
@@ -60,6 +74,7 @@ class Memory:
     bytes_per_s: float
     byte_j: float
     per_core: bool = False
+    core_bytes_per_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -68,6 +83,7 @@ class Target:
 
     Attributes:
         isa: Instruction-set flags as Linux names them (`avx512_vnni`, `amx_int8`, `asimddp`, …).
+        cores: Cores that may be used. A GPU counts as one: a kernel takes all of it.
         memories: Innermost (L1) first, DRAM last.
         static_w: Power drawn whatever runs, inside the boundary, while the inference runs.
         launch_s: Time to start one kernel.
@@ -75,6 +91,13 @@ class Target:
         relative_error: Half-width of the uncertainty of an absolute estimate: 0.6 means the truth
             lies between estimate / 1.6 and estimate · 1.6.
         calibrated: Whether measurements of this very device set the coefficients.
+        parallel_launch_s: Time to start one kernel on more than one core, on top of `launch_s`.
+        core_w: Dynamic power of one core that runs, whatever it executes or waits for.
+        vector_efficiency: The fraction of the vector peak that elementwise, depthwise and
+            reduction code reaches.
+        is_shared: Other work uses the other cores: an inference pays the static power of the
+            cores it uses. Otherwise it pays all of it.
+        ratio_error: Half-width of the uncertainty of a ratio of two estimates on this device.
     """
 
     name: str
@@ -92,7 +115,12 @@ class Target:
     relative_error: float
     calibrated: bool = False
     is_host: bool = False
-    sources: Mapping[str, Source] = field(default_factory=dict)
+    sources: Mapping[str, Source] = field(default_factory=dict, compare=False)
+    parallel_launch_s: float = 0.0
+    core_w: float = 0.0
+    vector_efficiency: float = 0.4
+    is_shared: bool = False
+    ratio_error: float = 0.3
 
     def unit_for(self, precision: Precision, *, dense: bool = True) -> Unit:
         """Return the fastest unit that runs `precision`, as the code generator would choose it.
@@ -105,3 +133,7 @@ class Target:
         if not fitting:
             fitting = [u for u in self.units if u.precision is Precision.FP32 and u.kind in kinds]
         return max(fitting, key=lambda unit: unit.peak_ops_per_s * unit.efficiency)
+
+    def unit_named(self, name: str) -> Unit | None:
+        """Return the unit the code generator calls `name`, if the target has it."""
+        return next((unit for unit in self.units if unit.name == name), None)

@@ -1,0 +1,48 @@
+"""Find a target by name, or read it from a file."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+
+from gcompile.errors import UnknownNameError
+from gcompile.targets.detect import detect_host
+from gcompile.targets.read import read_target
+from gcompile.targets.target import Target
+
+HOST = "cpu"
+"""The name of the machine this runs on."""
+
+_DATA = Path(__file__).parent / "data"
+_ALIASES = {"x86-64-v3": "generic-x86-avx2", "x86-64-v4": "generic-x86-avx512"}
+
+
+def load_target(name: str | Path) -> Target:
+    """Return a target: `cpu` for this machine, a name of `list_targets()`, or a `.toml` file.
+
+    Raises:
+        UnknownNameError: No target has that name; the nearest one is suggested.
+        TargetError: The file is wrong; the message names the key.
+    """
+    if name == HOST:
+        return detect_host()
+    if isinstance(name, Path) or name.endswith(".toml"):
+        return read_target(Path(name))
+    path = _DATA / f"{_ALIASES.get(name, name)}.toml"
+    if name not in list_targets():
+        raise _unknown(name)
+    return read_target(path)
+
+
+def list_targets() -> tuple[str, ...]:
+    """Return every name `load_target` knows."""
+    return tuple(sorted([HOST, *_ALIASES, *(path.stem for path in _DATA.glob("*.toml"))]))
+
+
+def _unknown(name: str) -> UnknownNameError:
+    known = list_targets()
+    error = UnknownNameError("target", name, known)
+    holding = [candidate for candidate in known if name and name in candidate]
+    if near := holding or difflib.get_close_matches(name, known, n=1):
+        error.args = (f"{error} Did you mean {near[0]!r}?",)
+    return error

@@ -1,0 +1,106 @@
+"""The shape of a target file: which keys it has, in which units, within which ranges.
+
+Every number is written `{value = …, source = "…", status = "…"}`. A source may be the name of an
+entry of the file's `[sources]` table. An unknown key is an error.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from gcompile.ir import Precision
+from gcompile.targets.target import Status
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Number(_Strict):
+    """A number in the unit that its key ends with, and where it comes from."""
+
+    value: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    source: Annotated[str, Field(min_length=1)]
+    status: Status
+
+
+class Architecture(_Strict):
+    """Facts of an instruction set and of the pipes that run it."""
+
+    registers: Annotated[int, Field(ge=1, le=1024)]
+    vector_bits: Annotated[int, Field(ge=32, le=8192, multiple_of=32)]
+    depth: Annotated[int, Field(ge=1, le=64)] = 1
+    loads_per_cycle: Annotated[float, Field(gt=0, le=16)] = 2.0
+    latency_cycles: Annotated[float, Field(ge=1, le=64)] = 4.0
+    source: Annotated[str, Field(min_length=1)]
+    status: Status
+
+
+class UnitEntry(_Strict):
+    """One `[units.NAME]` table."""
+
+    kind: Literal["scalar", "simd", "matrix"]
+    precision: Precision
+    peak_ops_per_s: Number
+    efficiency: Number
+    op_j: Number
+    architecture: Architecture | None = None
+
+
+class MemoryEntry(_Strict):
+    """One `[memories.NAME]` table; tables stand innermost first."""
+
+    size_bytes: Number
+    bytes_per_s: Number
+    byte_j: Number
+    core_bytes_per_s: Number | None = None
+    per_core: bool = False
+
+
+class TargetEntry(_Strict):
+    """A whole file."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
+    kind: Literal["cpu", "gpu", "accelerator"]
+    description: str
+    boundary: Literal["chip", "board", "wall"]
+    isa: list[str] = []
+    is_shared: bool = False
+    calibrated: bool = False
+    cores: Number
+    clock_hz: Number
+    static_w: Number
+    core_w: Number
+    launch_s: Number
+    launch_j: Number
+    parallel_launch_s: Number
+    vector_efficiency: Number
+    relative_error: Number
+    ratio_error: Number
+    sources: dict[str, str] = {}
+    units: dict[str, UnitEntry]
+    memories: dict[str, MemoryEntry]
+
+
+RANGES = {
+    "cores": (1, 4096),
+    "clock_hz": (1e7, 1e10),
+    "static_w": (0, 1e4),
+    "core_w": (0, 100),
+    "launch_s": (0, 1e-3),
+    "parallel_launch_s": (0, 1e-3),
+    "launch_j": (0, 1e-1),
+    "vector_efficiency": (0.01, 1),
+    "efficiency": (0.01, 1),
+    "relative_error": (0.01, 10),
+    "ratio_error": (0.01, 10),
+    "peak_ops_per_s": (1e6, 1e17),
+    "op_j": (1e-16, 1e-8),
+    "size_bytes": (64, 1e14),
+    "bytes_per_s": (1e6, 1e16),
+    "core_bytes_per_s": (1e6, 1e16),
+    "byte_j": (1e-15, 1e-8),
+}
+"""What a key may hold, in its own unit: a number outside is a slip of the unit."""
