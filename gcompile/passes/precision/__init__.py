@@ -1,1 +1,26 @@
-""""""
+"""Number formats: which regions compute in what, and the conversions between them."""
+
+from gcompile.passes.precision.affine import WeightRange
+from gcompile.passes.precision.assign_precisions import Choice, assign_precisions, observe_ranges
+from gcompile.passes.precision.calibrate import Histogram, RangeMethod
+from gcompile.passes.precision.convert_bfloat16 import ConvertBfloat16
+from gcompile.passes.precision.eligibility import candidates, product_regions, why_not
+from gcompile.passes.precision.output_error import normalised_error
+from gcompile.passes.precision.quantize_static import QuantizeStatic
+from gcompile.passes.precision.widen_float16 import WidenFloat16
+
+__all__ = [
+    "Choice",
+    "ConvertBfloat16",
+    "Histogram",
+    "QuantizeStatic",
+    "RangeMethod",
+    "WeightRange",
+    "WidenFloat16",
+    "assign_precisions",
+    "candidates",
+    "normalised_error",
+    "observe_ranges",
+    "product_regions",
+    "why_not",
+]

@@ -1,0 +1,77 @@
+"""Give each region the precision a choice names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from gcompile import ir
+from gcompile.errors import UsageError
+from gcompile.passes.base import PassContext
+from gcompile.passes.precision.calibrate import Histogram, collect_histograms, needs_calibration
+from gcompile.passes.precision.convert_bfloat16 import ConvertBfloat16
+from gcompile.passes.precision.eligibility import product_regions, why_not
+from gcompile.passes.precision.plan_storage import plan_storage
+from gcompile.passes.precision.quantize_static import QuantizeStatic, value_names
+
+Choice = Mapping[str, ir.Precision]
+"""A precision for each region, by region name; regions left out stay as they are."""
+
+
+def assign_precisions(
+    model: ir.Model,
+    choice: Choice,
+    ctx: PassContext,
+    options: QuantizeStatic | None = None,
+    histograms: Mapping[str, Histogram] | None = None,
+) -> int:
+    """Convert the model in place, int8 first; return how many regions changed.
+
+    A region that cannot have the precision chosen for it keeps its own, and `ctx.skipped` says why.
+
+    Args:
+        model: A model whose regions are fused.
+        choice: The precision of each region.
+        ctx: Calibration rows and a runner where int8 is chosen.
+        options: How to quantize.
+        histograms: What `observe_ranges` returned for this model, to save observing again.
+
+    Raises:
+        UsageError: The choice names a region the model does not have.
+        PassError: int8 is chosen and calibration rows or a runner are missing.
+    """
+    options = options or QuantizeStatic()
+    integer = _chosen(model, choice, ir.Precision.INT8, options.name, ctx)
+    changed = options.quantize(model, ctx, integer, histograms)
+    narrow = ConvertBfloat16()
+    bfloat16 = _chosen(model, choice, ir.Precision.BF16, narrow.name, ctx)
+    return changed + narrow.convert(model, bfloat16)
+
+
+def observe_ranges(model: ir.Model, ctx: PassContext) -> dict[str, Histogram]:
+    """Observe every value that quantizing any of the model's regions could need.
+
+    Raises:
+        PassError: Calibration rows or a runner are missing.
+    """
+    calibration, run = needs_calibration(QuantizeStatic.name, ctx)
+    able = [r for r in product_regions(model) if why_not(r, ir.Precision.INT8) is None]
+    names = value_names(plan_storage(model, able))
+    return collect_histograms(model, names, calibration, run)
+
+
+def _chosen(
+    model: ir.Model, choice: Choice, precision: ir.Precision, pass_name: str, ctx: PassContext
+) -> list[ir.Region]:
+    found = {region.name: region for region in product_regions(model)}
+    if unknown := [name for name in choice if name not in found]:
+        raise UsageError(
+            f"The choice of precisions names regions the model does not have: "
+            f"{', '.join(unknown)}. Its regions with products are: {', '.join(found)}."
+        )
+    chosen = []
+    for name in (name for name, wanted in choice.items() if wanted is precision):
+        if reason := why_not(found[name], precision):
+            ctx.skipped[pass_name, reason] += 1
+        else:
+            chosen.append(found[name])
+    return chosen

@@ -1,0 +1,193 @@
+"""Compute products in 8-bit integers, with scales fixed from calibration rows (Q/DQ form).
+
+    x ≈ (q_x - z_x) · s_x        q_x unsigned, one scale and zero point per tensor
+    w ≈ q_w · s_w[channel]       q_w signed, symmetric, one scale per output channel
+    y = s_x · s_w[channel] · sum over k of (q_x - z_x) · q_w + bias
+
+The graph stays standard ONNX: QuantizeLinear where a value is made, DequantizeLinear where it is
+read, biases in float. Scheme: Jacob et al., "Quantization and Training of Neural Networks for
+Efficient Integer-Arithmetic-Only Inference", 2018 (arXiv 1712.05877).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from gcompile import ir
+from gcompile.errors import UsageError
+from gcompile.passes.base import Numerics, Pass, PassContext
+from gcompile.passes.precision.affine import Affine, WeightRange, quantize_weight
+from gcompile.passes.precision.calibrate import (
+    Histogram,
+    RangeMethod,
+    choose_range,
+    collect_histograms,
+    needs_calibration,
+)
+from gcompile.passes.precision.correct_bias import correct_biases
+from gcompile.passes.precision.eligibility import product_regions, why_not
+from gcompile.passes.precision.plan_storage import StoragePlan, plan_storage, shared_scales
+from gcompile.passes.precision.store_narrow import NarrowWriter
+
+
+@dataclass(frozen=True)
+class QuantizeStatic(Pass):
+    """Quantize regions built around a convolution or matrix product to int8.
+
+    Attributes:
+        bits: Bits per stored element; the code generator has kernels for 8.
+        calibration: How activation ranges are clipped.
+        percentile: The share of values kept inside the range, for `percentile`.
+        weights: How weight ranges are clipped.
+        regions: Names of the regions to quantize; empty means every one that can be.
+        bias_correction: Remove the mean error of each channel where that lowers the error.
+    """
+
+    name: ClassVar[str] = "quantize-static"
+    numerics: ClassVar[Numerics] = Numerics.LOSSY
+
+    bits: int = 8
+    calibration: RangeMethod = RangeMethod.MINMAX
+    percentile: float = 99.99
+    weights: WeightRange = WeightRange.ABSMAX
+    regions: tuple[str, ...] = ()
+    bias_correction: bool = True
+
+    def __post_init__(self) -> None:
+        if self.bits != 8:
+            raise UsageError(f"{self.name} has kernels for 8 bits, not {self.bits}: use bits=8.")
+        if not 50.0 < self.percentile <= 100.0:
+            raise UsageError(f"percentile={self.percentile} must be above 50 and at most 100.")
+
+    def run(self, model: ir.Model, ctx: PassContext) -> int:
+        return self.quantize(model, ctx, choose_regions(model, self, ir.Precision.INT8, ctx))
+
+    def quantize(
+        self,
+        model: ir.Model,
+        ctx: PassContext,
+        chosen: Sequence[ir.Region],
+        histograms: Mapping[str, Histogram] | None = None,
+    ) -> int:
+        """Quantize the regions given, which must be able to; return how many there were.
+
+        `histograms` saves observing the values again; it must cover the plan's values.
+
+        Raises:
+            PassError: There are no calibration rows, or no runner.
+        """
+        if not chosen:
+            return 0
+        calibration, run = needs_calibration(self.name, ctx)
+        plan = plan_storage(model, chosen)
+        if histograms is None:
+            histograms = collect_histograms(model, value_names(plan), calibration, run)
+        reference = model.clone() if self.bias_correction else None
+        mappings = self._mappings(model, plan, histograms)
+        writer = NarrowWriter(model, plan, ir.DataType.UINT8, self.name)
+        for value, mapping in mappings.items():
+            _store_as_integer(model, writer, value, mapping)
+        for region in chosen:
+            self._quantize_weight(model, writer, region)
+        ir.remove_unused(model)
+        if reference is not None:
+            names = [region.name for region in chosen]
+            by_name = {str(value.name): mapping for value, mapping in mappings.items()}
+            correct_biases(model, reference, by_name, names, calibration, run)
+        return len(chosen)
+
+    def _mappings(
+        self, model: ir.Model, plan: StoragePlan, histograms: Mapping[str, Histogram]
+    ) -> dict[ir.Value, Affine]:
+        found: dict[ir.Value, Affine] = {}
+        for group in shared_scales(model, plan):
+            ranges = [
+                choose_range(histograms[str(value.name)], self.calibration, self.percentile)
+                for value in group
+            ]
+            low, high = min(r[0] for r in ranges), max(r[1] for r in ranges)
+            found.update(dict.fromkeys(group, Affine.for_range(low, high)))
+        return {value: found[value] for value in plan.values}
+
+    def _quantize_weight(self, model: ir.Model, writer: NarrowWriter, region: ir.Region) -> None:
+        node = region.anchor
+        assert node is not None
+        weight = node.inputs[1]
+        array = ir.constant_array(weight)
+        assert weight is not None
+        assert array is not None
+        axis = output_axis(node)
+        stored, scales = quantize_weight(array, axis, self.weights)
+        graph = model.graph
+        inputs = [
+            ir.add_constant(graph, f"{weight.name}_stored", stored),
+            ir.add_constant(graph, f"{weight.name}_scale", scales),
+            ir.add_constant(graph, f"{weight.name}_zero_point", np.zeros(len(scales), np.int8)),
+        ]
+        attributes = [ir.Attr("axis", ir.AttributeType.INT, axis)]
+        decode = ir.Node("", "DequantizeLinear", inputs, attributes, num_outputs=1)
+        writer.decode_constant(decode, weight, node, region)
+
+
+def choose_regions(
+    model: ir.Model,
+    pass_: Pass,
+    precision: ir.Precision,
+    ctx: PassContext,
+) -> list[ir.Region]:
+    """The regions `pass_.regions` names, or all, that can have the precision; others are skipped.
+
+    Raises:
+        UsageError: A name is not that of a region built around a product.
+    """
+    wanted: tuple[str, ...] = getattr(pass_, "regions", ())
+    found = {region.name: region for region in product_regions(model)}
+    if unknown := [name for name in wanted if name not in found]:
+        raise UsageError(
+            f"{pass_.name} was given regions the model does not have: {', '.join(unknown)}. "
+            f"Its regions with products are: {', '.join(found)}."
+        )
+    chosen = []
+    for region in (found[name] for name in wanted or found):
+        if reason := why_not(region, precision):
+            ctx.skipped[pass_.name, reason] += 1
+        else:
+            chosen.append(region)
+    return chosen
+
+
+def value_names(plan: StoragePlan) -> list[str]:
+    """The names of the values the plan stores narrow."""
+    return [str(value.name) for value in plan.values]
+
+
+def output_axis(node: ir.Node) -> int:
+    """The axis of the weight operand that counts output channels."""
+    if node.op_type == "Conv":
+        return 0
+    if node.op_type == "Gemm":
+        return 0 if node.attributes.get_int("transB", 0) else 1
+    return 1
+
+
+def _store_as_integer(
+    model: ir.Model, writer: NarrowWriter, value: ir.Value, mapping: Affine
+) -> None:
+    graph = model.graph
+    scale = ir.add_constant(graph, f"{value.name}_scale", np.array(mapping.scale, np.float32))
+    zero = ir.add_constant(
+        graph, f"{value.name}_zero_point", np.array(mapping.zero_point, np.uint8)
+    )
+    writer.store(
+        value,
+        encode=_converter("QuantizeLinear", scale, zero),
+        decode=_converter("DequantizeLinear", scale, zero),
+    )
+
+
+def _converter(op_type: str, scale: ir.Value, zero: ir.Value) -> Callable[[ir.Value], ir.Node]:
+    return lambda value: ir.Node("", op_type, [value, scale, zero], num_outputs=1)
