@@ -17,8 +17,6 @@ from gcompile.backends.tvm.kernels.lanes import Lanes, bind, for_each_vector
 from gcompile.backends.tvm.kernels.spec import Image, Output, Source
 
 _RANGES = {"uint8": (0, 255), "int8": (-128, 127), "int32": (-(2**31), 2**31 - 1)}
-_ROUNDING_SHIFT = 12582912.0
-"""1.5 · 2^23: the low bits of x + this number are x rounded to nearest even, if |x| < 2^22."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,14 +150,22 @@ def fill_halo(
 
 
 def _saturate(scaled: Expr, dtype: str, zero_point: int, lanes: Lanes) -> Expr:
-    low, high = (float(bound - zero_point) for bound in _RANGES[dtype])
+    """Round, then clamp as integers, which the narrowing instructions of most machines do.
+
+    A float below the range of int32 converts to its lowest value, which is clamped rightly; one
+    above does too, so that side is clamped before.
+    """
+    low, high = _RANGES[dtype]
     if dtype == "int32":
         return _round_to_int32(scaled, zero_point, lanes)
-    inside = T.min(lanes.splat(high), T.max(lanes.splat(low), scaled))
-    bits = lanes.reinterpret("int32", inside + lanes.splat(_ROUNDING_SHIFT))
-    number = bits + lanes.splat(zero_point, "int32") if zero_point else bits
-    # The bits of the shift itself are multiples of 2^22, which the narrow type drops.
-    return lanes.cast(dtype, number)
+    held = T.min(lanes.splat(float(high - zero_point)), scaled)
+    if zero_point < 0:  # Adding it could pass the lowest int32.
+        held = T.max(lanes.splat(float(low - zero_point)), held)
+    number = T.call_llvm_pure_intrin(lanes.type("int32"), "llvm.lrint", held)
+    if zero_point:
+        number = number + lanes.splat(zero_point, "int32")
+    clamped = T.min(T.max(number, lanes.splat(low, "int32")), lanes.splat(high, "int32"))
+    return lanes.cast(dtype, clamped)
 
 
 def _round_to_int32(scaled: Expr, zero_point: int, lanes: Lanes) -> Expr:

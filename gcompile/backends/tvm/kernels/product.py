@@ -38,8 +38,8 @@ from gcompile.backends.tvm.kernels.spec import ProductKernel
 from gcompile.backends.tvm.kernels.units import Unit, unit_named
 from gcompile.errors import CompileError
 
-_UNROLL = 4
-"""Steps of depth per loop iteration: hides the loop's own instructions."""
+_UNROLL = 2
+"""Steps of depth per loop iteration. More would push accumulators out of sixteen registers."""
 
 _LONG_EXPRESSION = 12
 """Nodes from which an expression is emitted once in a loop over pixels, to bound code size."""

@@ -48,13 +48,15 @@ class Unit:
         """Registers a block of `rows` pixels by `columns` vectors of channels keeps alive.
 
         Compare it with `registers`. Vector units hold the accumulators, one weight vector per
-        column and one broadcast pixel; where numbers are widened, two of each operand.
+        column and one broadcast pixel; where numbers are widened, two of each operand; and
+        where the sum is an instruction of its own, the product.
         Tile units hold the shorter side of the block and stream the longer one.
         """
         if self.is_tiled:
             return rows * columns + min(rows, columns) + 1
         parts = 2 if self.widens else 1
-        return rows * columns + parts * (columns + 1)
+        products = 1 if self.name == "avx2-int8" else 0
+        return rows * columns + parts * (columns + 1) + products
 
 
 def _float32(name: str, vector_bits: int, registers: int) -> Unit:
