@@ -15,6 +15,7 @@ from gcompile.report.layout import (
     dearest,
     energy_text,
     layer_row,
+    note_sentences,
     pass_rows,
     share_of,
     summary_rows,
@@ -109,9 +110,10 @@ def _layers(report: Report) -> str:
 
 
 def _notes(report: Report) -> list[str]:
-    if not report.notes:
+    notes = note_sentences(report)
+    if not notes:
         return []
-    items = "".join(f"<li>{escape(note)}</li>" for note in report.notes)
+    items = "".join(f"<li>{escape(note)}</li>" for note in notes)
     return ["<h2>Notes</h2>", f"<ul>{items}</ul>"]
 
 

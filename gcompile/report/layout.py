@@ -122,6 +122,14 @@ def share_of(energy_j: float, total_j: float) -> float:
     return energy_j / total_j if total_j else 0.0
 
 
+def note_sentences(report: Report) -> list[str]:
+    """Everything the reader should know that is not a number."""
+    sentences = [printable(note) for note in report.notes]
+    for name, reason in sorted(report.fallbacks.items()):
+        sentences.append(f"generic code runs {printable(name)}: {printable(reason)}")
+    return sentences
+
+
 def _budget(report: Report) -> str:
     budget = report.budget
     if budget.energy_j is None or budget.requested is None:

@@ -46,6 +46,7 @@ def make_report(
     accuracy: Accuracy | None = None,
     fidelity: Fidelity | None = None,
     errors: Mapping[str, float] | None = None,
+    fallbacks: Mapping[str, str] | None = None,
     threads: int = 1,
     seed: int = 0,
     peak_memory_bytes: int | None = None,
@@ -55,14 +56,24 @@ def make_report(
 
     Args:
         model: The final, fused model: its regions become the layers.
+        model_name: What the user calls it, usually the name of its file.
+        target: The device it was compiled for.
         before: The model as given, unfused.
         exact: After the exact passes: what a relative budget counts from.
         after: The model as compiled; its regions are those of `model`.
         passes: Records in the order they ran; pipelines are unfolded into single passes.
         verify: How the compiled code compares with the reference runtime.
+        status: `ok`, or which constraint is missed.
         message: One sentence on the outcome; by default written from status and budget.
+        budget: The energy budget; None when there was none.
         limit_j: Joules per inference the budget comes to; by default `budget.limit_j(exact)`.
+        accuracy: The task metric before and after; None without evaluation rows.
+        fidelity: How close the outputs stay on calibration rows; None when not measured.
         errors: Error measured for each region name; scaled to shares of their sum.
+        fallbacks: Regions that generic code runs, with the reason.
+        threads: Threads the code was compiled for.
+        seed: The seed of every random choice.
+        peak_memory_bytes: Of the largest set of live tensors, if known.
         notes: Plain sentences, such as `Batch dimension N is bound to 1.`
     """
     limit_j = _limit(budget, limit_j, exact)
@@ -86,6 +97,7 @@ def make_report(
         passes=[_pass_section(leaf) for record in passes for leaf in record.leaves],
         layers=_layers(model, after, errors or {}),
         verify=verify,
+        fallbacks=dict(fallbacks or {}),
         peak_memory_bytes=peak_memory_bytes,
         notes=list(notes),
     )

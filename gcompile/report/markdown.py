@@ -10,6 +10,7 @@ from gcompile.report.layout import (
     PASS_COLUMNS,
     dearest,
     layer_row,
+    note_sentences,
     pass_rows,
     summary_rows,
 )
@@ -30,8 +31,8 @@ def to_markdown(report: Report, *, top: int | None = None) -> str:
         "## Layers",
         _table(LAYER_COLUMNS, (layer_row(layer, total) for layer in dearest(report.layers, top))),
     ]
-    if report.notes:
-        parts += ["## Notes", "\n".join(f"- {escape(note)}" for note in report.notes)]
+    if notes := note_sentences(report):
+        parts += ["## Notes", "\n".join(f"- {escape(note)}" for note in notes)]
     return "\n\n".join(parts) + "\n"
 
 

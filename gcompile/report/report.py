@@ -149,6 +149,8 @@ class Report(Section):
     passes: list[PassSection]
     layers: list[LayerSection]
     verify: Verify
+    fallbacks: dict[str, str] = Field(default_factory=dict)
+    """Regions that generic code runs instead of our own kernels, with the reason."""
     peak_memory_bytes: int | None = None
     """Of the largest set of live tensors while running, if known."""
     notes: list[str] = Field(default_factory=list)

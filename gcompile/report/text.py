@@ -18,6 +18,7 @@ from gcompile.report.layout import (
     energy_text,
     estimator_text,
     layer_row,
+    note_sentences,
     pass_rows,
     share_of,
     summary_rows,
@@ -33,7 +34,7 @@ _STYLES = {"ok": "green", "budget_not_met": "yellow", "accuracy_not_met": "yello
 
 def render(report: Report, *, top: int | None = 12) -> RenderableType:
     """The summary, the ledger of passes and the `top` dearest layers, for a rich console."""
-    return Group(_summary(report), _passes(report), _layers(report, top), *_notes(report.notes))
+    return Group(_summary(report), _passes(report), _layers(report, top), *_notes(report))
 
 
 def render_estimate(report: EstimateReport, *, top: int | None = 12) -> RenderableType:
@@ -123,5 +124,5 @@ def _hidden(count: int, top: int | None) -> list[Text]:
     return [Text(f"  and {left} more")] if left else []
 
 
-def _notes(notes: Sequence[str]) -> list[Text]:
-    return [Text(f"note: {printable(note)}") for note in notes]
+def _notes(report: Report) -> list[Text]:
+    return [Text(f"note: {sentence}") for sentence in note_sentences(report)]

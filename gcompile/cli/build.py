@@ -1,0 +1,195 @@
+"""`gcompile build`: compile a model under an energy budget."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gcompile.cli.options import (
+    Format,
+    FormatOption,
+    PrecisionName,
+    PrecisionOption,
+    ShapeOption,
+    ThreadsOption,
+    parse_shapes,
+)
+from gcompile.cli.output import say, show, show_json
+from gcompile.cli.progress import progress
+from gcompile.errors import CompileError, UsageError
+
+if TYPE_CHECKING:
+    from gcompile.report import BuildConfig, Report
+
+NOT_MET = 1
+
+
+def build(
+    model: Annotated[
+        Path | None, typer.Argument(metavar="MODEL", help="The ONNX file to compile.")
+    ] = None,
+    target: Annotated[
+        str | None, typer.Option("--target", help="Device to compile for. [default: cpu]")
+    ] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option("--budget", help="Energy allowed: 50mJ, 50J/1000, 0.2Wh/1000 or -40%."),
+    ] = None,
+    max_drop: Annotated[
+        str | None,
+        typer.Option("--max-drop", help="Accuracy that may be lost: 1% or 0.01. [default: 1%]"),
+    ] = None,
+    metric: Annotated[
+        str | None, typer.Option("--metric", help="top1, or MODULE:FUNCTION. [default: top1]")
+    ] = None,
+    calib: Annotated[
+        Path | None, typer.Option("--calib", help=".npz with rows for every model input.")
+    ] = None,
+    eval_: Annotated[
+        Path | None, typer.Option("--eval", help=".npz with such rows and their `labels`.")
+    ] = None,
+    precision: PrecisionOption = None,
+    shape: ShapeOption = None,
+    threads: ThreadsOption = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Of every random choice.")] = None,
+    passes: Annotated[
+        str | None,
+        typer.Option("--passes", help="Pipeline, such as `fold-batch-norm,fuse-regions`."),
+    ] = None,
+    plugin: Annotated[
+        list[str] | None,
+        typer.Option("--plugin", help="Python module that registers passes. Repeatable."),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Folder to write. [default: MODEL-TARGET]"),
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option("--config", help="TOML file with any of these options.")
+    ] = None,
+    format_: FormatOption = Format.TEXT,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Refuse to fall back to generic code anywhere.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print no text.")] = False,
+) -> None:
+    """Compile a model under an energy budget and write the artefact folder.
+
+    Exits with 1 when the budget or the accuracy is not met; the artefact is written all the same.
+    """
+    given: dict[str, object] = {
+        "model": _text(model),
+        "target": target,
+        "budget": budget,
+        "max_drop": max_drop,
+        "metric": metric,
+        "calib": _text(calib),
+        "eval": _text(eval_),
+        "precision": _text(precision),
+        "shapes": {name: list(sizes) for name, sizes in parse_shapes(shape or ()).items()} or None,
+        "threads": threads,
+        "seed": seed,
+        "passes": passes,
+        "plugins": plugin or None,
+        "output": _text(output),
+        "strict": strict or None,
+    }
+    resolved = resolve(given, config)
+    report = _build(resolved, quiet)
+    if format_ is Format.JSON:
+        show_json(report.model_dump_json(indent=2))
+    elif not quiet:
+        from gcompile.report.text import render
+
+        show(render(report))
+    if not quiet:
+        say(f"gcompile: wrote {resolved.output}")
+    if report.status != "ok":
+        if quiet or format_ is Format.JSON:
+            say(f"gcompile: {report.message}")
+        raise typer.Exit(NOT_MET)
+
+
+def resolve(given: Mapping[str, object], config: Path | None) -> BuildConfig:
+    """Join the options of the command line with those of a file; the command line wins.
+
+    Raises:
+        UsageError: There is no model, or an option cannot be used as given.
+    """
+    from gcompile.report import BuildConfig
+
+    values = BuildConfig.read(config) if config else {}
+    values |= {name: value for name, value in given.items() if value is not None}
+    if not values.get("model"):
+        raise UsageError("No model was given. Write `gcompile build model.onnx --target cpu`.")
+    resolved = BuildConfig.checked(values, "the options")
+    _check(resolved)
+    if resolved.output is None:
+        name = f"{Path(resolved.model).stem}-{Path(resolved.target).stem}"
+        resolved = resolved.model_copy(update={"output": name})
+    return resolved
+
+
+def _check(config: BuildConfig) -> None:
+    """Find what can be found before any work starts."""
+    from gcompile.report import Budget, parse_drop
+
+    if config.budget is not None:
+        Budget.parse(config.budget)
+    parse_drop(config.max_drop)
+    if config.threads < 1:
+        raise UsageError(f"--threads {config.threads} is less than one. Give 1 or more.")
+    if config.seed < 0:
+        raise UsageError(f"--seed {config.seed} is negative. Give 0 or more.")
+    if config.precision is not None and config.precision not in list(PrecisionName):
+        raise UsageError(
+            f"Unknown precision {config.precision!r:.40}. Known precisions: "
+            f"{', '.join(PrecisionName)}."
+        )
+
+
+def _build(config: BuildConfig, quiet: bool) -> Report:
+    from gcompile.report import Budget, artifact_folder, write_config
+
+    if config.budget is not None and not quiet:
+        say(f"gcompile: budget {config.budget} is {Budget.parse(config.budget).echo}")
+    with artifact_folder(str(config.output)) as folder, progress(quiet) as show_progress:
+        from gcompile import compiler
+
+        compiled = compiler.compile(
+            config.model,
+            config.target,
+            budget=config.budget,
+            max_drop=config.max_drop,
+            metric=config.metric,
+            calib=config.calib,
+            evaluate=config.eval,
+            precision=config.precision,
+            passes=config.passes,
+            shapes={name: tuple(sizes) for name, sizes in config.shapes.items()},
+            threads=config.threads,
+            seed=config.seed,
+            output=folder,
+            plugins=config.plugins,
+            progress=show_progress,
+        )
+        if config.strict:
+            _refuse_fallbacks(compiled.report)
+        write_config(config, folder)
+    return compiled.report
+
+
+def _refuse_fallbacks(report: Report) -> None:
+    if report.fallbacks:
+        listed = "; ".join(f"{name} ({why})" for name, why in sorted(report.fallbacks.items()))
+        raise CompileError(
+            f"--strict forbids fallbacks, and these regions need one: {listed}. "
+            "Build without --strict to allow them."
+        )
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)

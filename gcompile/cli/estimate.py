@@ -1,0 +1,52 @@
+"""`gcompile estimate`: predict what one inference costs, without building anything."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gcompile.cli.options import (
+    Format,
+    FormatOption,
+    PrecisionOption,
+    ShapeOption,
+    ThreadsOption,
+    parse_shapes,
+)
+from gcompile.cli.output import show, show_json
+from gcompile.errors import UsageError
+
+
+def estimate(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="The ONNX file to price.")],
+    target: Annotated[str, typer.Option("--target", help="Device to estimate for.")] = "cpu",
+    precision: PrecisionOption = None,
+    batch: Annotated[int | None, typer.Option("--batch", help="Rows per run.")] = None,
+    shape: ShapeOption = None,
+    threads: ThreadsOption = None,
+    top: Annotated[int, typer.Option("--top", help="Layers to print as text.")] = 12,
+    format_: FormatOption = Format.TEXT,
+) -> None:
+    """Predict joules and seconds of one inference; needs neither the device nor a compiler."""
+    shapes = parse_shapes(shape or ())
+    if batch is not None and batch < 1:
+        raise UsageError(f"--batch {batch} is less than one. Give 1 or more.")
+    from gcompile import compiler
+    from gcompile.report import make_estimate_report
+    from gcompile.report.text import render_estimate
+
+    predicted = compiler.estimate(
+        model,
+        target,
+        precision=precision.value if precision else None,
+        batch=batch,
+        shapes=shapes,
+        threads=1 if threads is None else threads,
+    )
+    report = make_estimate_report(predicted, model_name=model.stem, target=target)
+    if format_ is Format.JSON:
+        show_json(report.model_dump_json(indent=2))
+    else:
+        show(render_estimate(report, top=top))

@@ -1,0 +1,65 @@
+"""Options that several commands share, and how their text is read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gcompile.errors import UsageError
+
+
+class Format(StrEnum):
+    """How results are printed."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+class PrecisionName(StrEnum):
+    """Precisions that may be asked for."""
+
+    FP32 = "fp32"
+    BF16 = "bf16"
+    INT8 = "int8"
+
+
+FormatOption = Annotated[
+    Format, typer.Option("--format", help="`json` prints only JSON on standard output.")
+]
+ShapeOption = Annotated[
+    list[str] | None,
+    typer.Option("--shape", help="Shape of one input, NAME=1,3,224,224. Repeatable."),
+]
+PrecisionOption = Annotated[
+    PrecisionName | None,
+    typer.Option("--precision", help="Ask for one precision wherever it is possible."),
+]
+ThreadsOption = Annotated[int | None, typer.Option("--threads", help="Threads to run on.")]
+FolderArgument = Annotated[
+    Path, typer.Argument(metavar="FOLDER", help="The artefact that `gcompile build` wrote.")
+]
+
+
+def parse_shapes(texts: Iterable[str]) -> dict[str, tuple[int, ...]]:
+    """Read `name=1,3,224,224` for each input; the name may itself contain an equals sign.
+
+    Raises:
+        UsageError: A text is not of that form, or names an input twice.
+    """
+    shapes: dict[str, tuple[int, ...]] = {}
+    for text in texts:
+        name, found, dims = text.rpartition("=")
+        sizes = [size.strip() for size in dims.split(",")] if dims.strip() else []
+        if not (found and name) or not all(size.isdecimal() and int(size) for size in sizes):
+            raise UsageError(
+                f"Shape {text!r:.80} is not NAME=SIZES with positive whole numbers. "
+                "Write it as --shape input=1,3,224,224."
+            )
+        if name in shapes:
+            raise UsageError(f"--shape gives the input {name!r} twice. Give it once.")
+        shapes[name] = tuple(map(int, sizes))
+    return shapes
