@@ -6,12 +6,12 @@ This is the only room that knows which library stores the graph. `load` and `par
 
 from onnx_ir import Attr, AttributeType, DataType, Graph, Model, Node, Shape, Value, tensor
 
-from gcompile.ir.constants import add_constant, constant_array, is_constant
+from gcompile.ir.constants import Array, add_constant, constant_array, is_constant
 from gcompile.ir.contraction import Contraction
-from gcompile.ir.describe import contraction_of
+from gcompile.ir.describe import contraction_of, sliding_window
 from gcompile.ir.evaluate import evaluate_node
 from gcompile.ir.origin import add_origin, origin_of
-from gcompile.ir.precision import Precision
+from gcompile.ir.precision import Precision, decodes_storage
 from gcompile.ir.read import OPSET, load, parse, prepare
 from gcompile.ir.region import Region, assign_region, clear_region, regions, set_tile
 from gcompile.ir.rewire import bypass, only_reader
@@ -24,6 +24,7 @@ from gcompile.ir.write import node_proto, save, to_proto, to_text
 
 __all__ = [
     "OPSET",
+    "Array",
     "Attr",
     "AttributeType",
     "Contraction",
@@ -47,6 +48,7 @@ __all__ = [
     "clear_region",
     "constant_array",
     "contraction_of",
+    "decodes_storage",
     "evaluate_node",
     "infer_shapes",
     "is_constant",
@@ -60,6 +62,7 @@ __all__ = [
     "remove_unused",
     "save",
     "set_tile",
+    "sliding_window",
     "static_shape",
     "tensor",
     "to_proto",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import onnx_ir
 
@@ -21,21 +22,26 @@ def contraction_of(node: onnx_ir.Node) -> Contraction | None:
     if node.domain or node.op_type not in PRODUCTS:
         return None
     if node.op_type == "Conv":
-        return _convolution(node)
+        kernel = static_shape(node.inputs[1])[2:]
+        return sliding_window(node, kernel, node.attributes.get_int("group", 1))
     if node.op_type == "Gemm":
         return _gemm(node)
     return _matmul(node)
 
 
-def _convolution(node: onnx_ir.Node) -> Contraction | None:
-    x, w, y = (static_shape(v) for v in (node.inputs[0], node.inputs[1], node.outputs[0]))
+def sliding_window(node: onnx_ir.Node, kernel: Sequence[int], groups: int) -> Contraction | None:
+    """Describe a convolution or pool with a kernel of this size; None beyond two dimensions.
+
+    A pool is seen as the depthwise convolution with the same window.
+    """
+    x, y = static_shape(node.inputs[0]), static_shape(node.outputs[0])
     spatial = len(x) - 2
     if spatial not in (1, 2):
         return None
     lift = [1] * (2 - spatial)
     strides = lift + list(node.attributes.get_ints("strides", [1] * spatial))
     dilations = lift + list(node.attributes.get_ints("dilations", [1] * spatial))
-    kernel = lift + list(w[2:])
+    kernel = lift + list(kernel)
     image, out = lift + list(x[2:]), lift + list(y[2:])
     begin, end = _pads(node, image, out, kernel, strides, dilations, spatial)
     return Contraction(
@@ -45,7 +51,7 @@ def _convolution(node: onnx_ir.Node) -> Contraction | None:
         in_c=x[1],
         out_h=out[0],
         out_w=out[1],
-        out_c=w[0],
+        out_c=y[1],
         kernel_h=kernel[0],
         kernel_w=kernel[1],
         stride_h=strides[0],
@@ -56,7 +62,7 @@ def _convolution(node: onnx_ir.Node) -> Contraction | None:
         pad_left=begin[1],
         pad_bottom=end[0],
         pad_right=end[1],
-        groups=node.attributes.get_int("group", 1),
+        groups=groups,
     )
 
 

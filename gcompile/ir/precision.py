@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+import onnx_ir
+
 
 class Precision(StrEnum):
     """A number format, by its common name."""
@@ -29,3 +31,17 @@ _BITS = {
     Precision.INT32: 32,
     Precision.INT8: 8,
 }
+
+
+def decodes_storage(node: onnx_ir.Node) -> bool:
+    """Say whether the node turns a stored format into the one that is computed in.
+
+    These are DequantizeLinear, and Cast from bfloat16 to a wider float. Their stored input is what
+    memory holds, so nothing may replace it by the decoded value.
+    """
+    if node.domain or node.op_type not in ("DequantizeLinear", "Cast"):
+        return False
+    if node.op_type == "DequantizeLinear":
+        return True
+    stored = node.inputs[0].dtype if node.inputs[0] is not None else None
+    return stored is onnx_ir.DataType.BFLOAT16 and node.outputs[0].dtype is onnx_ir.DataType.FLOAT

@@ -140,6 +140,10 @@ class NodePass(Pass):
 
     ops: ClassVar[frozenset[str]]
 
+    def matches(self, node: ir.Node) -> bool:
+        """Say whether the pass is meant for the node: only what it is meant for can be refused."""
+        return True
+
     @abstractmethod
     def rewrite(self, node: ir.Node, ctx: PassContext) -> Skip | None:
         """Rewrite the node, or return why not."""
@@ -148,7 +152,7 @@ class NodePass(Pass):
     def run(self, model: ir.Model, ctx: PassContext) -> int:
         changed = 0
         for node in ir.all_nodes(model):
-            if node.domain or node.op_type not in self.ops:
+            if node.domain or node.op_type not in self.ops or not self.matches(node):
                 continue
             if skip := self.rewrite(node, ctx):
                 ctx.skipped[self.name, skip.reason] += 1

@@ -1,0 +1,81 @@
+"""Fold nodes whose inputs are all known into constants.
+
+The arithmetic is that of the ONNX reference implementation, which may differ from a runtime's in
+the last bit: the pass rounds.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from gcompile import ir
+from gcompile.passes.base import Numerics, Pass, PassContext
+
+
+@dataclass(frozen=True)
+class FoldConstants(Pass):
+    """Fold nodes whose inputs are all known into constants.
+
+    Attributes:
+        size_limit_bytes: A node that would store more than this, and more than it reads, stays.
+    """
+
+    name = "fold-constants"
+    numerics = Numerics.ROUNDING
+    size_limit_bytes: int = 65536
+
+    def run(self, model: ir.Model, ctx: PassContext) -> int:
+        """Fold in topological order, so that whole chains go in one run."""
+        changed = 0
+        for graph in ir.all_graphs(model):
+            for node in graph:
+                if not _is_known(node):
+                    continue
+                if reason := self._refusal(node) or _fold(graph, node):
+                    ctx.skipped[self.name, reason] += 1
+                else:
+                    changed += 1
+        return changed
+
+    def _refusal(self, node: ir.Node) -> str | None:
+        if any(value.is_graph_output() for value in node.outputs):
+            return "its value is a graph output"
+        if ir.decodes_storage(node):
+            return "it decodes a number format that weights are stored in"
+        stored = sum(_nbytes(value) for value in node.outputs)
+        read = sum(_nbytes(value) for value in node.inputs)
+        if stored > max(read, self.size_limit_bytes):
+            return "the constant would be larger than its inputs and size_limit_bytes"
+        return None
+
+
+def _is_known(node: ir.Node) -> bool:
+    """Cheap: no weight is read."""
+    if node.domain or not node.inputs:
+        return False
+    if node.op_type in ("Shape", "Size"):
+        return True
+    return all(value is None or ir.is_constant(value) for value in node.inputs)
+
+
+def _nbytes(value: ir.Value | None) -> int:
+    if value is None or value.shape is None or not value.shape.is_static():
+        return 0
+    return math.ceil(math.prod(value.shape.numpy()) * (value.dtype.itemsize if value.dtype else 4))
+
+
+def _fold(graph: ir.Graph, node: ir.Node) -> str | None:
+    arrays = ir.evaluate_node(node, ir.OPSET)
+    if arrays is None:
+        return "the ONNX reference cannot compute it"
+    for value, array in zip(node.outputs, arrays, strict=True):
+        if value.uses() and (value.dtype is None or array.dtype != value.dtype.numpy()):
+            return "the ONNX reference gives another type"
+    for value, array in zip(node.outputs, arrays, strict=True):
+        name = str(value.name)
+        if value.uses():
+            value.name = f"{name}::folded"
+            value.replace_all_uses_with(ir.add_constant(graph, name, array))
+    graph.remove(node, safe=True)
+    return None

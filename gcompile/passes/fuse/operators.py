@@ -1,0 +1,129 @@
+"""What each node can be inside a region."""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+
+from gcompile import ir
+from gcompile.passes.channels import is_per_channel
+
+_PRODUCTS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+_POOLS = frozenset({"MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool"})
+_MOVES = frozenset(
+    {"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Concat", "Slice", "Pad",
+     "DepthToSpace", "SpaceToDepth"}
+)  # fmt: skip
+_UNARY = frozenset(
+    {"Relu", "LeakyRelu", "Clip", "Sigmoid", "HardSigmoid", "HardSwish", "Tanh", "Elu", "Selu",
+     "Softplus", "Mish", "Gelu", "Erf", "Exp", "Log", "Sqrt", "Reciprocal", "Abs", "Neg", "Floor",
+     "Ceil", "Round", "Sign", "Swish"}
+)  # fmt: skip
+_BINARY = frozenset({"Add", "Sub", "Mul", "Div", "Max", "Min", "Pow", "PRelu"})
+_FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
+
+
+class Kind(Enum):
+    """The part a node can play in a region."""
+
+    PRODUCT = auto()
+    """A convolution or matrix product: regions grow around it."""
+    POOL = auto()
+    """A maximum or mean over a window: regions grow around it too."""
+    MOVE = auto()
+    """Elements change place, not value."""
+    ELEMENTWISE = auto()
+    """One output element from the elements at the same place."""
+    DECODE = auto()
+    """From the stored format to the computed one: only at the start of a region."""
+    ENCODE = auto()
+    """From the computed format to the stored one: only at the end of a region."""
+    OTHER = auto()
+    """A region of its own."""
+
+
+def kind_of(node: ir.Node) -> Kind:
+    """Classify a node by its operator, types and shapes."""
+    if node.domain or any(value.uses() for value in node.outputs[1:]):
+        return Kind.OTHER
+    if ir.decodes_storage(node):
+        return Kind.DECODE if _has_constant_parameters(node) else Kind.OTHER
+    if _encodes_storage(node):
+        return Kind.ENCODE if _has_constant_parameters(node) else Kind.OTHER
+    if node.op_type in _MOVES:
+        return Kind.MOVE
+    if node.outputs[0].dtype not in _FLOATS:
+        return Kind.OTHER
+    if node.op_type in _PRODUCTS:
+        return Kind.PRODUCT
+    if node.op_type in _POOLS or _is_spatial_mean(node):
+        return Kind.POOL
+    return Kind.ELEMENTWISE if _is_elementwise(node) else Kind.OTHER
+
+
+def channel_axis(anchor: ir.Node) -> int:
+    """The axis of the anchor's output that counts channels."""
+    return -1 if anchor.op_type in ("Gemm", "MatMul") else 1
+
+
+def fits_after(node: ir.Node, anchor: ir.Node, inside: set[ir.Node]) -> bool:
+    """Say whether an elementwise node can follow the anchor in its region.
+
+    Its other operands are constants (one number, or one per channel) or tensors of the very shape
+    of the anchor's output, which the kernel reads as it writes.
+    """
+    shape = ir.static_shape(anchor.outputs[0])
+    if ir.static_shape(node.outputs[0]) != shape:
+        return False
+    axis = channel_axis(anchor)
+    return all(
+        value is None
+        or value.producer() in inside
+        or (
+            is_per_channel(ir.static_shape(value), shape, axis)
+            if ir.is_constant(value)
+            else ir.static_shape(value) == shape
+        )
+        for value in node.inputs
+    )
+
+
+def _encodes_storage(node: ir.Node) -> bool:
+    if node.op_type == "QuantizeLinear":
+        return True
+    return node.op_type == "Cast" and (
+        node.outputs[0].dtype is ir.DataType.BFLOAT16
+        and node.inputs[0] is not None
+        and node.inputs[0].dtype is ir.DataType.FLOAT
+    )
+
+
+def _has_constant_parameters(node: ir.Node) -> bool:
+    return all(value is None or ir.is_constant(value) for value in node.inputs[1:])
+
+
+def _is_spatial_mean(node: ir.Node) -> bool:
+    """A ReduceMean over height and width is a global pool."""
+    if node.op_type != "ReduceMean" or len(node.inputs) < 2:
+        return False
+    rank, axes = len(ir.static_shape(node.inputs[0])), ir.constant_array(node.inputs[1])
+    return rank > 2 and axes is not None and {int(a) % rank for a in axes} == set(range(2, rank))
+
+
+def _is_elementwise(node: ir.Node) -> bool:
+    if node.op_type in _UNARY:
+        return _has_constant_parameters(node)
+    if node.op_type not in _BINARY or len(node.inputs) != 2:
+        return False
+    return all(_reads_in_place(value, node.outputs[0]) for value in node.inputs)
+
+
+def _reads_in_place(value: ir.Value | None, output: ir.Value) -> bool:
+    """Constants may broadcast any way; tensors only when they hold one number per channel."""
+    if value is None or ir.is_constant(value):
+        return True
+    dims, shape = ir.static_shape(value), ir.static_shape(output)
+    if dims == shape or all(d == 1 for d in dims):
+        return True
+    channels = 1 if len(shape) > 3 else -1
+    batched = dims[:1] == shape[:1] and len(dims) == len(shape) and channels == 1
+    return is_per_channel((1, *dims[1:]) if batched else dims, shape, channels)
