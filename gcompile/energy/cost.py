@@ -11,6 +11,7 @@ class Cost:
     """Joules by cause, so that a sum never forgets its reasons, and seconds.
 
     Attributes:
+        compute_j: Joules of operations, and of the cores while they run them.
         movement_j: Joules by memory level name.
     """
 

@@ -21,6 +21,8 @@ class Estimate:
         idle_policy: `full` charges the static power of the time the inference takes.
         relative_error: Half-width of the band: the truth lies between total / (1 + e) and
             total · (1 + e).
+        ratio_error: The same for the ratio of two estimates on one device, where errors of power
+            cancel.
     """
 
     by: str
@@ -29,6 +31,7 @@ class Estimate:
     total: Cost
     per_region: dict[str, Cost] = field(default_factory=dict)
     relative_error: float = 0.0
+    ratio_error: float = 0.0
 
     @property
     def low_j(self) -> float:
@@ -47,6 +50,9 @@ class EnergyModel(Protocol):
     @property
     def name(self) -> str: ...
 
+    def for_model(self, model: ir.Model) -> EnergyModel:
+        """Return the model of energy that knows what surrounds each region of `model`."""
+
     def price(self, region: ir.Region, target: Target, threads: int) -> Cost:
         """Price one region; cheap enough for a pass to ask before each rewrite."""
 
@@ -56,9 +62,16 @@ def estimate(model: ir.Model, target: Target, energy: EnergyModel, threads: int 
 
     A branch that may or may not run (`If`) is charged for its dearest alternative.
     """
-    per_region = _price_graph(model.graph, target, energy, threads)
-    total = sum(per_region.values(), Cost())
-    return Estimate(energy.name, target.boundary, "full", total, per_region, target.relative_error)
+    per_region = _price_graph(model.graph, target, energy.for_model(model), threads)
+    return Estimate(
+        energy.name,
+        target.boundary,
+        "full",
+        sum(per_region.values(), Cost()),
+        per_region,
+        target.relative_error,
+        target.ratio_error,
+    )
 
 
 def _price_graph(

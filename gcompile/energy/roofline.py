@@ -1,40 +1,90 @@
-"""The slower of compute and memory sets the time; every operation and byte has its price.
+"""The energy model: the slower of compute and memory sets the time, everything has its price.
 
-t = max(ops / (peak · efficiency), max over levels of bytes / bandwidth) + t_launch
-E = ops · e_op + sum over levels of bytes · e_byte + e_launch + P_static · t
+Each region is priced as the kernel that is emitted for it: with the tile on the region, or with
+the tile that the tile pass would choose.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from gcompile import ir
 from gcompile.energy.cost import Cost
+from gcompile.energy.job import Job, job_of
+from gcompile.energy.kernel import is_blocked, kernel_cost
+from gcompile.energy.tiling import choose_tile, is_legal
 from gcompile.targets import Target
 
 
 @dataclass(frozen=True)
 class Roofline:
-    """Price a region from its work."""
+    """Price regions from their work, their tile and where their data lives.
+
+    Attributes:
+        footprint_bytes: Bytes that one inference of the whole model touches; weights stay in the
+            caches that hold this much. None prices each region as a model of its own.
+    """
 
     name: str = "roofline"
+    footprint_bytes: int | None = None
+
+    def for_model(self, model: ir.Model) -> Roofline:
+        """Return this model of energy, knowing how much memory the whole model touches."""
+        return replace(self, footprint_bytes=footprint_of(model))
 
     def price(self, region: ir.Region, target: Target, threads: int) -> Cost:
-        """Price one region run by `threads` cores of the target."""
-        work = ir.work_of(region)
-        if work.is_view:
+        """Price one region on at most `threads` cores of the target."""
+        job = job_of(region)
+        if job is None:
             return Cost()
-        unit = target.unit_for(work.precision)
-        vector = target.unit_for(ir.Precision.FP32, dense=False)
-        memory = target.memories[-1]
-        compute_s = work.product_ops / (unit.peak_ops_per_s * unit.efficiency)
-        compute_s += work.vector_ops / (vector.peak_ops_per_s * vector.efficiency)
-        compute_s *= target.cores / min(threads, target.cores)
-        time_s = max(compute_s, work.moved_bytes / memory.bytes_per_s) + target.launch_s
-        return Cost(
-            compute_j=work.product_ops * unit.op_j + work.vector_ops * vector.op_j,
-            movement_j={memory.name: work.moved_bytes * memory.byte_j},
-            launch_j=target.launch_j,
-            static_j=target.static_w * time_s,
-            time_s=time_s,
-        )
+        footprint = self.footprint_bytes
+        if footprint is None:
+            footprint = job.image_bytes + job.weight_bytes + job.constant_bytes
+        return _price(job, _usable_tile(region, job, target, threads), target, threads, footprint)
+
+    def tile_for(self, region: ir.Region, target: Target, threads: int) -> ir.Tile | None:
+        """Return the tile this model of energy finds best; None for a region that does nothing."""
+        job = job_of(region)
+        if job is None:
+            return None
+        footprint = self.footprint_bytes or job.image_bytes + job.weight_bytes
+        return choose_tile(job, target, threads, footprint)
+
+
+def footprint_of(model: ir.Model) -> int:
+    """Count the bytes that one inference touches: every constant, and the largest node's values.
+
+    Buffers of activations are reused, so the largest stands for all.
+    """
+    constants = sum(
+        ir.value_bytes(value)
+        for graph in ir.all_graphs(model)
+        for value in graph.initializers.values()
+    )
+    return constants + max((_activations(node) for node in ir.all_nodes(model)), default=0)
+
+
+def _activations(node: ir.Node) -> int:
+    values = [v for v in node.inputs if v is not None and v.const_value is None]
+    return sum(ir.value_bytes(v) for v in (*values, *(v for v in node.outputs if v.name)))
+
+
+def _usable_tile(region: ir.Region, job: Job, target: Target, threads: int) -> ir.Tile | None:
+    """Return the region's tile, unless a later pass or another target made it stale."""
+    tile = region.tile
+    unit = target.unit_named(tile.unit) if tile is not None else None
+    if tile is None or unit is None or tile.threads > threads:
+        return None
+    if job.contraction is None or not is_blocked(unit, target):
+        return tile if tile.rows == tile.columns == 1 else None
+    fits = unit == target.unit_for(job.precision) and is_legal(tile, job.contraction, unit)
+    return tile if fits else None
+
+
+@lru_cache(maxsize=16384)
+def _price(
+    job: Job, tile: ir.Tile | None, target: Target, threads: int, footprint_bytes: int
+) -> Cost:
+    tile = tile or choose_tile(job, target, threads, footprint_bytes)
+    return kernel_cost(job, tile, target, footprint_bytes)

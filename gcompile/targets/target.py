@@ -76,6 +76,14 @@ class Memory:
     per_core: bool = False
     core_bytes_per_s: float = 0.0
 
+    def bandwidth(self, threads: int, cores: int) -> float:
+        """Return the bytes per second that `threads` of `cores` cores draw together."""
+        if self.per_core:
+            return self.bytes_per_s * threads / cores
+        if not self.core_bytes_per_s:
+            return self.bytes_per_s
+        return min(self.bytes_per_s, threads * self.core_bytes_per_s)
+
 
 @dataclass(frozen=True)
 class Target:
@@ -121,6 +129,9 @@ class Target:
     vector_efficiency: float = 0.4
     is_shared: bool = False
     ratio_error: float = 0.3
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.cores, self.clock_hz))
 
     def unit_for(self, precision: Precision, *, dense: bool = True) -> Unit:
         """Return the fastest unit that runs `precision`, as the code generator would choose it.

@@ -1,0 +1,153 @@
+"""How a tile cuts a contraction into register blocks, and how many cycles a block takes.
+
+A step of a block multiplies one slice of depth: `rows · columns` products, `rows + columns` loads.
+
+    cycles of a step = max(products / products per cycle, loads / loads per cycle, latency)
+
+Every accumulator is updated once per step, so no step is shorter than the latency. Vector units
+count pixels and vectors; tile units count tile registers of up to 16 rows by 16 columns.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from gcompile.ir import Contraction, Tile
+from gcompile.targets import Target, Unit
+
+TILE_ROWS = 16
+_TILE_ROW_BYTES = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Blocking:
+    """The register blocks of a whole contraction.
+
+    Attributes:
+        row_blocks: Blocks along M.
+        column_blocks: Blocks along N.
+        cycles: Cycles of one core that runs all of it at full efficiency.
+        issued_ops: Operations the unit really does: padding, halos and overlaps included.
+        loaded_bytes: Bytes that register loads read from the first-level cache.
+        weight_bytes: The weights, padded as the kernel stores them.
+        busy_share: The share of the cycles that the busiest thread has.
+    """
+
+    row_blocks: int
+    column_blocks: int
+    cycles: float
+    issued_ops: float
+    loaded_bytes: float
+    weight_bytes: float
+    busy_share: float
+
+
+def blocking(contraction: Contraction, tile: Tile, unit: Unit, target: Target) -> Blocking:
+    """Cut the contraction as the kernel for `unit` does.
+
+    Args:
+        contraction: A product with one group.
+        tile: A legal tile of that unit.
+        unit: The execution unit; its precision is the one that is stored.
+        target: Gives the clock and the number of cores that the unit's peak counts.
+    """
+    is_matrix = unit.kind == "matrix"
+    rows, vectors = row_count(contraction, tile, unit), column_count(contraction, unit)
+    steps = step_count(contraction, unit)
+    products_per_cycle = unit.peak_ops_per_s / (target.cores * target.clock_hz) / _ops(unit)
+    row_parts = _parts(rows, tile.rows) if is_matrix else [(tile.rows, rows)]
+    column_parts = _parts(vectors, tile.columns)
+    cycles = sum(
+        row_times * column_times * _block_cycles(r, c, steps, unit, products_per_cycle)
+        for r, row_times in row_parts
+        for c, column_times in column_parts
+    )
+    issued_rows = sum(r * times for r, times in row_parts)
+    row_blocks = sum(times for _, times in row_parts)
+    column_blocks = sum(times for _, times in column_parts)
+    weight_bytes = float(vectors * steps * _weight_register_bytes(unit))
+    broadcast_bytes = TILE_ROWS * _TILE_ROW_BYTES if is_matrix else 4
+    return Blocking(
+        row_blocks=row_blocks,
+        column_blocks=column_blocks,
+        cycles=cycles,
+        issued_ops=float(issued_rows * vectors * steps * _ops(unit)),
+        loaded_bytes=row_blocks * weight_bytes
+        + float(column_blocks * issued_rows * steps * broadcast_bytes),
+        weight_bytes=weight_bytes,
+        busy_share=_busy_share(tile, row_blocks, vectors),
+    )
+
+
+def row_count(contraction: Contraction, tile: Tile, unit: Unit) -> int:
+    """Count what the tile's rows cut: blocks of pixels, or tile registers along M."""
+    height = TILE_ROWS if unit.kind == "matrix" else tile.rows
+    if tile.flat:
+        return math.ceil(flat_pixels(contraction) / height)
+    if unit.kind == "matrix":
+        height = max(d for d in range(1, TILE_ROWS + 1) if contraction.out_w % d == 0)
+    return contraction.batch * contraction.out_h * math.ceil(contraction.out_w / height)
+
+
+def column_count(contraction: Contraction, unit: Unit) -> int:
+    """Count the vectors, or tile registers, along N."""
+    return math.ceil(contraction.n / (TILE_ROWS if unit.kind == "matrix" else unit.lanes))
+
+
+def step_count(contraction: Contraction, unit: Unit) -> int:
+    """Count the instructions that one accumulator needs."""
+    groups = math.ceil(contraction.in_c / unit.depth)
+    if unit.kind != "matrix":
+        return contraction.kernel_h * contraction.kernel_w * groups
+    joined = contraction.kernel_w if contraction.dilation_w == 1 else 1
+    run_bytes = joined * groups * 4
+    widest = max(d for d in range(4, _TILE_ROW_BYTES + 1, 4) if run_bytes % d == 0)
+    return contraction.kernel_h * contraction.kernel_w // joined * (run_bytes // widest)
+
+
+def flat_pixels(contraction: Contraction) -> int:
+    """Count the pixels of one image taken as a line of padded rows."""
+    padded = contraction.in_w + contraction.pad_left + contraction.pad_right
+    return (contraction.out_h - 1) * padded + contraction.out_w
+
+
+def _parts(count: int, block: int) -> list[tuple[int, int]]:
+    """Cut `count` into whole blocks and a rest: (size, times) of each."""
+    parts = [(block, count // block), (count % block, 1)]
+    return [(size, times) for size, times in parts if size and times]
+
+
+def _block_cycles(
+    rows: int, columns: int, steps: int, unit: Unit, products_per_cycle: float
+) -> float:
+    """Count the cycles of one register block, whole depth, from first load to last store."""
+    loads = (rows + columns) / unit.loads_per_cycle
+    step = max(rows * columns / products_per_cycle, loads, unit.latency_cycles)
+    # Addresses and loop control take issue slots: this also breaks ties towards small blocks.
+    step += (rows + 2 * columns) / 50
+    store_cycles = TILE_ROWS if unit.kind == "matrix" else 1 + 1 / unit.loads_per_cycle
+    return steps * step + rows * columns * store_cycles
+
+
+def _ops(unit: Unit) -> int:
+    """Count the operations of one product instruction."""
+    if unit.kind == "matrix":
+        return 2 * TILE_ROWS * TILE_ROWS * (_TILE_ROW_BYTES * 8 // unit.precision.bits)
+    return 2 * unit.lanes * unit.depth
+
+
+def _weight_register_bytes(unit: Unit) -> int:
+    if unit.kind == "matrix":
+        return TILE_ROWS * _TILE_ROW_BYTES
+    return unit.lanes * unit.depth * unit.precision.bits // 8
+
+
+def _busy_share(tile: Tile, row_blocks: int, vectors: int) -> float:
+    """The kernel deals out whole blocks: the busiest thread sets the time."""
+    if tile.threads == 1:
+        return 1.0
+    if tile.split == "m":
+        return math.ceil(row_blocks / tile.threads) / row_blocks
+    share = math.ceil(math.ceil(vectors / tile.threads) / tile.columns) * tile.columns
+    return min(1.0, share / vectors)

@@ -1,0 +1,103 @@
+"""What a kernel does, apart from how it is tiled: the numbers that pricing needs of a region."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gcompile import ir
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """The work of one kernel, in plain numbers: equal jobs cost the same.
+
+    Attributes:
+        contraction: The product that a register-blocked kernel runs; None when there is none, or
+            when no such kernel exists for it (groups, weights that are not constant).
+        product_ops: Operations of dense products, 2 per multiply-accumulate.
+        vector_ops: Operations that only a vector unit does.
+        image_bytes: Bytes of the activation that the contraction reads, each once.
+        activation_bytes: Sizes of the other activations read and written.
+        constant_bytes: Constants read besides the contraction's weights.
+    """
+
+    precision: ir.Precision
+    contraction: ir.Contraction | None
+    product_ops: int
+    vector_ops: int
+    image_bytes: int
+    activation_bytes: tuple[int, ...]
+    constant_bytes: int
+
+    @property
+    def weight_bytes(self) -> int:
+        """The contraction's weights as they are stored for the kernel, without padding."""
+        if self.contraction is None:
+            return 0
+        return self.contraction.weight_count * self.precision.bits // 8
+
+
+def job_of(region: ir.Region) -> Job | None:
+    """Return the region's job, or None when it only renames memory."""
+    work = ir.work_of(_without_folded(region))
+    if ir.work_of(region).is_view:
+        return None
+    contraction = tiled_contraction(region)
+    image = weights = None
+    if contraction is not None and region.anchor is not None:
+        image, weights = (_source(v, region) for v in region.anchor.inputs[:2])
+    constants = [v for v in region.inputs if v.const_value is not None and v is not weights]
+    activations = [v for v in region.inputs if v.const_value is None and v is not image]
+    read = (_read_bytes(value, region) for value in activations)
+    return Job(
+        precision=region.precision,
+        contraction=contraction,
+        product_ops=work.product_ops,
+        vector_ops=work.vector_ops,
+        image_bytes=ir.value_bytes(image) if image is not None else 0,
+        activation_bytes=(*read, *(ir.value_bytes(value) for value in region.outputs)),
+        constant_bytes=sum(_read_bytes(value, region) for value in constants),
+    )
+
+
+def tiled_contraction(region: ir.Region) -> ir.Contraction | None:
+    """Return the product if a register-blocked kernel runs it: one group, constant weights."""
+    contraction, anchor = region.contraction, region.anchor
+    if contraction is None or anchor is None or contraction.groups != 1:
+        return None
+    weights = _source(anchor.inputs[1], region)
+    if weights is None or not ir.is_constant(weights):
+        return None
+    if anchor.op_type == "MatMul" and len(ir.static_shape(anchor.inputs[1])) != 2:
+        return None
+    return contraction
+
+
+def _source(value: ir.Value | None, region: ir.Region) -> ir.Value | None:
+    """Walk up to the value outside the region that this one is made from."""
+    while value is not None and (producer := value.producer()) in region.nodes:
+        value = producer.inputs[0] if producer is not None else None
+    return value
+
+
+def _without_folded(region: ir.Region) -> ir.Region:
+    """Leave out what the product's kernel does for nothing: it dequantizes in its scales."""
+    folded = {
+        value.producer()
+        for value in (region.anchor.inputs if region.anchor is not None else ())
+        if value is not None and (producer := value.producer()) is not None
+        and producer.op_type in ("DequantizeLinear", "Cast")
+    }  # fmt: skip
+    kept = tuple(node for node in region.nodes if node not in folded)
+    return ir.Region(region.name, kept) if kept != region.nodes else region
+
+
+def _read_bytes(value: ir.Value, region: ir.Region) -> int:
+    """A gather or slice reads what it returns, not the whole table."""
+    node = region.nodes[0]
+    if len(region.nodes) == 1 and node.op_type in _PARTIAL_READS and value is node.inputs[0]:
+        return min(ir.value_bytes(value), sum(ir.value_bytes(v) for v in node.outputs))
+    return ir.value_bytes(value)
+
+
+_PARTIAL_READS = ("Gather", "Slice", "GatherElements", "GatherND")

@@ -1,0 +1,81 @@
+"""Price one kernel, tiled in one way.
+
+    t = max(compute, max over levels of bytes / bandwidth) + launch
+    E = ops · e_op + cores · P_core · t + sum over levels of bytes · e_byte
+        + e_launch + P_static · t
+
+Operations are those the unit issues, so padding and halos are paid for. Arithmetic and the power
+of the cores that run it together are the compute energy.
+"""
+
+from __future__ import annotations
+
+from gcompile.energy.blocking import Blocking, blocking
+from gcompile.energy.cost import Cost
+from gcompile.energy.job import Job
+from gcompile.energy.traffic import traffic
+from gcompile.ir import Precision, Tile
+from gcompile.targets import Target, Unit
+
+
+def kernel_cost(job: Job, tile: Tile, target: Target, footprint_bytes: float) -> Cost:
+    """Price the job, cut by `tile`, on `tile.threads` cores of the target.
+
+    Args:
+        job: What the kernel does.
+        tile: A legal tile of one of the target's units.
+        target: The device.
+        footprint_bytes: Bytes the whole model touches between two uses of the same weight.
+    """
+    blocks = blocks_of(job, tile, target)
+    compute_s, operations_j = _compute(job, tile, blocks, target)
+    sent = traffic(job, tile, blocks, target, footprint_bytes)
+    memory_s = max(
+        sent[memory.name] / memory.bandwidth(tile.threads, target.cores)
+        for memory in target.memories
+    )
+    launch_s = target.launch_s + (target.parallel_launch_s if tile.threads > 1 else 0.0)
+    time_s = max(compute_s, memory_s) + launch_s
+    return Cost(
+        compute_j=operations_j + tile.threads * target.core_w * time_s,
+        movement_j={memory.name: sent[memory.name] * memory.byte_j for memory in target.memories},
+        launch_j=target.launch_j * (launch_s / target.launch_s if target.launch_s else 1.0),
+        static_j=_static_w(tile.threads, target) * time_s,
+        time_s=time_s,
+    )
+
+
+def blocks_of(job: Job, tile: Tile, target: Target) -> Blocking | None:
+    """Return the register blocks of the job's product, or None when it has none."""
+    unit = target.unit_named(tile.unit)
+    if job.contraction is None or unit is None or not is_blocked(unit, target):
+        return None
+    return blocking(job.contraction, tile, unit, target)
+
+
+def is_blocked(unit: Unit, target: Target) -> bool:
+    """Say whether kernels for this unit are cut into register blocks, as ours for CPUs are."""
+    return target.kind == "cpu" and (unit.kind == "simd" or unit.name.startswith("amx"))
+
+
+def _compute(job: Job, tile: Tile, blocks: Blocking | None, target: Target) -> tuple[float, float]:
+    """Return the seconds and joules of arithmetic."""
+    share = tile.threads / target.cores
+    vector = target.unit_for(Precision.FP32, dense=False)
+    vector_rate = vector.peak_ops_per_s * target.vector_efficiency * share
+    seconds, joules = job.vector_ops / vector_rate, job.vector_ops * vector.op_j
+    unit = target.unit_named(tile.unit) or vector
+    if blocks is not None:
+        seconds += blocks.cycles * blocks.busy_share / (target.clock_hz * unit.efficiency)
+        joules += blocks.issued_ops * unit.op_j
+    elif job.contraction is not None or target.kind != "cpu":
+        seconds += job.product_ops / (unit.peak_ops_per_s * unit.efficiency * share)
+        joules += job.product_ops * unit.op_j
+    else:
+        seconds += job.product_ops / vector_rate
+        joules += job.product_ops * vector.op_j
+    return seconds, joules
+
+
+def _static_w(threads: int, target: Target) -> float:
+    return target.static_w * (threads / target.cores if target.is_shared else 1.0)

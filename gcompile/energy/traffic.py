@@ -1,0 +1,145 @@
+"""How many bytes each level of the memory hierarchy sends towards the cores.
+
+The outer loop of a kernel walks the blocks of one operand and streams the other past each. At each
+level, what is used again before the cache has forgotten it costs nothing there:
+
+    outer n: the weights' panel stays while the rows stream; the image is read once per panel,
+             or once in all where it fits beside the panel
+    outer m: the rows' panel stays while the weights stream; the weights are read once per panel,
+             or once in all where they fit beside the panel
+
+Steady state: inferences follow each other, so weights stay where the whole model fits, and an
+activation stays where it fits twice (its consumer writes something of its own).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gcompile.energy.blocking import Blocking
+from gcompile.energy.job import Job
+from gcompile.ir import Contraction, Tile
+from gcompile.targets import Memory, Target
+
+
+@dataclass(frozen=True, slots=True)
+class Operands:
+    """The two operands of a contraction, in bytes, and the panels that its loops hold.
+
+    Attributes:
+        window_bytes: Rows of the image that the kernel's height spans.
+    """
+
+    image_bytes: float
+    weight_bytes: float
+    row_blocks: int
+    column_blocks: int
+    row_panel_bytes: float
+    column_panel_bytes: float
+    window_bytes: float
+    overlap: float
+
+
+def traffic(
+    job: Job, tile: Tile, blocks: Blocking | None, target: Target, footprint_bytes: float
+) -> dict[str, float]:
+    """Return the bytes that leave each level towards the cores, of all threads together.
+
+    Args:
+        job: What the kernel does.
+        tile: How it is cut, and over how many threads.
+        blocks: The register blocks of the job's contraction; None when it has none.
+        target: Gives the levels, innermost first.
+        footprint_bytes: Bytes the whole model touches between two uses of the same weight.
+    """
+    once = sum(job.activation_bytes) + job.constant_bytes
+    first = target.memories[0]
+    sent = {first.name: once + (blocks.loaded_bytes if blocks else job.image_bytes)}
+    for inner, outer in zip(target.memories, target.memories[1:], strict=False):
+        sent[outer.name] = _missed(job, tile, blocks, inner, footprint_bytes)
+    return sent
+
+
+def resident_share(size_bytes: float, capacity_bytes: float) -> float:
+    """Return the share of a thing of this size that a cache keeps until it is used again.
+
+    All of what fits, none of what is twice as large: between them replacement that is not strictly
+    oldest-first saves a part.
+    """
+    return min(1.0, max(0.0, 2.0 - size_bytes / capacity_bytes))
+
+
+def _missed(
+    job: Job, tile: Tile, blocks: Blocking | None, cache: Memory, footprint_bytes: float
+) -> float:
+    """Return the bytes that `cache` does not hold when they are asked for."""
+    private = tile.threads if cache.per_core else 1
+    all_bytes = cache.size_bytes * private
+    weights_missed = 1 - resident_share(
+        footprint_bytes, all_bytes if tile.split == "n" else cache.size_bytes
+    )
+    missed = job.constant_bytes * weights_missed
+    missed += sum(size * _activation_missed(size, all_bytes) for size in job.activation_bytes)
+    image_missed = _activation_missed(job.image_bytes, all_bytes)
+    if blocks is None or job.contraction is None:
+        return missed + job.image_bytes * image_missed
+    share = _share_of_one(operands(job, job.contraction, blocks), tile, private)
+    image_passes, weight_passes = _passes(share, tile, cache.size_bytes)
+    missed += private * share.image_bytes * (image_passes - 1 + image_missed)
+    missed += private * share.weight_bytes * (weight_passes - 1 + weights_missed)
+    return missed
+
+
+def _activation_missed(size_bytes: float, capacity_bytes: float) -> float:
+    return 1 - resident_share(2 * size_bytes, capacity_bytes)
+
+
+def operands(job: Job, contraction: Contraction, blocks: Blocking) -> Operands:
+    """Measure the operands and the panels of one block of each."""
+    element = job.precision.bits / 8
+    row_bytes = contraction.in_w * contraction.in_c * element
+    depth_bytes = contraction.k * element
+    rows = contraction.m / blocks.row_blocks
+    window = min(contraction.kernel_h * contraction.dilation_h, contraction.in_h) * row_bytes
+    return Operands(
+        image_bytes=job.image_bytes,
+        weight_bytes=blocks.weight_bytes,
+        row_blocks=blocks.row_blocks,
+        column_blocks=blocks.column_blocks,
+        row_panel_bytes=min(rows * depth_bytes, window + row_bytes),
+        column_panel_bytes=blocks.weight_bytes / blocks.column_blocks,
+        window_bytes=window,
+        overlap=max(1.0, contraction.kernel_h / contraction.stride_h),
+    )
+
+
+def _share_of_one(whole: Operands, tile: Tile, private: int) -> Operands:
+    """Return what one cache sees: its own thread's share where each core has one."""
+    if private == 1:
+        return whole
+    rows, columns = (private, 1) if tile.split == "m" else (1, private)
+    return Operands(
+        image_bytes=whole.image_bytes / rows,
+        weight_bytes=whole.weight_bytes / columns,
+        row_blocks=max(1, whole.row_blocks // rows),
+        column_blocks=max(1, whole.column_blocks // columns),
+        row_panel_bytes=whole.row_panel_bytes,
+        column_panel_bytes=whole.column_panel_bytes,
+        window_bytes=whole.window_bytes,
+        overlap=whole.overlap,
+    )
+
+
+def _passes(share: Operands, tile: Tile, capacity_bytes: float) -> tuple[float, float]:
+    """Return how often a cache of this size asks for the image and for the weights."""
+    panels_fit = share.row_panel_bytes + share.column_panel_bytes <= capacity_bytes
+    if tile.outer == "n":
+        image_stays = share.image_bytes + share.column_panel_bytes <= capacity_bytes
+        image_walks = 1 if image_stays else share.column_blocks
+        weight_passes = 1 if panels_fit else share.row_blocks
+    else:
+        weights_stay = share.weight_bytes + share.row_panel_bytes <= capacity_bytes
+        image_walks = 1 if panels_fit else share.column_blocks
+        weight_passes = 1 if weights_stay else share.row_blocks
+    halo_stays = share.window_bytes + share.column_panel_bytes <= capacity_bytes
+    return image_walks * (1.0 if halo_stays else share.overlap), weight_passes
