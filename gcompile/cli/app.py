@@ -13,7 +13,7 @@ from gcompile.cli.doctor import doctor
 from gcompile.cli.estimate import estimate
 from gcompile.cli.passes import passes
 from gcompile.cli.run import run
-from gcompile.cli.targets import targets
+from gcompile.cli.targets import app as targets
 
 COMMANDS = ("build", "estimate", "run", "bench", "compare", "passes", "targets", "doctor")
 
@@ -32,7 +32,7 @@ app.command()(run)
 app.command()(bench)
 app.command()(compare)
 app.command()(passes)
-app.command()(targets)
+app.add_typer(targets, name="targets")
 app.command()(doctor)
 
 

@@ -11,6 +11,7 @@ import typer
 from gcompile.cli.options import (
     Format,
     FormatOption,
+    PluginOption,
     PrecisionName,
     PrecisionOption,
     ShapeOption,
@@ -59,10 +60,7 @@ def build(
         str | None,
         typer.Option("--passes", help="Pipeline, such as `fold-batch-norm,fuse-regions`."),
     ] = None,
-    plugin: Annotated[
-        list[str] | None,
-        typer.Option("--plugin", help="Python module that registers passes. Repeatable."),
-    ] = None,
+    plugin: PluginOption = None,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="Folder to write. [default: MODEL-TARGET]"),

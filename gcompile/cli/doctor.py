@@ -32,6 +32,7 @@ _OPTIONAL = {
     "openvino": "side-by-side benchmarks",
     "torch": "training the example model",
 }
+_LINKERS = ("g++", "gcc", "clang++", "clang", "c++", "cc")
 _IMPORT_LIMIT_S = 120
 _RELEVANT_FLAGS = ("avx2", "fma", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimddp")
 
@@ -161,11 +162,13 @@ def _machine() -> Iterator[Finding]:
 
 
 def _linker() -> Finding:
-    found = shutil.which("g++") or shutil.which("clang++")
+    """TVM links the native code with the first of these."""
+    named = [os.environ.get("CXX"), os.environ.get("CC"), *_LINKERS]
+    found = next((path for path in map(shutil.which, filter(None, named)) if path), None)
     if found:
         return Finding("linker", found)
-    remedy = "Install a C++ compiler, such as the system package g++."
-    return Finding("linker", "no g++ or clang++", False, remedy)
+    remedy = "Install a C compiler with its linker, such as the system package gcc."
+    return Finding("linker", f"none of {', '.join(_LINKERS)}", False, remedy)
 
 
 def _version(distribution: str) -> str | None:

@@ -32,7 +32,13 @@ FormatOption = Annotated[
 ]
 ShapeOption = Annotated[
     list[str] | None,
-    typer.Option("--shape", help="Shape of one input, NAME=1,3,224,224. Repeatable."),
+    typer.Option(
+        "--shape", metavar="NAME=SIZES", help="Shape of one input, NAME=1,3,224,224. Repeatable."
+    ),
+]
+PluginOption = Annotated[
+    list[str] | None,
+    typer.Option("--plugin", metavar="MODULE", help="Module that adds passes. Repeatable."),
 ]
 PrecisionOption = Annotated[
     PrecisionName | None,

@@ -5,11 +5,9 @@ from __future__ import annotations
 import inspect
 import json
 from dataclasses import MISSING, Field, fields
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
-from gcompile.cli.options import Format, FormatOption
+from gcompile.cli.options import Format, FormatOption, PluginOption
 from gcompile.cli.output import show, show_json
 
 if TYPE_CHECKING:
@@ -19,10 +17,7 @@ if TYPE_CHECKING:
 
 
 def passes(
-    plugin: Annotated[
-        list[str] | None,
-        typer.Option("--plugin", help="Python module that registers passes. Repeatable."),
-    ] = None,
+    plugin: PluginOption = None,
     format_: FormatOption = Format.TEXT,
 ) -> None:
     """List every pass with its options, its numerics and what it does."""
@@ -67,12 +62,11 @@ def _table(entries: list[dict[str, object]]) -> Table:
     table.add_column("options")
     table.add_column("what it does")
     for entry in entries:
-        options = entry["options"]
-        shown = options.items() if isinstance(options, dict) else ()
-        text = ", ".join(
-            name if default is None else f"{name}={default}" for name, default in shown
-        )
-        table.add_row(
-            *(Text(str(entry[key])) for key in ("name", "numerics")), text, str(entry["doc"])
-        )
+        cells = (entry["name"], entry["numerics"], _options(entry["options"]), entry["doc"])
+        table.add_row(*(Text(str(cell)) for cell in cells))
     return table
+
+
+def _options(options: object) -> str:
+    named = options.items() if isinstance(options, dict) else ()
+    return ", ".join(name if value is None else f"{name}={value}" for name, value in named)

@@ -40,9 +40,7 @@ def run(
 ) -> None:
     """Run an artefact on every row of a file, and write the outputs."""
     if (input_ is None) == (not random):
-        raise UsageError(
-            "Give the data with --input x.npz, or ask for made-up data with --random."
-        )
+        raise UsageError("Give data with --input x.npz, or ask for made-up data with --random.")
     from gcompile import runtime
     from gcompile.cli.npz import read_arrays, write_arrays
     from gcompile.cli.random_inputs import random_inputs

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gcompile.cli.options import Format, FormatOption
-from gcompile.cli.output import show, show_json
+from gcompile.cli.output import show as print_result
+from gcompile.cli.output import show_json
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -18,31 +19,47 @@ if TYPE_CHECKING:
     from gcompile.targets import Target
 
 
-def targets(
-    name: Annotated[
-        str | None, typer.Argument(metavar="[NAME]", help="Show this one; default: list all.")
-    ] = None,
-    format_: FormatOption = Format.TEXT,
-) -> None:
-    """List the devices gcompile knows, or show one with the source of its numbers."""
+app = typer.Typer(help="The devices gcompile knows.", rich_markup_mode=None)
+
+
+@app.callback(invoke_without_command=True)
+def targets(context: typer.Context, format_: FormatOption = Format.TEXT) -> None:
+    """List the devices gcompile knows, or `show NAME` with the source of its numbers."""
+    if context.invoked_subcommand is None:
+        list_(format_)
+
+
+@app.command("list")
+def list_(format_: FormatOption = Format.TEXT) -> None:
+    """List every device by name."""
     from gcompile.targets import list_targets, load_target
 
-    if name is not None:
-        target = load_target(name)
-        if format_ is Format.JSON:
-            show_json(json.dumps(_data(target), indent=2))
-        else:
-            show(_one(target))
-        return
-    known = [load_target(each) for each in list_targets()]
-    named = dict(zip(list_targets(), known, strict=True))
+    known = {name: load_target(name) for name in list_targets()}
     if format_ is Format.JSON:
-        shown = [
-            {"name": n, "kind": t.kind, "description": t.description} for n, t in named.items()
-        ]
-        show_json(json.dumps(shown, indent=2))
+        show_json(json.dumps([_head(name, target) for name, target in known.items()], indent=2))
     else:
-        show(_list(named))
+        print_result(_list(known))
+
+
+@app.command()
+def show(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="A name of the list, or a .toml file.")
+    ],
+    format_: FormatOption = Format.TEXT,
+) -> None:
+    """Show every number of one device, with its source."""
+    from gcompile.targets import load_target
+
+    target = load_target(name)
+    if format_ is Format.JSON:
+        show_json(json.dumps(_data(target), indent=2))
+    else:
+        print_result(_one(target))
+
+
+def _head(name: str, target: Target) -> dict[str, str]:
+    return {"name": name, "kind": target.kind, "description": target.description}
 
 
 def _list(named: dict[str, Target]) -> Table:

@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gcompile.errors import UsageError
+from gcompile.report import Budget, parse_drop
+
+
+@pytest.mark.parametrize(
+    ("text", "energy_j"),
+    [
+        ("50mJ", 0.05),
+        ("50 mJ", 0.05),
+        (" 800uJ ", 8e-4),
+        ("50µJ/inference", 5e-5),
+        ("50uJ/sample", 5e-5),
+        ("3nJ", 3e-9),
+        ("50J/1000", 0.05),
+        ("50J / 1_000", 0.05),
+        ("0.2Wh", 720.0),
+        ("0.2Wh/1000", 0.72),
+        (".5J", 0.5),
+        ("1e-3J", 1e-3),
+        ("1kJ/1000", 1.0),
+    ],
+)
+def test_an_absolute_budget_is_joules_per_inference(text: str, energy_j: float) -> None:
+    budget = Budget.parse(text)
+    assert budget.limit_j(exact_j=123.0) == pytest.approx(energy_j)
+    assert budget.saving is None
+
+
+@pytest.mark.parametrize(("text", "saving"), [("-40%", 0.4), ("-2.5 %", 0.025), ("-99.9%", 0.999)])
+def test_a_relative_budget_counts_from_the_exactly_compiled_model(
+    text: str, saving: float
+) -> None:
+    budget = Budget.parse(text)
+    assert budget.energy_j is None
+    assert budget.limit_j(exact_j=2.0) == pytest.approx(2.0 * (1 - saving))
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("50", "no unit"),
+        ("", "not a number with a unit"),
+        ("mJ", "not a number with a unit"),
+        ("fifty mJ", "not a number with a unit"),
+        ("0mJ", "more than zero"),
+        ("-5mJ", "more than zero"),
+        ("1e999J", "finite"),
+        ("1e-999J", "more than zero"),
+        ("50MJ", "far more"),
+        ("50mj", "capital letters matter: 'mJ'"),
+        ("50W", "power"),
+        ("50mW", "power"),
+        ("50ms", "time"),
+        ("50cal", "unknown unit"),
+        ("40%", "no minus sign"),
+        ("+40%", "no minus sign"),
+        ("0%", "no minus sign"),
+        ("-100%", "no energy at all"),
+        ("-250%", "no energy at all"),
+        ("50J/0", "number of inferences"),
+        ("50J/-3", "number of inferences"),
+        ("50J/s", "number of inferences"),
+        ("50J/", "not a number with a unit"),
+    ],
+)
+def test_a_bad_budget_is_refused_with_the_reason_and_an_example(text: str, reason: str) -> None:
+    with pytest.raises(UsageError, match=reason) as caught:
+        Budget.parse(text)
+    assert "-40%" in str(caught.value)
+    assert "50mJ" in str(caught.value)
+
+
+@given(st.floats(1e-6, 1e6), st.sampled_from(["nJ", "uJ", "mJ", "J", "Wh"]), st.integers(1, 10**6))
+def test_a_denominator_divides(amount: float, unit: str, inferences: int) -> None:
+    whole = Budget.parse(f"{amount!r}{unit}").limit_j(1.0)
+    assert Budget.parse(f"{amount!r}{unit}/{inferences}").limit_j(1.0) == pytest.approx(
+        whole / inferences
+    )
+
+
+@given(st.text(max_size=30))
+def test_any_text_is_a_budget_or_a_usage_error(text: str) -> None:
+    try:
+        budget = Budget.parse(text)
+    except UsageError:
+        return
+    assert 0 < budget.limit_j(1.0) < float("inf")
+
+
+def test_the_echo_says_what_was_understood() -> None:
+    assert Budget.parse("50J/1000").echo == "50.0 mJ per inference"
+    assert Budget.parse("-40%").echo == "40.0 % less than the model compiled exactly"
+
+
+def test_parsing_a_budget_again_changes_nothing() -> None:
+    budget = Budget.parse("50mJ")
+    assert Budget.parse(budget) is budget
+
+
+@pytest.mark.parametrize(
+    ("drop", "fraction"),
+    [("1%", 0.01), ("0.01", 0.01), (0.01, 0.01), ("0", 0.0), (" 2.5 %", 0.025)],
+)
+def test_a_drop_is_a_percentage_or_a_fraction(drop: str | float, fraction: float) -> None:
+    assert parse_drop(drop) == pytest.approx(fraction)
+
+
+@pytest.mark.parametrize("drop", ["1", "100%", "-1%", "-0.1", "nan", "inf", "one", "", "1%%", 1.0])
+def test_a_bad_drop_is_refused_with_an_example(drop: str | float) -> None:
+    with pytest.raises(UsageError, match=r"1% or 0\.01"):
+        parse_drop(drop)

@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gcompile.errors import UsageError
+from gcompile.report import BuildConfig, write_config
+
+_TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+
+
+@given(
+    st.builds(
+        BuildConfig,
+        model=_TEXT,
+        budget=st.none() | _TEXT,
+        shapes=st.dictionaries(_TEXT, st.lists(st.integers(1, 9), max_size=3), max_size=3),
+        threads=st.integers(1, 8),
+        plugins=st.lists(_TEXT, max_size=2),
+        strict=st.booleans(),
+    )
+)
+def test_a_written_configuration_reads_back_the_same(
+    tmp_path_factory: pytest.TempPathFactory, config: BuildConfig
+) -> None:
+    folder = tmp_path_factory.mktemp("config")
+    write_config(config, folder)
+    values = BuildConfig.read(folder / "config.resolved.toml")
+    assert BuildConfig.model_validate(values) == config
+
+
+def test_only_what_the_file_sets_is_read(tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_text('target = "cpu"\n[shapes]\nx = [1, 3]\n', encoding="utf-8")
+    assert BuildConfig.read(tmp_path / "c.toml") == {"target": "cpu", "shapes": {"x": [1, 3]}}
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ('tarket = "cpu"', "Unknown key 'tarket'"),
+        ('threads = "two"', "'threads' in configuration"),
+        ("threads = ", "not valid TOML"),
+        ("[shapes]\nx = 3", "shapes.x"),
+    ],
+)
+def test_a_wrong_configuration_is_a_usage_error(tmp_path: Path, text: str, reason: str) -> None:
+    (tmp_path / "c.toml").write_text(text, encoding="utf-8")
+    with pytest.raises(UsageError, match=reason):
+        BuildConfig.read(tmp_path / "c.toml")
+
+
+def test_a_missing_configuration_is_a_usage_error(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="cannot be read"):
+        BuildConfig.read(tmp_path / "none.toml")

@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+from html.parser import HTMLParser
+
+import pytest
+
+from gcompile.report import to_html, to_markdown, to_text
+from tests.report import examples
+
+HOSTILE = (
+    "<script>alert(1)</script>'\"><img src=x onerror=alert(1)>|`*_[a](javascript:1)\x1b[31m\n&"
+)
+
+
+class _Page(HTMLParser):
+    """Collects the tags and attributes that a browser would see."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: set[str] = set()
+        self.attributes: set[str] = set()
+        self.open: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.attributes.update(name for name, _ in attrs)
+        if tag != "meta":
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_the_page_is_well_formed_and_fetches_nothing() -> None:
+    page = _Page(to_html(examples.report()))
+    assert page.open == []
+    assert not page.tags & {"script", "link", "img", "iframe", "object", "embed"}
+    assert not page.attributes & {"src", "href", "onerror", "onclick"}
+    text = to_html(examples.report())
+    assert "http://" not in text
+    assert "https://" not in text
+
+
+def test_hostile_names_add_no_tag_to_the_page() -> None:
+    usual = _Page(to_html(examples.report()))
+    hostile = _Page(
+        to_html(examples.report(model_name=HOSTILE, message=HOSTILE, notes=(HOSTILE,)))
+    )
+    assert hostile.tags == usual.tags
+    assert hostile.attributes == usual.attributes
+    assert hostile.open == []
+
+
+def test_hostile_names_stay_inside_their_cell_of_markdown() -> None:
+    usual = to_markdown(examples.report(model_name="x", notes=("x",)))
+    hostile = to_markdown(examples.report(model_name=HOSTILE, notes=(HOSTILE,)))
+    assert len(hostile.splitlines()) == len(usual.splitlines())
+    assert "<script" not in hostile.replace("\\<", "")
+    assert "](javascript" not in hostile
+
+
+def test_hostile_names_cannot_steer_a_terminal() -> None:
+    text = to_text(examples.report(model_name=HOSTILE, notes=("[bold]not markup[/bold]",)))
+    assert "\x1b" not in text
+    assert "[bold]not markup[/bold]" in text
+
+
+@pytest.mark.parametrize("render", [to_text, to_markdown, to_html])
+def test_every_rendering_shows_what_the_reader_needs(render: object) -> None:
+    assert callable(render)
+    text = str(render(examples.report())).replace("\\", "")
+    for part in (
+        "The energy budget is met.",
+        "10.0 uJ per inference (5.00 uJ to 20.0 uJ, board boundary)",
+        "not a measurement",
+        "static power charged for the whole time",
+        "-50.0 % against the exact passes alone",
+        "top1 0.9900 as given, 0.9850 compiled",
+        "weight shared (2)",
+        "reverted: it does not pay on this target",
+        "80.0 %",
+        "75.0 %",
+        "Batch dimension N is bound to 1.",
+        "generic code runs b",
+    ):
+        assert part in text
+
+
+def test_a_missing_evaluation_is_said_plainly() -> None:
+    assert "not measured: no evaluation rows were given" in to_text(
+        examples.report(accuracy=False)
+    )
+
+
+def test_layers_beyond_the_top_are_counted() -> None:
+    text = to_text(examples.report(), top=1)
+    assert "and 1 more" in text
