@@ -1,10 +1,316 @@
-"""Products on AMX tile registers."""
+"""Products on AMX: two-dimensional tile registers of 16 rows by 64 bytes, multiplied as a whole.
 
-from tvm.tirx import PrimFunc
+Tiles of activations are loaded straight from the image: consecutive pixels are a fixed distance
+apart, which is the row stride of the load. Depth is cut into tiles that divide a run of contiguous
+elements, so nothing is padded and there are no remainders. While the tile unit works on one
+block, the vector unit evaluates the expression of the block before: sums go through a small
+scratch that stays in the first-level cache.
+"""
 
-from gcompile.backends.tvm.kernels.function import Argument
+from __future__ import annotations
+
+import functools
+import math
+from dataclasses import dataclass
+
+from tvm.tirx import Buffer, Expr, PrimFunc
+from tvm.tirx.script import builder as T
+
+from gcompile.backends.tvm.kernels.amx_tiles import Issue, TileLayout, issue_instruction
+from gcompile.backends.tvm.kernels.expression import write_channels
+from gcompile.backends.tvm.kernels.function import (
+    Argument,
+    Tensors,
+    kernel_func,
+    prim_func,
+    scratch,
+    share,
+    tasks,
+    view,
+    when,
+)
+from gcompile.backends.tvm.kernels.image_access import Position, fill_halo
+from gcompile.backends.tvm.kernels.packing import (
+    depth_run,
+    depth_runs,
+    leading_arguments,
+    weight_shape,
+)
+from gcompile.backends.tvm.kernels.pixels import Pixels
 from gcompile.backends.tvm.kernels.spec import ProductKernel
+from gcompile.backends.tvm.kernels.units import unit_named
+from gcompile.errors import CompileError
+
+_LANES = 16
+"""Output channels of one tile."""
+
+_ARCH_PRCTL, _REQUEST_PERMISSION, _TILE_DATA = 158, 0x1023, 18
 
 
-def emit(kernel: ProductKernel, name: str, leading: list[Argument]) -> PrimFunc:
-    raise NotImplementedError
+def amx_permission(name: str) -> PrimFunc:
+    """A function that asks Linux to let this process use AMX, to be called once after loading.
+
+    It writes the system call's return value to its one int32 element: 0 means granted. Threads
+    started later inherit the permission.
+    """
+
+    def body(buffers: list[Buffer]) -> None:
+        numbers = (_ARCH_PRCTL, _REQUEST_PERMISSION, _TILE_DATA)
+        result = T.call_extern("int64", "syscall", *(T.int64(number) for number in numbers))
+        T.buffer_store(buffers[0], T.Cast("int32", result), [0])
+
+    return prim_func(name, [Argument("result", (1,), "int32")], body)
+
+
+def supports(kernel: ProductKernel) -> str | None:
+    """Why AMX cannot carry a product, or None if it can."""
+    unit = unit_named(kernel.tile.unit)
+    if kernel.contraction.groups != 1:
+        return "grouped contractions are not one product"
+    if kernel.x.dtype != unit.x_dtype:
+        return f"{unit.name} reads {unit.x_dtype}, the input is {kernel.x.dtype}"
+    if depth_run(kernel) % unit.group:
+        return "a run of the input is not a multiple of 4 bytes"
+    needed = unit.registers_needed(kernel.tile.rows, kernel.tile.columns)
+    if needed > unit.registers:
+        return f"a block needs {needed} tile registers, there are {unit.registers}"
+    return None
+
+
+def emit(kernel: ProductKernel, name: str, issue: Issue = issue_instruction) -> PrimFunc:
+    """Emit a product for AMX.
+
+    Args:
+        kernel: What to compute. `tile.rows` and `tile.columns` count tile registers.
+        name: The function's name.
+        issue: Emits one tile instruction; tests put an emulation here.
+
+    Raises:
+        CompileError: `supports` has a reason against it.
+    """
+    reason = supports(kernel)
+    if reason is not None:
+        raise CompileError(f"AMX cannot carry this product: {reason}.")
+
+    def body(buffers: list[Buffer], tensors: Tensors) -> None:
+        x = view(buffers[0], (kernel.x.size,))
+        weights = view(buffers[1], (math.prod(weight_shape(kernel)),))
+        product = _TileProduct.of(kernel, x, weights, tensors, issue)
+        tasks(kernel.tile.threads, product.task)
+
+    return kernel_func(name, kernel, leading_arguments(kernel), body)
+
+
+@dataclass(frozen=True, slots=True)
+class _TileProduct:
+    """One kernel while it is being emitted."""
+
+    kernel: ProductKernel
+    pixels: Pixels
+    layout: TileLayout
+    x: Buffer
+    weights: Buffer
+    tensors: Tensors
+    issue: Issue
+
+    @classmethod
+    def of(
+        cls,
+        kernel: ProductKernel,
+        x: Buffer,
+        weights: Buffer,
+        tensors: Tensors,
+        issue: Issue,
+    ) -> _TileProduct:
+        pixels = Pixels.of(kernel, _pixels_per_tile(kernel))
+        vectors = -(-kernel.contraction.out_c // _LANES)
+        layout = TileLayout(
+            rows=min(kernel.tile.rows, pixels.blocks),
+            columns=min(kernel.tile.columns, vectors),
+            pixels=pixels.rows,
+            depth_bytes=_depth_tile_bytes(kernel),
+        )
+        return cls(kernel, pixels, layout, x, weights, tensors, issue)
+
+    @property
+    def _element_bytes(self) -> int:
+        return 1 if self.kernel.x.dtype == "uint8" else 2
+
+    @property
+    def _accumulator_dtype(self) -> str:
+        return unit_named(self.kernel.tile.unit).accumulator_dtype
+
+    def task(self, task: Expr) -> None:
+        """One thread's share: a range of pixel blocks or of channel blocks."""
+        tile, image = self.kernel.tile, self.kernel.output.image
+        configuration = T.alloc_buffer((16,), "int32", layout=None)
+        for index, word in enumerate(self.layout.configuration()):
+            T.buffer_store(configuration, T.int32(word), [index])
+        self.issue("ldtilecfg", configuration.access_ptr("r"))
+        fill_halo(image, self.tensors.output, 512, task, tile.threads)
+        sums = scratch(
+            self.layout.rows * self.pixels.rows * self.layout.columns * _LANES,
+            self._accumulator_dtype,
+        )
+        for pixel_range, rows in self._pixel_ranges(task):
+            for channel_range, channels in self._channel_ranges(task):
+                self._region(sums, pixel_range, rows, channel_range, channels)
+        self.issue("tilerelease")
+
+    def _pixel_ranges(self, task: Expr) -> list[tuple[_Range, int]]:
+        """Blocks of as many tiles of pixels as the layout has, and the one that has fewer."""
+        blocks = -(-self.pixels.blocks // self.layout.rows)
+        full, rest = divmod(self.pixels.blocks, self.layout.rows)
+        start, stop = self._share(blocks, task, "m")
+        return _full_and_rest(start, stop, full, (self.layout.rows, rest))
+
+    def _channel_ranges(self, task: Expr) -> list[tuple[_Range, int]]:
+        """Blocks of as many channels as the layout has, and the one that has fewer."""
+        width = self.layout.columns * _LANES
+        blocks = -(-self.kernel.contraction.out_c // width)
+        full, rest = divmod(self.kernel.contraction.out_c, width)
+        start, stop = self._share(blocks, task, "n")
+        return _full_and_rest(start, stop, full, (width, rest))
+
+    def _share(self, blocks: int, task: Expr, dimension: str) -> tuple[Expr, Expr]:
+        tile = self.kernel.tile
+        return share(blocks, task, tile.threads) if tile.split == dimension else (0, blocks)
+
+    def _region(
+        self,
+        sums: Buffer,
+        pixel_range: _Range,
+        rows: int,
+        channel_range: _Range,
+        channels: int,
+    ) -> None:
+        """Compute blocks of one size; each is written while the next one is multiplied."""
+        m_count, n_count = pixel_range.count, channel_range.count
+        blocks = m_count * n_count
+        columns = -(-channels // _LANES)
+
+        def block(index: Expr) -> tuple[Expr, Expr]:
+            if self.kernel.tile.outer == "n":
+                m, n = index % m_count, index // m_count
+            else:
+                m, n = index // n_count, index % n_count
+            first_tile = T.Bind((pixel_range.start + m) * self.layout.rows)
+            return first_tile, T.Bind((channel_range.start + n) * self.layout.columns)
+
+        with T.serial(blocks + 1) as index:
+            when(index < blocks, lambda: self._multiply(*block(index), rows, columns))
+            when(index > 0, lambda: self._write(sums, *block(index - 1), rows, channels))
+            when(index < blocks, lambda: self._store_sums(sums, rows, columns))
+
+    def _multiply(self, first_tile: Expr, first_vector: Expr, rows: int, columns: int) -> None:
+        """Pass over the whole depth and leave the sums in the accumulator tiles."""
+        layout, size = self.layout, self._element_bytes
+        places = [self.pixels.place(first_tile + row) for row in range(rows)]
+        steps = depth_run(self.kernel) * size // layout.depth_bytes
+        (kernel_rows, down), (runs, across) = depth_runs(self.kernel)
+        tile_elements = layout.depth_bytes * _LANES // size
+        vector_elements = kernel_rows * runs * steps * tile_elements
+
+        def load_pixels(row: int, offset: Expr) -> None:
+            pointer = self.x.access_ptr("r", offset=places[row].address + offset)
+            stride = T.int64(self.pixels.step * size)
+            self.issue("tileloadd64", layout.pixel_tile(row), pointer, stride)
+
+        def load_weights(column: int, offset: Expr) -> None:
+            start = (first_vector + column) * vector_elements
+            pointer = self.weights.access_ptr("r", offset=start + offset)
+            self.issue("tileloadd64", layout.weight_tile(column), pointer, T.int64(64))
+
+        def dot(row: int, column: int) -> None:
+            tiles = (
+                layout.sum_tile(row, column),
+                layout.pixel_tile(row),
+                layout.weight_tile(column),
+            )
+            self.issue("tdpbusd" if size == 1 else "tdpbf16ps", *tiles)
+
+        for row in range(rows):
+            for column in range(columns):
+                self.issue("tilezero", layout.sum_tile(row, column))
+        with T.serial(kernel_rows) as y, T.serial(runs) as run, T.serial(steps) as step:
+            pixel_offset = T.Bind(y * down + run * across + step * (layout.depth_bytes // size))
+            weight_offset = T.Bind(((y * runs + run) * steps + step) * tile_elements)
+            if layout.holds_weights:
+                for column in range(columns):
+                    load_weights(column, weight_offset)
+                for row in range(rows):
+                    load_pixels(row, pixel_offset)
+                    for column in range(columns):
+                        dot(row, column)
+            else:
+                for row in range(rows):
+                    load_pixels(row, pixel_offset)
+                for column in range(columns):
+                    load_weights(column, weight_offset)
+                    for row in range(rows):
+                        dot(row, column)
+
+    def _store_sums(self, sums: Buffer, rows: int, columns: int) -> None:
+        for row in range(rows):
+            for column in range(columns):
+                pointer = sums.access_ptr("w", offset=self._sum_index(row, 0) + column * _LANES)
+                stride = T.int64(self.layout.columns * _LANES * 4)
+                self.issue("tilestored64", self.layout.sum_tile(row, column), pointer, stride)
+
+    def _sum_index(self, tile: int, pixel: Expr) -> Expr:
+        return (tile * self.pixels.rows + pixel) * (self.layout.columns * _LANES)
+
+    def _write(
+        self, sums: Buffer, first_tile: Expr, first_vector: Expr, rows: int, channels: int
+    ) -> None:
+        """Evaluate the expression of a block whose sums are in the scratch."""
+        for tile in range(rows):
+            place = self.pixels.place(first_tile + tile)
+            with T.serial(self.pixels.rows) as pixel:
+                start = self._sum_index(tile, pixel)
+                write = functools.partial(self._write_pixel, sums, start, channels)
+                self.pixels.at(place, pixel, first_vector * _LANES, write)
+
+    def _write_pixel(self, sums: Buffer, start: Expr, channels: int, position: Position) -> None:
+        write_channels(
+            self.kernel,
+            self.tensors,
+            position,
+            (channels, _LANES),
+            lambda offset, lanes: sums[lanes.index(start + offset)],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Range:
+    """Consecutive blocks; the count may be zero."""
+
+    start: Expr
+    count: Expr
+
+
+def _full_and_rest(
+    start: Expr, stop: Expr, full: int, sizes: tuple[int, int]
+) -> list[tuple[_Range, int]]:
+    """Cut a range of blocks into the full ones and the last, smaller one, with their sizes."""
+    full_size, rest = sizes
+    cut: list[tuple[_Range, int]] = []
+    if full:
+        cut.append((_Range(start, T.max(T.min(stop, full) - start, 0)), full_size))
+    if rest:
+        cut.append((_Range(full, T.Select(stop > full, 1, 0)), rest))
+    return cut
+
+
+def _pixels_per_tile(kernel: ProductKernel) -> int:
+    """As many pixels as a tile has rows, or an even share of a row of the image."""
+    if kernel.tile.flat:
+        return 16
+    out_w = kernel.contraction.out_w
+    return -(-out_w // -(-out_w // 16))
+
+
+def _depth_tile_bytes(kernel: ProductKernel) -> int:
+    """The largest part of a run that fits a tile and divides the run."""
+    run = depth_run(kernel) * (1 if kernel.x.dtype == "uint8" else 2)
+    return max(size for size in range(4, 65, 4) if run % size == 0)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from gcompile.backends.tvm.kernels.function import Argument
 from gcompile.backends.tvm.kernels.spec import ProductKernel
 from gcompile.backends.tvm.kernels.units import unit_named
 
@@ -25,6 +26,29 @@ def weight_shape(kernel: ProductKernel) -> tuple[int, int, int]:
 def weight_dtype(kernel: ProductKernel) -> str:
     """The element type of the packed weights."""
     return unit_named(kernel.tile.unit).weight_dtype
+
+
+def leading_arguments(kernel: ProductKernel) -> list[Argument]:
+    """What a product reads before the arguments that all kernels share."""
+    weights = Argument("weights", weight_shape(kernel), weight_dtype(kernel))
+    return [Argument.of_image("x", kernel.x), weights]
+
+
+def depth_run(kernel: ProductKernel) -> int:
+    """Contiguous elements of the input that one window row (or pixel, if dilated) reads."""
+    contraction = kernel.contraction
+    columns = contraction.kernel_w if contraction.dilation_w == 1 else 1
+    return columns * kernel.x.channels
+
+
+def depth_runs(kernel: ProductKernel) -> list[tuple[int, int]]:
+    """The loops over the runs of a window: (how many, elements from one to the next)."""
+    contraction, image = kernel.contraction, kernel.x
+    down = contraction.dilation_h * image.shape[2] * image.channels
+    if contraction.dilation_w == 1:
+        return [(contraction.kernel_h, down), (1, 0)]
+    across = contraction.dilation_w * image.channels
+    return [(contraction.kernel_h, down), (contraction.kernel_w, across)]
 
 
 def pack_weights(

@@ -8,6 +8,7 @@ so depth is one run per kernel row, and neither an im2col copy nor a bounds chec
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,9 +18,8 @@ from tvm.tirx.script import builder as T
 
 from gcompile.backends.tvm.kernels import amx
 from gcompile.backends.tvm.kernels.dot import Dot, dot_of
-from gcompile.backends.tvm.kernels.expression import size, write
+from gcompile.backends.tvm.kernels.expression import size, write_channels
 from gcompile.backends.tvm.kernels.function import (
-    Argument,
     Tensors,
     kernel_func,
     llvm_functions,
@@ -30,9 +30,14 @@ from gcompile.backends.tvm.kernels.function import (
     view,
     when,
 )
-from gcompile.backends.tvm.kernels.image_access import Position, fill_halo
-from gcompile.backends.tvm.kernels.lanes import Lanes, Register, pieces
-from gcompile.backends.tvm.kernels.packing import weight_dtype, weight_shape
+from gcompile.backends.tvm.kernels.image_access import fill_halo
+from gcompile.backends.tvm.kernels.lanes import Lanes, Register
+from gcompile.backends.tvm.kernels.packing import (
+    depth_run,
+    depth_runs,
+    leading_arguments,
+    weight_shape,
+)
 from gcompile.backends.tvm.kernels.pixels import Pixels, Place
 from gcompile.backends.tvm.kernels.spec import ProductKernel
 from gcompile.backends.tvm.kernels.units import Unit, unit_named
@@ -57,18 +62,14 @@ def emit(kernel: ProductKernel, name: str) -> PrimFunc:
     """
     unit = unit_named(kernel.tile.unit)
     _check(kernel, unit)
-    leading = [
-        Argument.of_image("x", kernel.x),
-        Argument("weights", weight_shape(kernel), weight_dtype(kernel)),
-    ]
     if unit.is_tiled:
-        return amx.emit(kernel, name, leading)
+        return amx.emit(kernel, name)
 
     def body(buffers: list[Buffer], tensors: Tensors) -> None:
         x, weights = view(buffers[0], (kernel.x.size,)), buffers[1]
         _VectorProduct.of(kernel, unit, x, weights, tensors).emit()
 
-    return kernel_func(name, kernel, leading, body)
+    return kernel_func(name, kernel, leading_arguments(kernel), body)
 
 
 def _check(kernel: ProductKernel, unit: Unit) -> None:
@@ -85,13 +86,6 @@ def _check(kernel: ProductKernel, unit: Unit) -> None:
             f"Unit {unit.name!r} reads depth in groups of {unit.group}, but a run of the input "
             f"has {depth_run(kernel)} elements; store the input with padded channels."
         )
-
-
-def depth_run(kernel: ProductKernel) -> int:
-    """Contiguous elements of the input that one window row (or pixel, if dilated) reads."""
-    contraction = kernel.contraction
-    columns = contraction.kernel_w if contraction.dilation_w == 1 else 1
-    return columns * kernel.x.channels
 
 
 Row = list[Register]
@@ -193,26 +187,22 @@ class _VectorProduct:
 
     def _accumulate(self, accumulators: Block, place: Place, first_vector: Expr) -> None:
         """Pass over the whole depth, kernel row by kernel row."""
-        contraction, image = self.kernel.contraction, self.kernel.x
         steps = depth_run(self.kernel) // self.unit.group
-        runs = contraction.kernel_w if contraction.dilation_w > 1 else 1
-        row_pitch = contraction.dilation_h * self.pixels.pitch * image.channels
-        column_pitch = contraction.dilation_w * image.channels
+        (rows, down), (runs, across) = depth_runs(self.kernel)
+        unrolled = steps // _UNROLL
 
         def one_step(address: Expr, step: Expr, offset: int) -> None:
             group = address + offset * self.unit.group
             self._step(accumulators, group, first_vector, step + offset)
 
-        with T.serial(contraction.kernel_h) as kernel_row, T.serial(runs) as run:
-            address = T.Bind(place.address + kernel_row * row_pitch + run * column_pitch)
-            first = T.Bind((kernel_row * runs + run) * steps)
-            unrolled = steps // _UNROLL * _UNROLL
-            if unrolled:
-                with T.serial(unrolled // _UNROLL) as part:
-                    for offset in range(_UNROLL):
-                        done = part * _UNROLL
-                        one_step(address + done * self.unit.group, first + done, offset)
-            for offset in range(unrolled, steps):
+        with T.serial(rows) as row, T.serial(runs) as run:
+            address = T.Bind(place.address + row * down + run * across)
+            first = T.Bind((row * runs + run) * steps)
+            with T.serial(unrolled) as part:
+                done = part * _UNROLL
+                for offset in range(_UNROLL):
+                    one_step(address + done * self.unit.group, first + done, offset)
+            for offset in range(unrolled * _UNROLL, steps):
                 one_step(address, first, offset)
 
     def _step(self, accumulators: Block, address: Expr, first_vector: Expr, step: Expr) -> None:
@@ -229,13 +219,20 @@ class _VectorProduct:
     def _write(self, accumulators: Block, place: Place, first_vector: Expr, channels: int) -> None:
         """Evaluate the expression on every accumulator, and store it."""
         lanes = self.unit.lanes
+
+        def write_row(row: Expr, accumulator: Callable[[int, Lanes], Expr]) -> None:
+            self.pixels.at(
+                place,
+                row,
+                first_vector * lanes,
+                lambda position: write_channels(
+                    self.kernel, self.tensors, position, (channels, lanes), accumulator
+                ),
+            )
+
         if size(self.kernel.expression) < _LONG_EXPRESSION:
             for row, registers in enumerate(accumulators):
-
-                def from_register(offset: int, part: Lanes, registers: Row = registers) -> Expr:
-                    return registers[offset // lanes].part(offset % lanes, part)
-
-                self._write_row(from_register, place, row, first_vector, channels)
+                write_row(row, functools.partial(_part_of, registers))
             return
         # A register cannot be indexed by a loop variable: put the accumulators into memory.
         width = len(accumulators[0]) * lanes
@@ -243,29 +240,9 @@ class _VectorProduct:
         for index, register in enumerate(itertools.chain.from_iterable(accumulators)):
             T.buffer_store(spilled, register.value, [self._lanes.index(index * lanes)])
         with T.serial(self.pixels.rows) as row:
-            self._write_row(
-                lambda offset, part: spilled[part.index(row * width + offset)],
-                place,
-                row,
-                first_vector,
-                channels,
-            )
+            write_row(row, lambda offset, part: spilled[part.index(row * width + offset)])
 
-    def _write_row(
-        self,
-        total: Callable[[int, Lanes], Expr],
-        place: Place,
-        row: Expr,
-        first_vector: Expr,
-        channels: int,
-    ) -> None:
-        """Write one pixel; `total(offset, lanes)` are the sums of channels from `offset` on."""
 
-        def vectors(position: Position) -> None:
-            for offset, lanes in pieces(channels, self.unit.lanes):
-                real = total(offset, lanes)
-                if self.unit.accumulator_dtype == "int32":
-                    real = lanes.cast("float32", real)
-                write(self.kernel, self.tensors, position.moved(offset), lanes, real)
-
-        self.pixels.at(place, row, first_vector * self.unit.lanes, vectors)
+def _part_of(registers: Row, offset: int, lanes: Lanes) -> Expr:
+    column, lane = divmod(offset, registers[0].lanes.count)
+    return registers[column].part(lane, lanes)
