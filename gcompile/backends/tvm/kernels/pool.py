@@ -114,7 +114,10 @@ class _Pool:
             best.set(T.max(best.value, self._load(place, row, column, lanes)))
 
         self._for_each_pixel(place, take)
-        return self._real(best.value, lanes)
+        if self._is_float:
+            return best.value
+        source = Source(self.kernel.x, self.kernel.x_scale, self.kernel.x_zero_point)
+        return to_real(source, best.value, lanes)
 
     def _average(self, place: Position, lanes: Lanes) -> Expr:
         dtype = _accumulator_dtype(self.kernel)
@@ -143,7 +146,7 @@ class _Pool:
             inside = self._count(place, False)
             zeros = inside * kernel.x_zero_point
             total = total - lanes.splat(zeros, "int32")
-        real = total if str(total.ty.dtype).startswith("float") else lanes.cast("float32", total)
+        real = total if self._is_float else lanes.cast("float32", total)
         if isinstance(counted, int):
             return real * lanes.splat(kernel.x_scale / counted)
         factor = T.float32(kernel.x_scale) / T.Cast("float32", counted)
@@ -182,25 +185,23 @@ class _Pool:
                 at(row_step, column_step)
 
     def _load(self, place: Position, row: Expr, column: Expr, lanes: Lanes) -> Expr:
-        """Stored numbers as the accumulator's type."""
+        """Numbers of the accumulator's type: floats as float32, integers as they are stored."""
         image = self.kernel.x
         top, left, _, _ = image.halo
         stored = self.x[place.batch, top + row, left + column, lanes.index(place.channel)]
+        if self._is_float:
+            return to_real(Source(image), stored, lanes)
         dtype = _accumulator_dtype(self.kernel)
-        if dtype == image.storage_dtype:
-            return stored
-        return lanes.cast(dtype, stored) if dtype == "int32" else self._real(stored, lanes)
-
-    def _real(self, stored: Expr, lanes: Lanes) -> Expr:
-        kernel = self.kernel
-        if kernel.x.dtype.startswith(("float", "bfloat")) and "32" in str(stored.ty.dtype):
-            return stored
-        return to_real(Source(kernel.x, kernel.x_scale, kernel.x_zero_point), stored, lanes)
+        return stored if dtype == image.dtype else lanes.cast(dtype, stored)
 
     def _leaves(self, axis: int) -> bool:
         """Whether windows leave the image along rows (0) or columns (1)."""
         reach = self.window.reach
         return reach[axis] > 0 or reach[axis + 2] > 0
+
+    @property
+    def _is_float(self) -> bool:
+        return "float" in self.kernel.x.dtype
 
     @property
     def _is_max(self) -> bool:
@@ -209,7 +210,7 @@ class _Pool:
 
 def _accumulator_dtype(kernel: PoolKernel) -> str:
     """Integers are compared as stored and added as int32; floats become float32."""
-    if kernel.x.dtype.startswith(("float", "bfloat")):
+    if "float" in kernel.x.dtype:
         return "float32"
     return kernel.x.dtype if kernel.function == "max" else "int32"
 
