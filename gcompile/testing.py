@@ -53,10 +53,11 @@ def example_inputs(model: ir.Model, seed: int = 0) -> dict[str, ir.Array]:
     inputs: dict[str, ir.Array] = {}
     for value in model.graph.inputs:
         dtype, shape = value.dtype or ir.DataType.FLOAT, ir.static_shape(value)
-        drawn = rng.standard_normal(shape) if dtype.is_floating_point() else None
-        if drawn is None:
-            drawn = rng.integers(0, 2 if dtype is ir.DataType.BOOL else 4, shape)
-        inputs[str(value.name)] = np.asarray(drawn).astype(dtype.numpy())
+        if dtype.is_floating_point():
+            drawn = np.asarray(rng.standard_normal(shape))
+        else:
+            drawn = np.asarray(rng.integers(0, 2 if dtype is ir.DataType.BOOL else 4, shape))
+        inputs[str(value.name)] = drawn.astype(dtype.numpy())
     return inputs
 
 

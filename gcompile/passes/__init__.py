@@ -11,6 +11,14 @@ from gcompile.passes.base import (
     Runner,
     Skip,
 )
+from gcompile.passes.registry import (
+    describe_passes,
+    exact_pipeline,
+    format_pipeline,
+    known_passes,
+    load_plugin,
+    parse_pipeline,
+)
 
 __all__ = [
     "Arrays",
@@ -22,4 +30,10 @@ __all__ = [
     "Pipeline",
     "Runner",
     "Skip",
+    "describe_passes",
+    "exact_pipeline",
+    "format_pipeline",
+    "known_passes",
+    "load_plugin",
+    "parse_pipeline",
 ]
