@@ -1,0 +1,130 @@
+"""Rows of data from `.npz` files, checked against the model they are for."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gcompile import ir
+from gcompile.errors import UsageError
+from gcompile.passes import Arrays
+from gcompile.passes.precision.calibrate import check_finite
+
+Array = NDArray[np.generic]
+
+LABELS = "labels"
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Rows for every input of one model.
+
+    Attributes:
+        inputs: One array per model input; axis 0 holds `count` times the input's leading
+            dimension, which is what a `Runner` takes.
+        count: How many inferences the rows make.
+        labels: What an accuracy metric compares outputs with, one entry per row; None if absent.
+    """
+
+    inputs: dict[str, Array]
+    count: int
+    labels: Array | None = None
+
+    def first(self, count: int) -> Dataset:
+        """The first `count` inferences, or all where there are fewer."""
+        kept = min(count, self.count)
+        inputs = {name: a[: len(a) // self.count * kept] for name, a in self.inputs.items()}
+        labels = self.labels
+        if labels is not None:
+            labels = labels[: len(labels) // self.count * kept]
+        return Dataset(inputs, kept, labels)
+
+
+def read_dataset(
+    source: str | Path | Arrays, model: ir.Model, what: str, *, needs_labels: bool = False
+) -> Dataset:
+    """Read rows for the model's inputs; `what` names them in messages: calibration, evaluation.
+
+    Args:
+        source: A `.npz` file with one array per model input and optionally `labels`, or the arrays.
+        model: The ready model the rows are for.
+        what: What the rows are for.
+        needs_labels: Refuse rows without labels.
+
+    Raises:
+        UsageError: The file cannot be read, an array is missing, unknown, empty, of another dtype
+            or shape than the model's input, or holds NaN or infinity.
+    """
+    arrays = dict(source) if isinstance(source, Mapping) else _read(Path(source))
+    labels = arrays.pop(LABELS, None)
+    wanted = {str(value.name): value for value in model.graph.inputs}
+    _check_names(arrays, wanted, what)
+    rows = {name: _rows(name, arrays[name], value, what) for name, value in wanted.items()}
+    counts = {name: count for name, (_, count) in rows.items()}
+    if len(set(counts.values())) > 1:
+        listed = ", ".join(f"{name} has {count}" for name, count in counts.items())
+        raise UsageError(f"The {what} arrays hold different numbers of rows: {listed}.")
+    count = next(iter(counts.values()))
+    if needs_labels and labels is None:
+        raise UsageError(f"The {what} rows have no array {LABELS!r}; add one with a label per row.")
+    if labels is not None and (labels.ndim == 0 or len(labels) % count or not len(labels)):
+        raise UsageError(
+            f"Array {LABELS!r} of the {what} rows has shape {labels.shape}, "
+            f"but there are {count} rows; give one label per row."
+        )
+    return Dataset({name: array for name, (array, _) in rows.items()}, count, labels)
+
+
+def _read(path: Path) -> dict[str, Array]:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise UsageError(f"{str(path)!r} holds one bare array; save it with np.savez.")
+            return {name: archive[name] for name in archive.files}
+    except FileNotFoundError as error:
+        raise UsageError(f"Data file {str(path)!r} does not exist.") from error
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise UsageError(
+            f"Data file {str(path)!r} cannot be read as .npz with plain arrays. "
+            "Write it with np.savez(path, input_name=array)."
+        ) from error
+
+
+def _check_names(arrays: Arrays, wanted: Mapping[str, ir.Value], what: str) -> None:
+    missing = [name for name in wanted if name not in arrays]
+    unknown = [name for name in arrays if name not in wanted]
+    if missing or unknown:
+        raise UsageError(
+            f"The {what} rows do not match the model's inputs ({', '.join(wanted)}): "
+            f"missing: {', '.join(missing) or 'none'}; unknown: {', '.join(unknown) or 'none'}."
+        )
+
+
+def _rows(name: str, array: Array, value: ir.Value, what: str) -> tuple[Array, int]:
+    """The array with whole inferences along axis 0, and how many there are."""
+    shape = ir.static_shape(value)
+    dtype = value.dtype.numpy() if value.dtype else array.dtype
+    if array.dtype != dtype:
+        raise UsageError(
+            f"Array {name!r} of the {what} rows has dtype {array.dtype}, "
+            f"and the model's input takes {dtype}; convert it with .astype({str(dtype)!r})."
+        )
+    lead = shape[0] if shape else 1
+    if array.ndim and array.shape[1:] == shape[1:] and len(array) and len(array) % lead == 0:
+        found = array
+    elif array.ndim and array.shape[1:] == shape and len(array):
+        found = array.reshape((-1, *shape[1:]))
+    else:
+        row = (*(("rows",) if lead == 1 else (f"a multiple of {lead}",)), *map(str, shape[1:]))
+        raise UsageError(
+            f"Array {name!r} of the {what} rows has shape {array.shape}, "
+            f"and the model's input takes ({', '.join(row)})."
+        )
+    check_finite(name, found, what)
+    return found, len(found) // lead
