@@ -2,6 +2,6 @@
 
 from gcompile.energy.cost import Cost
 from gcompile.energy.estimate import EnergyModel, Estimate, estimate
-from gcompile.energy.roofline import Roofline, footprint_of
+from gcompile.energy.roofline import Roofline, best_tile, footprint_of
 
-__all__ = ["Cost", "EnergyModel", "Estimate", "Roofline", "estimate", "footprint_of"]
+__all__ = ["Cost", "EnergyModel", "Estimate", "Roofline", "best_tile", "estimate", "footprint_of"]

@@ -36,6 +36,12 @@ class Job:
             return 0
         return self.contraction.weight_count * self.precision.bits // 8
 
+    @property
+    def alone_bytes(self) -> int:
+        """What the job touches when it is all there is."""
+        operands = self.image_bytes + self.weight_bytes + self.constant_bytes
+        return operands + sum(self.activation_bytes)
+
 
 def job_of(region: ir.Region) -> Job | None:
     """Return the region's job, or None when it only renames memory."""

@@ -40,16 +40,23 @@ class Roofline:
             return Cost()
         footprint = self.footprint_bytes
         if footprint is None:
-            footprint = job.image_bytes + job.weight_bytes + job.constant_bytes
+            footprint = job.alone_bytes
         return _price(job, _usable_tile(region, job, target, threads), target, threads, footprint)
 
-    def tile_for(self, region: ir.Region, target: Target, threads: int) -> ir.Tile | None:
-        """Return the tile this model of energy finds best; None for a region that does nothing."""
-        job = job_of(region)
-        if job is None:
-            return None
-        footprint = self.footprint_bytes or job.image_bytes + job.weight_bytes
-        return choose_tile(job, target, threads, footprint)
+
+def best_tile(
+    region: ir.Region, target: Target, threads: int, footprint_bytes: int
+) -> ir.Tile | None:
+    """Return the cheapest tile of a region, or None when it only renames memory.
+
+    Args:
+        region: The region; a tile that it already has does not count.
+        target: The device.
+        threads: The most cores it may use.
+        footprint_bytes: See `footprint_of`.
+    """
+    job = job_of(region)
+    return choose_tile(job, target, threads, footprint_bytes) if job is not None else None
 
 
 def footprint_of(model: ir.Model) -> int:

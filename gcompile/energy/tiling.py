@@ -47,9 +47,15 @@ def is_legal(tile: Tile, contraction: Contraction, unit: Unit) -> bool:
         return (tile.rows, tile.columns) in ((2, 2), (4, 1), (1, 4)) and not (
             tile.flat and flat_pixels(contraction) < 16
         )
-    fits = tile.rows * tile.columns + tile.columns + 1 <= unit.registers
     pixels = flat_pixels(contraction) if tile.flat else contraction.out_w
-    return fits and 1 <= tile.rows <= pixels and 1 <= tile.columns <= vectors
+    fits = 1 <= tile.rows <= pixels and 1 <= tile.columns <= vectors
+    return fits and registers_needed(tile, unit) <= unit.registers
+
+
+def registers_needed(tile: Tile, unit: Unit) -> int:
+    """Count the registers a block keeps alive: sums, one operand per column, one broadcast."""
+    operands = unit.operand_registers * (tile.columns + 1)
+    return tile.rows * tile.columns + operands + unit.spare_registers
 
 
 def shapes(contraction: Contraction, unit: Unit) -> Iterator[Tile]:
@@ -59,7 +65,7 @@ def shapes(contraction: Contraction, unit: Unit) -> Iterator[Tile]:
         yield _matrix_shape(contraction, unit)
         return
     for columns in range(1, min(MAX_COLUMNS, column_count(contraction, unit)) + 1):
-        for rows in range(1, (unit.registers - 1 - columns) // columns + 1):
+        for rows in range(1, unit.registers // columns + 1):
             for flat in flats:
                 tile = Tile(unit.name, rows, columns, flat)
                 if is_legal(tile, contraction, unit):

@@ -54,7 +54,8 @@ def traffic(
     """
     once = sum(job.activation_bytes) + job.constant_bytes
     first = target.memories[0]
-    sent = {first.name: once + (blocks.loaded_bytes if blocks else job.image_bytes)}
+    unblocked = job.image_bytes + job.weight_bytes
+    sent = {first.name: once + (blocks.loaded_bytes if blocks else unblocked)}
     for inner, outer in zip(target.memories, target.memories[1:], strict=False):
         sent[outer.name] = _missed(job, tile, blocks, inner, footprint_bytes)
     return sent
@@ -82,7 +83,7 @@ def _missed(
     missed += sum(size * _activation_missed(size, all_bytes) for size in job.activation_bytes)
     image_missed = _activation_missed(job.image_bytes, all_bytes)
     if blocks is None or job.contraction is None:
-        return missed + job.image_bytes * image_missed
+        return missed + job.image_bytes * image_missed + job.weight_bytes * weights_missed
     share = _share_of_one(operands(job, job.contraction, blocks), tile, private)
     image_passes, weight_passes = _passes(share, tile, cache.size_bytes)
     missed += private * share.image_bytes * (image_passes - 1 + image_missed)

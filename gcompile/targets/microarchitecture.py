@@ -21,6 +21,7 @@ class Core(BaseModel):
     Attributes:
         models: Ranges of model or part numbers, both ends included; empty takes all.
         fma_bits: Register bits that multiply-add instructions work through per cycle.
+        bf16_bits: The same of instructions that multiply pairs of bf16.
         load_bits: Bits loaded from the first-level cache per cycle.
         active_w: Power a busy core adds.
         idle_w: The core's share of the static power of its chip.
@@ -35,6 +36,7 @@ class Core(BaseModel):
     models: tuple[tuple[int, int], ...]
     is_server: bool
     fma_bits: Number
+    bf16_bits: Number
     load_bits: Number
     clock_hz: Number
     active_w: Number

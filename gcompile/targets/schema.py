@@ -34,6 +34,8 @@ class Architecture(_Strict):
     depth: Annotated[int, Field(ge=1, le=64)] = 1
     loads_per_cycle: Annotated[float, Field(gt=0, le=16)] = 2.0
     latency_cycles: Annotated[float, Field(ge=1, le=64)] = 4.0
+    operand_registers: Annotated[int, Field(ge=1, le=4)] = 1
+    spare_registers: Annotated[int, Field(ge=0, le=8)] = 0
     source: Annotated[str, Field(min_length=1)]
     status: Status
 

@@ -38,6 +38,8 @@ class Unit:
         depth: Products that one instruction sums in each lane: 4 for int8 dot products.
         loads_per_cycle: Registers one core loads per cycle.
         latency_cycles: Cycles before an accumulator can be used again.
+        operand_registers: Registers that one loaded operand takes: 2 where it is widened.
+        spare_registers: Registers a product needs besides accumulators and operands.
     """
 
     name: str
@@ -51,6 +53,8 @@ class Unit:
     depth: int = 1
     loads_per_cycle: float = 2.0
     latency_cycles: float = 4.0
+    operand_registers: int = 1
+    spare_registers: int = 0
 
     @property
     def lanes(self) -> int:

@@ -18,6 +18,7 @@ from gcompile.targets.target import Unit
 
 _AMX_OPS_PER_CYCLE = {Precision.INT8: 2048, Precision.BF16: 1024}
 _AMX_TILE_BITS = 16 * 64 * 8
+_NATIVE_BF16_BITS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +26,12 @@ class _Kind:
     """What one unit needs, and how its instructions work.
 
     Attributes:
-        widest_bits: The most register bits of this kind that are worked through per cycle.
-        depth: Products that one instruction sums per lane.
+        needs: The flags of the instruction sets it uses.
+        depth: Products that one step sums per lane.
         product_bits: Register bits that one product takes.
+        widest_bits: The most register bits of this kind that are worked through per cycle.
+        operand_registers: Registers of one loaded operand.
+        spare_registers: Registers besides accumulators and operands.
     """
 
     name: str
@@ -35,33 +39,33 @@ class _Kind:
     needs: frozenset[str]
     vector_bits: int
     registers: int
-    widest_bits: int
     depth: int = 1
     product_bits: int = 32
+    widest_bits: int = 1024
+    operand_registers: int = 1
+    spare_registers: int = 0
 
 
-def _vector(
-    name: str, precision: Precision, needs: str, bits: int, registers: int, depth: int = 1
-) -> _Kind:
-    product_bits = 32 if name == "avx2-int8" else 32 // depth
-    widest = 1024 if bits == 512 or name.startswith("neon") else 512
-    return _Kind(
-        name, precision, frozenset(needs.split()), bits, registers, widest, depth, product_bits
-    )
-
+_FP32, _BF16, _INT8 = Precision.FP32, Precision.BF16, Precision.INT8
+_AVX2 = frozenset({"avx2", "fma"})
+_AVX512 = frozenset({"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"})
+_NEON = frozenset({"asimd"})
+_PORTABLE: frozenset[str] = frozenset()
 
 _KINDS = (
-    _vector("generic", Precision.FP32, "", 128, 16),
-    _vector("avx2", Precision.FP32, "avx2 fma", 256, 16),
-    _vector("avx2-bf16", Precision.BF16, "avx2 fma", 256, 16),
-    # The 16-bit pairs must be packed first, which costs what the double width gains.
-    _vector("avx2-int8", Precision.INT8, "avx2", 256, 16, depth=2),
-    _vector("avx-vnni", Precision.INT8, "avx2 avx_vnni", 256, 16, depth=4),
-    _vector("avx512", Precision.FP32, "avx512f avx512bw avx512vl", 512, 32),
-    _vector("avx512-bf16", Precision.BF16, "avx512f avx512bw avx512vl", 512, 32),
-    _vector("avx512-vnni", Precision.INT8, "avx512f avx512bw avx512_vnni", 512, 32, depth=4),
-    _vector("neon", Precision.FP32, "asimd", 128, 32),
-    _vector("neon-dotprod", Precision.INT8, "asimd asimddp", 128, 32, depth=4),
+    _Kind("generic", _FP32, _PORTABLE, 128, 16, widest_bits=256),
+    # Two products per step, but each is an instruction on widened numbers.
+    _Kind("generic-bf16", _BF16, _PORTABLE, 128, 16, 2, widest_bits=256, operand_registers=2),
+    _Kind("avx2", _FP32, _AVX2, 256, 16, widest_bits=512),
+    _Kind("avx2-bf16", _BF16, _AVX2, 256, 16, 2, widest_bits=512, operand_registers=2),
+    # Multiplying pairs and adding them are two instructions: no faster than fp32.
+    _Kind("avx2-int8", _INT8, _AVX2, 256, 16, 2, widest_bits=512, spare_registers=1),
+    _Kind("avx-vnni", _INT8, _AVX2 | {"avx_vnni"}, 256, 16, 4, 8, widest_bits=512),
+    _Kind("avx512", _FP32, _AVX512, 512, 32),
+    _Kind("avx512-bf16", _BF16, _AVX512 | {"avx512_bf16"}, 512, 32, 2, 16),
+    _Kind("avx512-vnni", _INT8, _AVX512 | {"avx512_vnni"}, 512, 32, 4, 8),
+    _Kind("neon", _FP32, _NEON, 128, 32),
+    _Kind("neon-dotprod", _INT8, _NEON | {"asimddp"}, 128, 32, 4, 8),
 )
 _TILES = (("amx-int8", Precision.INT8, "amx_int8"), ("amx-bf16", Precision.BF16, "amx_bf16"))
 
@@ -79,27 +83,28 @@ def units_of(flags: frozenset[str], core: Core, cores: int, clock_hz: float) -> 
 
 
 def _fits(kind: _Kind, flags: frozenset[str]) -> bool:
-    """The portable unit is for processors without any other."""
-    return kind.name != "generic" or not flags & {"avx2", "asimd"}
+    """The portable units are for processors without any other."""
+    return bool(kind.needs) or not flags & {"avx2", "asimd"}
 
 
 def _vector_unit(kind: _Kind, core: Core, device_hz: float, op_w: float) -> Unit:
-    bits = min(int(core.fma_bits.value), kind.widest_bits)
-    bits = max(bits, kind.vector_bits // 2) if kind.name != "generic" else 128
-    peak = 2 * bits / kind.product_bits * device_hz
+    width = core.bf16_bits if kind.product_bits == _NATIVE_BF16_BITS else core.fma_bits
+    peak = 2 * min(width.value, kind.widest_bits) / kind.product_bits * device_hz
+    widens = kind.operand_registers > 1
     loads = core.load_bits.value / kind.vector_bits
-    efficiency = "widening_efficiency" if kind.precision is Precision.BF16 else "efficiency"
     return Unit(
         name=kind.name,
         kind="simd",
         precision=kind.precision,
         peak_ops_per_s=peak,
-        efficiency=microarchitectures().default(efficiency),
+        efficiency=microarchitectures().default("widening_efficiency" if widens else "efficiency"),
         op_j=_op_j(op_w, peak),
         registers=kind.registers,
         vector_bits=kind.vector_bits,
         depth=kind.depth,
         loads_per_cycle=min(max(loads, 0.5), 3.0),
+        operand_registers=kind.operand_registers,
+        spare_registers=kind.spare_registers,
     )
 
 

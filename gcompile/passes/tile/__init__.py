@@ -1,1 +1,1 @@
-""""""
+"""Passes that decide how kernels are cut into pieces that fit registers and caches."""
