@@ -10,9 +10,10 @@ from gcompile.ir.constants import Array, add_constant, constant_array, is_consta
 from gcompile.ir.contraction import Contraction
 from gcompile.ir.describe import contraction_of, sliding_window
 from gcompile.ir.evaluate import evaluate_node
+from gcompile.ir.interop import from_graphsurgeon, to_graphsurgeon, to_networkx
 from gcompile.ir.origin import add_origin, origin_of
 from gcompile.ir.precision import Precision, decodes_storage
-from gcompile.ir.read import OPSET, load, parse, prepare
+from gcompile.ir.read import OPSET, default_bindings, load, parse, prepare
 from gcompile.ir.region import Region, assign_region, clear_region, regions, set_tile
 from gcompile.ir.rewire import bypass, only_reader
 from gcompile.ir.shapes import Shapes, infer_shapes, static_shape
@@ -49,7 +50,9 @@ __all__ = [
     "constant_array",
     "contraction_of",
     "decodes_storage",
+    "default_bindings",
     "evaluate_node",
+    "from_graphsurgeon",
     "infer_shapes",
     "is_constant",
     "load",
@@ -65,6 +68,8 @@ __all__ = [
     "sliding_window",
     "static_shape",
     "tensor",
+    "to_graphsurgeon",
+    "to_networkx",
     "to_proto",
     "to_text",
     "value_bytes",

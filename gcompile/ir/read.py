@@ -19,14 +19,16 @@ OPSET = 21
 
 _STANDARD_DOMAINS = ("", "ai.onnx")
 _SMALL_TENSOR_BYTES = 4096
+_BOUND = "gcompile.bound."
 
 
-def load(path: str | Path, shapes: Shapes | None = None) -> onnx_ir.Model:
+def load(path: str | Path, shapes: Shapes | None = None, batch: int = 1) -> onnx_ir.Model:
     """Read an ONNX file and make it ready. Weights stay on disk until something reads them.
 
     Args:
         path: The `.onnx` file; external data is looked for beside it.
         shapes: A static shape for each graph input that has free dimensions.
+        batch: What a free leading dimension is bound to where `shapes` says nothing.
 
     Raises:
         UsageError: The file does not exist, or a shape is missing or contradicts the model.
@@ -49,7 +51,7 @@ def load(path: str | Path, shapes: Shapes | None = None) -> onnx_ir.Model:
             "Export or copy it again."
         )
     _check_external_data(model, path.resolve().parent)
-    return prepare(model, shapes)
+    return prepare(model, shapes, batch)
 
 
 def parse(text: str, shapes: Shapes | None = None) -> onnx_ir.Model:
@@ -57,21 +59,30 @@ def parse(text: str, shapes: Shapes | None = None) -> onnx_ir.Model:
     return prepare(onnx_ir.from_onnx_text(text), shapes)
 
 
-def prepare(model: onnx_ir.Model, shapes: Shapes | None = None) -> onnx_ir.Model:
+def prepare(model: onnx_ir.Model, shapes: Shapes | None = None, batch: int = 1) -> onnx_ir.Model:
     """Make a model ready, in place where possible; return the ready model."""
     _refuse_undefined_operators(model)
     model = Sequential(onnx_passes.InlinePass(), onnx_passes.NameFixPass())(model).model
     _name_nodes(model)
     _make_initializers_constant(model)
-    defaults = bind_shapes(model, shapes or {})
+    defaults = bind_shapes(model, shapes or {}, batch)
     model = _convert_opset(model)
     _constants_to_initializers(model)
     infer_shapes(model)
     _name_nodes(model)
     verify(model)
     for name, size in defaults.items():
-        model.metadata_props[f"gcompile.bound.{name}"] = str(size)
+        model.metadata_props[_BOUND + name] = str(size)
     return model
+
+
+def default_bindings(model: onnx_ir.Model) -> dict[str, int]:
+    """Return the free dimensions that were bound without being asked for, by name."""
+    return {
+        name.removeprefix(_BOUND): int(size)
+        for name, size in model.metadata_props.items()
+        if name.startswith(_BOUND)
+    }
 
 
 def _check_external_data(model: onnx_ir.Model, folder: Path) -> None:

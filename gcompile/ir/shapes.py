@@ -30,7 +30,7 @@ def static_shape(value: onnx_ir.Value | None) -> tuple[int, ...]:
     return tuple(value.shape.numpy())
 
 
-def bind_shapes(model: onnx_ir.Model, shapes: Shapes) -> dict[str, int]:
+def bind_shapes(model: onnx_ir.Model, shapes: Shapes, batch: int = 1) -> dict[str, int]:
     """Give every graph input a static shape; return the free dimensions bound by default.
 
     A free leading dimension that all free inputs share a position for is the batch: it is bound to
@@ -48,7 +48,7 @@ def bind_shapes(model: onnx_ir.Model, shapes: Shapes) -> dict[str, int]:
     bound: dict[str, int] = {}
     for name, shape in shapes.items():
         _bind_one(inputs[name], shape, bound)
-    defaults = _bind_batch(inputs, bound)
+    defaults = _bind_batch(inputs, bound, batch)
     free = {n: f for n, v in inputs.items() if (f := _free_dimensions(v, bound))}
     if free:
         listed = "; ".join(f"{name} has {', '.join(dims)}" for name, dims in free.items())
@@ -118,15 +118,17 @@ def _bind_one(value: onnx_ir.Value, shape: tuple[int, ...], bound: dict[str, int
             )
 
 
-def _bind_batch(inputs: Mapping[str, onnx_ir.Value], bound: dict[str, int]) -> dict[str, int]:
-    """Bind the free leading dimension of the first free input, and its namesakes, to 1."""
+def _bind_batch(
+    inputs: Mapping[str, onnx_ir.Value], bound: dict[str, int], batch: int
+) -> dict[str, int]:
+    """Bind free leading dimensions to the batch; return those that were."""
     defaults: dict[str, int] = {}
     for value in inputs.values():
         if value.shape is None or len(value.shape) < 2 or isinstance(value.shape[0], int):
             continue
         symbol = _symbol(value, 0)
         if symbol not in bound:
-            defaults[symbol] = bound[symbol] = 1
+            defaults[symbol] = bound[symbol] = batch
     return defaults
 
 

@@ -126,44 +126,6 @@ def _spatial_mean(node: ir.Node, shape: tuple[int, ...]) -> ir.Contraction | Non
 
 
 def _pool(node: ir.Node, shape: tuple[int, ...]) -> ir.Contraction | None:
-    """The window of a pool, seen as a convolution with a kernel of its size."""
-    if len(node.outputs) > 1 and node.outputs[1].name and node.outputs[1].uses():
+    if any(value.name and value.uses() for value in node.outputs[1:]):
         return None
-    spatial = len(shape) - 2
-    lift = [1] * (2 - spatial)
-    kernel = lift + list(node.attributes.get_ints("kernel_shape"))
-    strides = lift + list(node.attributes.get_ints("strides", [1] * spatial))
-    dilations = lift + list(node.attributes.get_ints("dilations", [1] * spatial))
-    out = lift + list(ir.static_shape(node.outputs[0])[2:])
-    image = lift + list(shape[2:])
-    begin = _pool_begin(node, spatial, image, out, kernel, strides, dilations)
-    return ir.Contraction(
-        batch=shape[0], in_h=image[0], in_w=image[1], in_c=shape[1], out_h=out[0], out_w=out[1],
-        out_c=shape[1], kernel_h=kernel[0], kernel_w=kernel[1], stride_h=strides[0],
-        stride_w=strides[1], dilation_h=dilations[0], dilation_w=dilations[1],
-        pad_top=begin[0], pad_left=begin[1], pad_bottom=begin[2], pad_right=begin[3],
-        groups=shape[1],
-    )  # fmt: skip
-
-
-def _pool_begin(
-    node: ir.Node,
-    spatial: int,
-    image: list[int],
-    out: list[int],
-    kernel: list[int],
-    strides: list[int],
-    dilations: list[int],
-) -> list[int]:
-    mode = node.attributes.get_string("auto_pad", "NOTSET")
-    if mode in ("SAME_UPPER", "SAME_LOWER"):
-        reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
-        sizes = zip(out, strides, reach, image, strict=True)
-        total = [max((o - 1) * s + r - i, 0) for o, s, r, i in sizes]
-        small, large = [t // 2 for t in total], [t - t // 2 for t in total]
-        return small + large if mode == "SAME_UPPER" else large + small
-    if mode == "VALID":
-        return [0, 0, 0, 0]
-    pads = list(node.attributes.get_ints("pads", [0] * (2 * spatial)))
-    lift = [0] * (2 - spatial)
-    return lift + pads[:spatial] + lift + pads[spatial:]
+    return ir.sliding_window(node, node.attributes.get_ints("kernel_shape"), shape[1])

@@ -1,0 +1,78 @@
+"""Decide the precision of every region: as asked, or by a search under the budget."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from gcompile import ir
+from gcompile.compiler.job import Job
+from gcompile.compiler.native import Measurer
+from gcompile.compiler.stages import Realizer, Stage
+from gcompile.passes.precision import QuantizeStatic, candidates, product_regions
+from gcompile.search import Goal, SearchResult, Status, search
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What will be built.
+
+    Attributes:
+        reference_accuracy: Of the model as given, where it was measured on the way.
+        errors: The output error each region causes, by name, where it was measured.
+    """
+
+    stage: Stage
+    status: Status = Status.OK
+    message: str = ""
+    reference_accuracy: float | None = None
+    errors: Mapping[str, float] = field(default_factory=dict)
+
+
+def choose(job: Job, exact: Stage, measurer: Measurer, limit_j: float | None) -> Decision:
+    """Decide what to build from the exact model."""
+    if job.precision is not None:
+        return _uniform(job, exact, limit_j)
+    if limit_j is None or exact.estimate.total.energy_j <= limit_j:
+        return Decision(exact)
+    return _search(job, exact, measurer, limit_j)
+
+
+def _uniform(job: Job, exact: Stage, limit_j: float | None) -> Decision:
+    """The one precision asked for, in every region that can have it."""
+    assert job.precision is not None
+    choice = {
+        region.name: job.precision
+        for region in product_regions(exact.model)
+        if job.precision in candidates(region, (job.precision,))
+    }
+    stage = exact
+    if job.precision is not ir.Precision.FP32:
+        stage = Realizer(job, exact).realize(choice, QuantizeStatic())
+    if limit_j is not None and stage.estimate.total.energy_j > limit_j:
+        return Decision(stage, Status.BUDGET_NOT_MET)
+    return Decision(stage)
+
+
+def _search(job: Job, exact: Stage, measurer: Measurer, limit_j: float) -> Decision:
+    realizer = Realizer(job, exact)
+    baseline = measurer.reference_accuracy() if job.evaluation else None
+    goal = Goal(
+        limit_j=limit_j,
+        max_drop=job.max_drop if job.evaluation else None,
+        baseline=baseline,
+        precisions=tuple(p for p in job.candidates if p is not ir.Precision.FP32),
+    )
+    evaluate = measurer.accuracy if job.evaluation else None
+    result = search(exact.model, job.context, goal, realizer, evaluate, job.progress)
+    stage = realizer.stages.get(result.best.model, exact)
+    return Decision(stage, result.status, result.explanation, baseline, _errors(result))
+
+
+def _errors(result: SearchResult) -> dict[str, float]:
+    return {
+        name: option.sensitivity
+        for name, options in result.space.items()
+        for option in options
+        if option.precision is result.best.choice.get(name)
+    }

@@ -1,0 +1,143 @@
+"""What was asked for, read and checked before any work starts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from gcompile import ir
+from gcompile.backends.onnxruntime import OnnxRuntime
+from gcompile.backends.tvm.llvm_target import llvm_target
+from gcompile.backends.tvm.operators import refuse_unsupported
+from gcompile.energy import Roofline
+from gcompile.errors import UsageError
+from gcompile.passes import Arrays, PassContext
+from gcompile.passes.registry import load_plugin
+from gcompile.report import Budget, parse_drop
+from gcompile.search import Dataset, Metric, load_metric, read_dataset
+from gcompile.targets import Target, load_target
+
+Progress = Callable[[str, float], None]
+"""Told what is being done, and which fraction of the whole work lies behind."""
+
+PRECISIONS = (ir.Precision.FP32, ir.Precision.BF16, ir.Precision.INT8)
+"""What a region may be asked to compute in."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One compilation, ready to start.
+
+    Attributes:
+        model: A ready model that belongs to this job alone.
+        budget: None when energy is not limited.
+        max_drop: Largest loss of the metric that is accepted.
+        precision: The one precision asked for, wherever it is possible; None means a search.
+        passes: Replaces the exact pipeline, as text; None keeps it.
+        notes: Decisions taken on the user's behalf, as sentences for the report.
+    """
+
+    model: ir.Model
+    model_name: str
+    context: PassContext
+    budget: Budget | None
+    max_drop: float
+    metric_name: str
+    metric: Metric
+    calibration: Dataset | None
+    evaluation: Dataset | None
+    precision: ir.Precision | None
+    passes: str | None
+    progress: Progress
+    notes: tuple[str, ...]
+
+    @property
+    def candidates(self) -> tuple[ir.Precision, ...]:
+        """The precisions a search may use: integers need calibration rows."""
+        return PRECISIONS if self.calibration else PRECISIONS[:2]
+
+
+def prepare(
+    model: ir.Model | str | Path,
+    target: Target | str,
+    *,
+    budget: Budget | str | None,
+    max_drop: float | str,
+    metric: str | Metric,
+    calib: Arrays | str | Path | None,
+    evaluate: Arrays | str | Path | None,
+    precision: ir.Precision | str | None,
+    passes: str | None,
+    shapes: ir.Shapes | None,
+    threads: int,
+    seed: int,
+    plugins: Sequence[str],
+    progress: Progress | None,
+) -> Job:
+    """Read everything a compilation needs.
+
+    Raises:
+        UsageError: An option or a data file cannot be used.
+        GcompileError: The model or the target cannot be compiled.
+    """
+    for plugin in plugins:
+        load_plugin(plugin)
+    device = load_target(target) if isinstance(target, str) else target
+    llvm_target(device, threads)
+    ready, name = load_model(model, shapes)
+    refuse_unsupported(ready)
+    calibration = read_dataset(calib, ready, "calibration") if calib is not None else None
+    wanted = parse_precision(precision)
+    if wanted is ir.Precision.INT8 and calibration is None:
+        raise UsageError("Precision int8 needs calibration rows: give them with --calib FILE.npz.")
+    rows = None
+    if evaluate is not None:
+        rows = read_dataset(evaluate, ready, "evaluation", needs_labels=True)
+    return Job(
+        model=ready,
+        model_name=name,
+        context=PassContext(
+            target=device,
+            energy=Roofline(),
+            seed=seed,
+            threads=threads,
+            calibration=calibration.inputs if calibration else None,
+            run=OnnxRuntime(),
+        ),
+        budget=Budget.parse(budget) if budget is not None else None,
+        max_drop=parse_drop(max_drop),
+        metric_name=metric if isinstance(metric, str) else getattr(metric, "__name__", "metric"),
+        metric=load_metric(metric) if isinstance(metric, str) else metric,
+        calibration=calibration,
+        evaluation=rows,
+        precision=wanted,
+        passes=passes,
+        progress=progress or (lambda what, fraction: None),
+        notes=_notes(ready),
+    )
+
+
+def load_model(
+    model: ir.Model | str | Path, shapes: ir.Shapes | None, batch: int = 1
+) -> tuple[ir.Model, str]:
+    """A ready model that may be changed, and its name; the caller's model is left alone."""
+    if isinstance(model, ir.Model):
+        return ir.prepare(model.clone(), shapes, batch), str(model.graph.name or "model")
+    return ir.load(model, shapes, batch), Path(model).stem
+
+
+def parse_precision(name: ir.Precision | str | None) -> ir.Precision | None:
+    """Read a precision by its name; None stays None."""
+    if name is None or name in PRECISIONS:
+        return None if name is None else ir.Precision(name)
+    raise UsageError(
+        f"Unknown precision {str(name)!r}. Known precisions: {', '.join(PRECISIONS)}."
+    )
+
+
+def _notes(model: ir.Model) -> tuple[str, ...]:
+    return tuple(
+        f"Free dimension {name} is bound to {size}; bind it otherwise with --shape."
+        for name, size in ir.default_bindings(model).items()
+    )

@@ -1,0 +1,122 @@
+"""Build code to measure it: every accuracy a search sees is that of the compiled model."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gcompile import ir, runtime
+from gcompile.backends.onnxruntime import OnnxRuntime
+from gcompile.backends.tvm.build import NativeCode, generate, write_artifact
+from gcompile.backends.verify import Agreement, seeded_inputs, tolerance_for, verify_outputs
+from gcompile.compiler.job import Job
+from gcompile.compiler.stages import Stage
+from gcompile.passes import Arrays
+from gcompile.report import Accuracy, Fidelity
+from gcompile.search import Dataset, cosine, signal_to_noise_db
+
+_VERIFIED_ROWS = 4
+_FIDELITY_ROWS = 256
+
+
+@dataclass
+class Measurer:
+    """Measures accuracy with compiled code; keeps the code of the model it measured last.
+
+    Attributes:
+        reference: The model as given, which the reference runtime runs.
+    """
+
+    job: Job
+    reference: ir.Model
+    last: tuple[ir.Model, NativeCode] | None = field(default=None, repr=False)
+
+    def code(self, model: ir.Model) -> NativeCode:
+        """Generate code for a model, unless it is the last one that was measured."""
+        if self.last is None or self.last[0] is not model:
+            ctx = self.job.context
+            self.last = model, generate(model, ctx.target, ctx.threads)
+        return self.last[1]
+
+    def accuracy(self, model: ir.Model) -> float:
+        """Build the model and measure the task metric on the evaluation rows."""
+        with tempfile.TemporaryDirectory(prefix="gcompile-") as folder:
+            write_artifact(
+                self.code(model), Path(folder), model_name=self.job.model_name, with_model=False
+            )
+            return self.accuracy_of(runtime.load(folder))
+
+    def accuracy_of(self, runner: runtime.Runner) -> float:
+        """The task metric of compiled code on the evaluation rows."""
+        rows = self._evaluation
+        return self.job.metric(runner.run_rows(rows.inputs), _labels(rows))
+
+    def reference_accuracy(self) -> float:
+        """The task metric of the model as given, run by the reference runtime."""
+        rows = self._evaluation
+        return self.job.metric(OnnxRuntime()(self.reference, rows.inputs), _labels(rows))
+
+    def compare_accuracy(self, runner: runtime.Runner, reference: float | None) -> Accuracy | None:
+        """The accuracies for the report; None without evaluation rows."""
+        if self.job.evaluation is None:
+            return None
+        return Accuracy(
+            metric=self.job.metric_name,
+            reference=self.reference_accuracy() if reference is None else reference,
+            compiled=self.accuracy_of(runner),
+            rows=self.job.evaluation.count,
+            max_drop=self.job.max_drop,
+        )
+
+    def fidelity(self, runner: runtime.Runner) -> Fidelity | None:
+        """How close the outputs stay to the model as given; None without calibration rows."""
+        if self.job.calibration is None:
+            return None
+        rows = self.job.calibration.first(_FIDELITY_ROWS)
+        expected = OnnxRuntime()(self.reference, rows.inputs)
+        actual = runner.run_rows(rows.inputs)
+        return Fidelity(
+            sqnr_db=signal_to_noise_db(expected, actual),
+            cosine=cosine(expected, actual),
+            rows=rows.count,
+        )
+
+    def verify(self, runner: runtime.Runner, stage: Stage) -> Agreement:
+        """Hold compiled code against the reference runtime running the same graph.
+
+        Raises:
+            VerificationError: They differ by more than the passes allow.
+        """
+        reference = OnnxRuntime()
+        return verify_outputs(
+            runner.run,
+            lambda batch: reference(stage.model, batch),
+            self._verification_batches(stage.model),
+            tolerance_for(stage.model, stage.numerics),
+        )
+
+    def _verification_batches(self, model: ir.Model) -> list[Arrays]:
+        rows = self.job.calibration
+        if rows is None:
+            return [seeded_inputs(model, self.job.context.seed)]
+        return [_row(rows, index) for index in range(min(_VERIFIED_ROWS, rows.count))]
+
+    @property
+    def _evaluation(self) -> Dataset:
+        assert self.job.evaluation is not None
+        return self.job.evaluation
+
+
+def _row(rows: Dataset, index: int) -> Arrays:
+    """The inputs of one inference."""
+    sizes = {name: len(array) // rows.count for name, array in rows.inputs.items()}
+    return {name: a[index * sizes[name] :][: sizes[name]] for name, a in rows.inputs.items()}
+
+
+def _labels(rows: Dataset) -> NDArray[np.generic]:
+    assert rows.labels is not None
+    return rows.labels

@@ -1,0 +1,88 @@
+"""Say what came of a compilation."""
+
+from __future__ import annotations
+
+from gcompile import runtime
+from gcompile.backends.tvm.build import NativeCode
+from gcompile.backends.verify import Agreement
+from gcompile.compiler.choose import Decision
+from gcompile.compiler.job import Job
+from gcompile.compiler.native import Measurer
+from gcompile.compiler.stages import Stage
+from gcompile.report import Accuracy, Report, Verify, make_report
+from gcompile.search import Status
+
+
+def make_outcome(
+    job: Job,
+    exact: Stage,
+    decision: Decision,
+    code: NativeCode,
+    measurer: Measurer,
+    runner: runtime.Runner,
+    agreement: Agreement,
+    limit_j: float | None,
+) -> Report:
+    """Measure what the report states about the final code, and write it down."""
+    accuracy = measurer.compare_accuracy(runner, decision.reference_accuracy)
+    status, message = _status(decision, accuracy)
+    return make_report(
+        model=decision.stage.model,
+        model_name=job.model_name,
+        target=job.context.target,
+        before=exact.before,
+        exact=exact.estimate,
+        after=decision.stage.estimate,
+        passes=decision.stage.records,
+        verify=Verify(
+            max_abs_error=agreement.max_abs_error,
+            cosine=agreement.cosine,
+            tolerance=agreement.tolerance,
+            rows=agreement.rows,
+        ),
+        status=status.value,
+        message=message,
+        budget=job.budget,
+        limit_j=limit_j,
+        accuracy=accuracy,
+        fidelity=measurer.fidelity(runner),
+        errors=decision.errors,
+        fallbacks=code.fallbacks,
+        threads=job.context.threads,
+        seed=job.context.seed,
+        notes=(*job.notes, *_advice(job, decision)),
+    )
+
+
+def _status(decision: Decision, accuracy: Accuracy | None) -> tuple[Status, str]:
+    """A build that no search chose may still have lost too much accuracy."""
+    if decision.status is not Status.OK or accuracy is None:
+        return decision.status, decision.message
+    lost = accuracy.reference - accuracy.compiled
+    if lost <= accuracy.max_drop + 1e-9:
+        return decision.status, decision.message
+    return Status.ACCURACY_NOT_MET, (
+        f"The accuracy is not met: {accuracy.metric} falls from {accuracy.reference:.4f} to "
+        f"{accuracy.compiled:.4f}, and {accuracy.max_drop:g} may be lost. "
+        "Give a budget instead of a precision, so that sensitive regions are kept higher."
+    )
+
+
+def _advice(job: Job, decision: Decision) -> list[str]:
+    notes = []
+    if job.budget is not None and job.calibration is None:
+        notes.append("No calibration rows were given, so only float precisions were considered.")
+    if job.budget is not None and job.evaluation is None:
+        notes.append(
+            "No evaluation rows were given: accuracy is unknown, and the choice follows the "
+            "fidelity of the outputs."
+        )
+    exact_j, after_j = (
+        decision.stage.records[0].before.total.energy_j,
+        decision.stage.estimate.total.energy_j,
+    )
+    if job.precision is not None and after_j > exact_j:
+        notes.append(
+            f"Precision {job.precision} costs more than the model as given on this target."
+        )
+    return notes
