@@ -13,7 +13,7 @@ import tvm
 import tvm_ffi
 from tvm import relax, te, tirx, topi
 from tvm.script.ir_builder import IRBuilder
-from tvm.tirx.script import builder as T  # noqa: N812 (as TVM itself spells it)
+from tvm.tirx.script import builder as T
 
 from gcompile.backends.tvm.kernels import vector_math
 from gcompile.backends.tvm.kernels.lanes import Lanes

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -21,7 +23,9 @@ from gcompile.backends.tvm.kernels.spec import (
 )
 from gcompile.errors import CompileError
 from gcompile.ir.contraction import Contraction
-from tests.backends.tvm.kernels.compiling import Array, inside, run, with_halo
+from tests.backends.tvm.kernels.compiling import inside, run, with_halo
+
+Array = npt.NDArray[Any]
 
 _BOUND = Binary("add", Binary("mul", Accumulator(), PerChannel(0)), PerChannel(1))
 

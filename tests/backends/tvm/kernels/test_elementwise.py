@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -22,7 +24,9 @@ from gcompile.backends.tvm.kernels.spec import (
     Source,
     Unary,
 )
-from tests.backends.tvm.kernels.compiling import Array, inside, run, with_halo
+from tests.backends.tvm.kernels.compiling import inside, run, with_halo
+
+Array = npt.NDArray[Any]
 
 _SUM = Binary("add", Binary("mul", Load(0), Constant(1.37)), Load(1))
 
@@ -153,8 +157,10 @@ def test_any_broadcast_agrees_with_numpy(
     threads: int,
     bits: int,
 ) -> None:
-    smaller = [1 if once else n for once, n in zip(broadcast, shape, strict=True)]
-    sources = [Image(*shape, dtypes[0]), Image(*smaller, dtypes[1], halo)]
+    one, two, three, four = (
+        1 if once else size for once, size in zip(broadcast, shape, strict=True)
+    )
+    sources = [Image(*shape, dtypes[0]), Image(one, two, three, four, dtypes[1], halo)]
     kernel = _kernel(Image(*shape, halo=out_halo, fill=-1), sources, _SUM, threads, bits)
     rng = np.random.default_rng(5)
     stored = [_stored(rng, image) for image in sources]

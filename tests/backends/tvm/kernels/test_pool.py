@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -19,7 +21,9 @@ from gcompile.backends.tvm.kernels.spec import (
 )
 from gcompile.errors import CompileError
 from gcompile.ir.contraction import Contraction
-from tests.backends.tvm.kernels.compiling import Array, inside, run, with_halo
+from tests.backends.tvm.kernels.compiling import inside, run, with_halo
+
+Array = npt.NDArray[Any]
 
 _LOWEST = {"float32": -np.inf, "float16": -np.inf, "bfloat16": -np.inf, "uint8": 0, "int8": -128}
 
@@ -48,7 +52,7 @@ def _kernel(
     ends = (height + top, width + left)
     out = [n - ((n - 1) * step >= end) for n, step, end in zip(out, stride, ends, strict=True)]
     contraction = Contraction(
-        *(batch, height, width, channels, *out, channels, *window, *stride),
+        *(batch, height, width, channels, out[0], out[1], channels, *window, *stride),
         *(1, 1, *pads, channels),
     )
     reach = [
@@ -59,7 +63,7 @@ def _kernel(
     halo = halo if function == "max" else (1, 0, 0, 2)
     is_integer = dtype in ("uint8", "int8")
     x = Image(batch, height, width, channels, dtype, halo, _LOWEST[dtype])
-    image = Image(batch, *out, channels, dtype, out_halo, 1.0)
+    image = Image(batch, out[0], out[1], channels, dtype, out_halo, 1.0)
     return PoolKernel(
         output=Output(image, 0.3, 5) if is_integer else Output(image),
         expression=Unary("relu", Accumulator()),

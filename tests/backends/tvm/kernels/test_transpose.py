@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import ml_dtypes
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,7 +15,9 @@ from hypothesis import strategies as st
 from gcompile.backends.tvm.kernels import transpose
 from gcompile.backends.tvm.kernels.spec import Image, Output, TransposeKernel
 from gcompile.errors import CompileError
-from tests.backends.tvm.kernels.compiling import Array, inside, run, with_halo
+from tests.backends.tvm.kernels.compiling import inside, run, with_halo
+
+Array = npt.NDArray[Any]
 
 _SCALE, _ZERO_POINT = 0.02, 100
 
@@ -64,7 +68,8 @@ def _converted(kernel: TransposeKernel, values: Array, source: str, target: str)
         real = (real - kernel.zero_point) * kernel.scale
     if "int" in target:
         info = np.iinfo(target)
-        return np.clip(np.rint(real / kernel.scale) + kernel.zero_point, info.min, info.max)
+        quantized = np.rint(real / kernel.scale) + kernel.zero_point
+        return np.asarray(np.clip(quantized, info.min, info.max))
     return real
 
 
