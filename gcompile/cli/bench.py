@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import numpy as np
 import typer
 
 from gcompile.cli.options import FolderArgument, Format, FormatOption, ThreadsOption
@@ -43,6 +42,8 @@ def bench(
     """Time an artefact: latency, CPU time, throughput, and joules with where they come from."""
     if warmup < 0 or (repeats is not None and repeats < 1) or not seconds > 0:
         raise UsageError("--warmup must be 0 or more, --repeats 1 or more, --seconds above 0.")
+    import numpy as np
+
     from gcompile import runtime
     from gcompile.cli.npz import read_arrays
     from gcompile.cli.random_inputs import random_inputs

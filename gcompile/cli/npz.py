@@ -25,7 +25,8 @@ def read_arrays(path: Path) -> dict[str, Array]:
         UsageError: The file is missing, is no `.npz`, or holds Python objects.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file:
+            archive = np.load(file, allow_pickle=False)
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise UsageError(f"{str(path)!r} holds one bare array; save it with np.savez.")
             return {name: archive[name] for name in archive.files}

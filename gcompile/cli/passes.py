@@ -21,7 +21,7 @@ def passes(
     format_: FormatOption = Format.TEXT,
 ) -> None:
     """List every pass with its options, its numerics and what it does."""
-    from gcompile.passes import known_passes, load_plugin
+    from gcompile.passes.registry import known_passes, load_plugin
 
     for module in plugin or ():
         load_plugin(module)

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from gcompile.cli.output import say
 
 Report = Callable[[str, float], None]
-"""Takes the name of a stage and the fraction of it that is done, between 0 and 1."""
+"""Told what is being done, and which fraction of the whole work lies behind."""
 
 
 @contextmanager
@@ -45,14 +45,10 @@ def _bar() -> Iterator[Report]:
         transient=True,
     ) as bars:
         task = bars.add_task("starting", total=1.0)
-        current = ""
 
         def report(stage: str, fraction: float) -> None:
-            nonlocal current
-            if stage != current:
-                current = stage
-                bars.reset(task, total=1.0, description=escape(stage))
-            bars.update(task, completed=min(max(fraction, 0.0), 1.0))
+            done = min(max(fraction, 0.0), 1.0)
+            bars.update(task, completed=done, description=escape(stage))
 
         yield report
 

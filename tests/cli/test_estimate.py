@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+from tests.cli.conftest import FakeCompiler, Outcome
+
+Call = Callable[..., Outcome]
+
+
+def test_an_estimate_as_json_has_total_and_layers(call: Call, compiler: FakeCompiler) -> None:
+    outcome = call("estimate", "tiny.onnx", "--target", "test-board", "--format", "json")
+    data = json.loads(outcome.out)
+    assert {"energy_j", "low_j", "high_j", "time_s", "boundary"} <= set(data["energy"])
+    assert [layer["name"] for layer in data["layers"]] == ["a", "b"]
+
+
+def test_an_estimate_as_text_names_band_boundary_and_policy(
+    call: Call, compiler: FakeCompiler
+) -> None:
+    outcome = call("estimate", "tiny.onnx")
+    assert "10.0 uJ per inference (5.00 uJ to 20.0 uJ, board boundary)" in outcome.out
+    assert "not a measurement" in outcome.out
+
+
+def test_options_reach_the_estimator(call: Call, compiler: FakeCompiler) -> None:
+    call("estimate", "tiny.onnx", "--precision", "int8", "--batch", "8", "--shape", "x=8,4")
+    seen = compiler.calls[0]
+    assert (seen["precision"], seen["batch"], seen["shapes"]) == ("int8", 8, {"x": (8, 4)})
+
+
+def test_a_batch_below_one_is_refused(call: Call, compiler: FakeCompiler) -> None:
+    assert call("estimate", "tiny.onnx", "--batch", "0").code == 2
