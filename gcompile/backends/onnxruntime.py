@@ -87,7 +87,7 @@ class OnnxRuntime:
         options = ort.SessionOptions()
         options.intra_op_num_threads = self.threads
         options.inter_op_num_threads = 1
-        options.log_severity_level = 3
+        options.log_severity_level = 4
         options.graph_optimization_level = (
             ort.GraphOptimizationLevel.ORT_ENABLE_ALL
             if self.optimization is Optimization.ALL
@@ -178,7 +178,7 @@ def _with_free_batch(proto: onnx.ModelProto) -> onnx.ModelProto:
     free = onnx.ModelProto()
     free.CopyFrom(proto)
     graph = free.graph
-    shapes = {v.name: _dims(v) for v in (*graph.value_info, *graph.input)}
+    shapes = {v.name: _dims(v) for v in (*graph.value_info, *graph.input, *graph.output)}
     for value in graph.input:
         value.type.tensor_type.shape.dim[0].dim_param = _BATCH
     del graph.value_info[:]
@@ -207,7 +207,8 @@ def _agree(alone: Array, together: Array) -> bool:
     if alone.dtype.kind != "f":
         return bool((alone == together).all())
     limit = _PROBE_TOLERANCE * float(np.abs(alone).max(initial=0.0)) + 1e-12
-    return bool((np.abs(alone - together) <= limit).all())
+    difference = np.abs(alone.astype(np.float64) - together.astype(np.float64))
+    return bool((difference <= limit).all())
 
 
 def _inferences(inputs: Arrays, specs: Mapping[str, tuple[int, ...]]) -> int:
@@ -219,7 +220,9 @@ def _inferences(inputs: Arrays, specs: Mapping[str, tuple[int, ...]]) -> int:
     counts: dict[str, int] = {}
     for name, shape in specs.items():
         if name not in inputs:
-            raise RunError(f"Input {name!r} is missing. The model's inputs are: {', '.join(specs)}.")
+            raise RunError(
+                f"Input {name!r} is missing. The model's inputs are: {', '.join(specs)}."
+            )
         array = inputs[name]
         lead = shape[0] if shape else 1
         fits = array.shape[1:] == shape[1:] if shape else array.ndim <= 1

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, milp
@@ -57,9 +58,7 @@ class Infeasible:
     minimum_j: float
 
 
-def solve(
-    space: Space, limit_j: float, forbidden: Sequence[Choice] = ()
-) -> Solution | Infeasible:
+def solve(space: Space, limit_j: float, forbidden: Sequence[Choice] = ()) -> Solution | Infeasible:
     """Solve exactly; choices in `forbidden` are left out."""
     usable = {name: _usable(options) for name, options in space.items()}
     minimum_j = sum(min(o.energy_j for o in options) for options in usable.values())
@@ -108,14 +107,14 @@ def _optimum(
     result = milp(
         sensitivity / largest * _OBJECTIVE_SCALE,
         constraints=constraints,
-        integrality=np.ones(len(flat)),
+        integrality=np.ones(len(flat), np.int64),
         bounds=Bounds(0, 1),
         options={"mip_rel_gap": 0.0},
     )
     if result.x is None:
         return None
     starts = np.cumsum([0, *(len(options) for options in space.values())])
-    return [int(np.argmax(result.x[a:b])) for a, b in zip(starts[:-1], starts[1:], strict=True)]
+    return [int(np.argmax(result.x[a:b])) for a, b in pairwise(starts)]
 
 
 def _solution(space: Mapping[str, Sequence[Option]], picked: Sequence[int]) -> Solution:

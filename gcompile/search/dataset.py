@@ -52,7 +52,7 @@ def read_dataset(
     """Read rows for the model's inputs; `what` names them in messages: calibration, evaluation.
 
     Args:
-        source: A `.npz` file with one array per model input and optionally `labels`, or the arrays.
+        source: A `.npz` file with one array per model input, perhaps `labels`; or the arrays.
         model: The ready model the rows are for.
         what: What the rows are for.
         needs_labels: Refuse rows without labels.
@@ -72,7 +72,9 @@ def read_dataset(
         raise UsageError(f"The {what} arrays hold different numbers of rows: {listed}.")
     count = next(iter(counts.values()))
     if needs_labels and labels is None:
-        raise UsageError(f"The {what} rows have no array {LABELS!r}; add one with a label per row.")
+        raise UsageError(
+            f"The {what} rows have no array {LABELS!r}; add one with a label per row."
+        )
     if labels is not None and (labels.ndim == 0 or len(labels) % count or not len(labels)):
         raise UsageError(
             f"Array {LABELS!r} of the {what} rows has shape {labels.shape}, "

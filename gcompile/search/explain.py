@@ -5,7 +5,7 @@ from __future__ import annotations
 from gcompile.search.point import Point, Status, precision_counts
 
 _SAME = 1.01
-"""Energies within 1 % are the same point: calibrations of one choice differ by a constant or two."""
+"""Energies within 1 % are the same point: calibrations of one choice differ by a constant."""
 
 
 def explain(
@@ -47,7 +47,8 @@ def explain(
     return (
         f"The accuracy binds: within {limit} the best point found has {found}, and "
         f"{max_drop:g} may be lost. The least energy found that keeps the accuracy is "
-        f"{format_energy(closest.energy_j)} with {_formats(closest)}{_accuracy(closest, baseline)}."
+        f"{format_energy(closest.energy_j)} with {_formats(closest)}"
+        f"{_accuracy(closest, baseline)}."
     )
 
 

@@ -2,12 +2,12 @@
 
 Cheap things are done often and dear things seldom. Sensitivities and errors come from the
 reference runner on a few calibration rows; energies from the estimate of models that are really
-converted and fused; accuracy, which takes building the code, is measured a bounded number of times.
+converted and fused; accuracy, which takes building the code, a bounded number of times.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from gcompile import ir
@@ -154,7 +154,7 @@ class _Searcher:
         )
 
     def search(self) -> SearchResult:
-        """Try choices within the limit, then look for the nearest point that keeps the accuracy."""
+        """Try choices within the limit, then look for the nearest one that keeps the accuracy."""
         start = self._fit(self.goal.limit_j)
         if start is not None:
             self._try_within_limit(start)
@@ -326,8 +326,12 @@ class _Searcher:
             self.report("comparing calibrations", index / len(_VARIANTS))
             realized = self.realize(point.choice, options)
             error = self._outputs_error(realized.model)
-            made.append(Point(point.choice, options, realized.model, realized.estimate, None, error))
-        fitting = [p for p in made if self.goal.fits(p.energy_j) or not self.goal.fits(point.energy_j)]
+            made.append(
+                Point(point.choice, options, realized.model, realized.estimate, None, error)
+            )
+        fitting = [
+            p for p in made if self.goal.fits(p.energy_j) or not self.goal.fits(point.energy_j)
+        ]
         return sorted(fitting, key=lambda p: p.error or 0.0) or [point]
 
     def _outputs_error(self, model: ir.Model) -> float:
@@ -351,5 +355,3 @@ def _quality(point: Point) -> tuple[float, float]:
 
 def _silent(stage: str, done: float) -> None:
     """Report nothing."""
-
-

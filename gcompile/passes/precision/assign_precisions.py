@@ -26,7 +26,7 @@ def assign_precisions(
 ) -> int:
     """Convert the model in place, int8 first; return how many regions changed.
 
-    A region that cannot have the precision chosen for it keeps its own, and `ctx.skipped` says why.
+    A region that cannot have the precision chosen for it keeps its own; `ctx.skipped` says why.
 
     Args:
         model: A model whose regions are fused.

@@ -56,7 +56,9 @@ def needs_calibration(pass_name: str, ctx: PassContext) -> tuple[Arrays, Runner]
             "Give some with --calib rows.npz."
         )
     if ctx.run is None:
-        raise PassError(f"Pass {pass_name!r} needs a runner to observe values on calibration rows.")
+        raise PassError(
+            f"Pass {pass_name!r} needs a runner to observe values on calibration rows."
+        )
     for name, array in ctx.calibration.items():
         check_finite(name, array, "calibration")
     return ctx.calibration, ctx.run

@@ -2,7 +2,7 @@
 
 bfloat16 is fp32 without its lower 16 bits: the same range, 8 bits of precision, half the bytes.
 Values are cast where they are made and cast back where they are read; weights are stored as
-bfloat16. Matrix units multiply bfloat16 pairs exactly and add in fp32, which is what the casts say.
+bfloat16. Matrix units multiply bfloat16 pairs exactly and add in fp32: that is what casts say.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def _convert_weight(model: ir.Model, writer: NarrowWriter, region: ir.Region) ->
     assert array is not None
     rounded = np.asarray(array).astype(ml_dtypes.bfloat16)
     stored = ir.add_constant(model.graph, f"{weight.name}_stored", rounded)
-    writer.decode_constant(_cast_to(ir.DataType.FLOAT)(stored), weight, node, region)
+    writer.decode_constant(_cast_to(ir.DataType.FLOAT)(stored), weight, node)
 
 
 def _cast_to(dtype: ir.DataType) -> Callable[[ir.Value], ir.Node]:

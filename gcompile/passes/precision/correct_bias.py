@@ -1,7 +1,7 @@
 """Remove the mean error that quantization leaves on each output channel of a product.
 
-Rounding weights and clipping inputs shift the mean of a channel: E[y_q] - E[y] != 0. The shift is a
-constant, so the bias can take it back at no run-time cost (Nagel et al., "Data-Free Quantization
+Rounding weights and clipping inputs shift the mean of a channel: E[y_q] - E[y] != 0. The shift is
+a constant, so the bias can take it back at no run-time cost (Nagel et al., "Data-Free Quantization
 Through Weight Equalization and Bias Correction", 2019, arXiv 1906.04721). Each product is observed
 on the inputs the float model gives it, so that no correction counts an error of another.
 """

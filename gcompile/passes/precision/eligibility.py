@@ -77,8 +77,10 @@ def _why_not_narrow(region: ir.Region) -> str | None:
     if x.dtype is not ir.DataType.FLOAT:
         return f"it computes in {x.dtype.name if x.dtype else 'an unknown type'}, not fp32"
     if not ir.is_constant(weight):
-        return "both operands are computed at run time" if not ir.is_constant(x) else (
-            "its first operand is the constant one"
+        return (
+            "both operands are computed at run time"
+            if not ir.is_constant(x)
+            else ("its first operand is the constant one")
         )
     if ir.is_constant(x):
         return "both operands are constant"

@@ -21,9 +21,7 @@ MOVES = frozenset(
 )  # fmt: skip
 """Operators whose output elements are input elements: input and output share one scale."""
 
-POOLS = frozenset(
-    {"MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "ReduceMean"}
-)
+POOLS = frozenset({"MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "ReduceMean"})
 """Operators that reduce windows of an image."""
 
 FOLLOWERS = MOVES | POOLS | {"Add", "Relu", "Clip"}
@@ -96,9 +94,7 @@ def is_move(region: ir.Region) -> bool:
     return all(n.op_type in MOVES or n.op_type in skipped for n in region.nodes)
 
 
-def _add(
-    value: ir.Value, plan: StoragePlan, region_of: dict[ir.Node, ir.Region]
-) -> None:
+def _add(value: ir.Value, plan: StoragePlan, region_of: dict[ir.Node, ir.Region]) -> None:
     """Store the value narrow, and let the regions before it follow."""
     pending = [value]
     while pending:
@@ -137,8 +133,10 @@ def _can_follow(region: ir.Region) -> bool:
     if len(region.outputs) != 1 or len(named) != 1 or region.outputs[0].is_graph_output():
         return False
     inputs = _data_inputs(region)
-    return bool(inputs) and all(is_quantizable(v) for v in inputs) and all(
-        _keeps_zero(node) for node in region.nodes
+    return (
+        bool(inputs)
+        and all(is_quantizable(v) for v in inputs)
+        and all(_keeps_zero(node) for node in region.nodes)
     )
 
 

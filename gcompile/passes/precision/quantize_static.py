@@ -121,7 +121,7 @@ class QuantizeStatic(Pass):
         assert weight is not None
         assert array is not None
         axis = output_axis(node)
-        stored, scales = quantize_weight(array, axis, self.weights)
+        stored, scales = quantize_weight(array.astype(np.float32), axis, self.weights)
         graph = model.graph
         inputs = [
             ir.add_constant(graph, f"{weight.name}_stored", stored),
@@ -130,7 +130,7 @@ class QuantizeStatic(Pass):
         ]
         attributes = [ir.Attr("axis", ir.AttributeType.INT, axis)]
         decode = ir.Node("", "DequantizeLinear", inputs, attributes, num_outputs=1)
-        writer.decode_constant(decode, weight, node, region)
+        writer.decode_constant(decode, weight, node)
 
 
 def choose_regions(

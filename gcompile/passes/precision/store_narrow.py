@@ -37,41 +37,26 @@ class NarrowWriter:
     def store(self, value: ir.Value, encode: Convert, decode: Convert) -> ir.Value:
         """Convert `value` once where it is made and back at each reader; return what is stored.
 
-        Graph outputs and branches keep reading the value itself.
+        Graph outputs, branches and kernels that cannot convert what they read keep reading the
+        value itself; then the conversion is a region of its own.
         """
-        graph = self.model.graph
-        uses = [use for use in value.uses() if use.node in self.region_of]
-        stays = value.is_graph_output() or len(uses) != len(tuple(value.uses()))
+        uses = list(value.uses())
+        narrow = [use for use in uses if self._reads_narrow(use.node, value)]
+        stays = value.is_graph_output() or len(narrow) != len(uses)
         stored = self._insert_encode(value, encode, stays)
-        converter: ir.Node | None = None
-        decoders: dict[ir.Node, ir.Node] = {}
-        for use in uses:
-            region = self.region_of[use.node]
-            if self._reads_narrow(region, value):
-                if use.node not in decoders:
-                    node = self._finish(decode(stored), value, "decoded", ir.DataType.FLOAT)
-                    graph.insert_before(use.node, node)
-                    self._join(node, region)
-                    ir.add_origin(node, [use.node], self.pass_name)
-                    decoders[use.node] = node
-                source = decoders[use.node]
-            else:
-                converter = converter or self._insert_converter(stored, value, decode)
-                source = converter
-            use.node.replace_input_with(use.idx, source.outputs[0])
+        decoders: dict[ir.Node, ir.Value] = {}
+        for use in narrow:
+            if use.node not in decoders:
+                decoders[use.node] = self._insert_decode(decode(stored), value, use.node)
+            use.node.replace_input_with(use.idx, decoders[use.node])
         return stored
 
-    def decode_constant(
-        self, decode: ir.Node, constant: ir.Value, reader: ir.Node, region: ir.Region
-    ) -> None:
+    def decode_constant(self, decode: ir.Node, constant: ir.Value, reader: ir.Node) -> None:
         """Let `reader` read its constant operand through `decode`, inside its region."""
-        self._finish(decode, constant, "decoded", ir.DataType.FLOAT)
-        self.model.graph.insert_before(reader, decode)
-        self._join(decode, region)
-        ir.add_origin(decode, [reader], self.pass_name)
+        decoded = self._insert_decode(decode, constant, reader)
         for index, value in enumerate(reader.inputs):
             if value is constant:
-                reader.replace_input_with(index, decode.outputs[0])
+                reader.replace_input_with(index, decoded)
 
     def _insert_encode(self, value: ir.Value, encode: Convert, stays: bool) -> ir.Value:
         graph, producer = self.model.graph, value.producer()
@@ -86,22 +71,23 @@ class NarrowWriter:
         ir.add_origin(node, [producer], self.pass_name)
         return node.outputs[0]
 
-    def _insert_converter(self, stored: ir.Value, value: ir.Value, decode: Convert) -> ir.Node:
-        """A region of its own that makes the value wide again, for readers that cannot."""
-        encode = stored.producer()
-        assert encode is not None
-        node = self._finish(decode(stored), value, "decoded", ir.DataType.FLOAT)
-        self.model.graph.insert_after(encode, node)
-        ir.add_origin(node, [encode], self.pass_name)
-        return node
+    def _insert_decode(self, node: ir.Node, like: ir.Value, reader: ir.Node) -> ir.Value:
+        """Insert the decoding node just before its reader, in its region."""
+        self._finish(node, like, "decoded", ir.DataType.FLOAT)
+        self.model.graph.insert_before(reader, node)
+        self._join(node, self.region_of[reader])
+        ir.add_origin(node, [reader], self.pass_name)
+        return node.outputs[0]
 
-    def _reads_narrow(self, region: ir.Region, value: ir.Value) -> bool:
-        """Say whether the region's kernel converts this operand by itself."""
+    def _reads_narrow(self, reader: ir.Node, value: ir.Value) -> bool:
+        """Say whether the reader's kernel converts this operand by itself."""
+        region = self.region_of.get(reader)
+        if region is None:
+            return False
         if self.plan.covers(region):
             return True
-        if region.anchor is not None:
-            return value not in region.anchor.inputs and _is_simple(region)
-        return _is_simple(region)
+        is_operand = region.anchor is not None and value in region.anchor.inputs
+        return not is_operand and _is_simple(region)
 
     def _writes_narrow(self, region: ir.Region) -> bool:
         return region.anchor is not None or self.plan.covers(region) or _is_simple(region)
@@ -110,9 +96,7 @@ class NarrowWriter:
         ir.assign_region(node, region.name)
         self.region_of[node] = region
 
-    def _finish(
-        self, node: ir.Node, like: ir.Value, suffix: str, dtype: ir.DataType
-    ) -> ir.Node:
+    def _finish(self, node: ir.Node, like: ir.Value, suffix: str, dtype: ir.DataType) -> ir.Node:
         out = node.outputs[0]
         out.name = self.names.new_value(f"{like.name}_{suffix}")
         out.shape, out.dtype = like.shape, dtype

@@ -55,7 +55,8 @@ def _makes_float16(node: ir.Node) -> bool:
         return False
     if node.op_type != "Cast" or not node.outputs[0].is_graph_output():
         return True
-    return bool(node.outputs[0].uses()) or node.inputs[0].dtype is ir.DataType.FLOAT16
+    source = node.inputs[0]
+    return bool(node.outputs[0].uses()) or source is None or source.dtype is ir.DataType.FLOAT16
 
 
 def _is_read_as_float16(value: ir.Value) -> bool:
@@ -117,7 +118,7 @@ def _remove_same_type_cast(node: ir.Node) -> None:
     if node.op_type != "Cast" or node.domain or node.inputs[0] is None or node.graph is None:
         return
     source, result = node.inputs[0], node.outputs[0]
-    if source.dtype is ir.DataType.FLOAT and result.dtype is source.dtype:
-        if not result.is_graph_output():
-            result.replace_all_uses_with(source)
-            node.graph.remove(node, safe=True)
+    same = source.dtype is ir.DataType.FLOAT and result.dtype is source.dtype
+    if same and not result.is_graph_output():
+        result.replace_all_uses_with(source)
+        node.graph.remove(node, safe=True)
