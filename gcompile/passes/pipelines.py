@@ -6,6 +6,7 @@ from gcompile.passes.base import Pipeline
 from gcompile.passes.canonicalize.eliminate_casts import EliminateCasts
 from gcompile.passes.canonicalize.eliminate_identity import EliminateIdentity
 from gcompile.passes.canonicalize.eliminate_reshapes import EliminateReshapes
+from gcompile.passes.canonicalize.eliminate_slices import EliminateSlices
 from gcompile.passes.canonicalize.eliminate_transposes import EliminateTransposes
 from gcompile.passes.canonicalize.fold_add_into_bias import FoldAddIntoBias
 from gcompile.passes.canonicalize.fold_batch_norm import FoldBatchNorm
@@ -33,6 +34,7 @@ def canonicalize_pipeline() -> Pipeline:
             EliminateIdentity(),
             EliminateCasts(),
             EliminateReshapes(),
+            EliminateSlices(),
             EliminateTransposes(),
             FoldPad(),
             FoldBatchNorm(),
