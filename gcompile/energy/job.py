@@ -46,7 +46,7 @@ class Job:
 def job_of(region: ir.Region) -> Job | None:
     """Return the region's job, or None when it only renames memory."""
     work = ir.work_of(_without_folded(region))
-    if ir.work_of(region).is_view:
+    if work.is_view:
         return None
     contraction = tiled_contraction(region)
     image = weights = None

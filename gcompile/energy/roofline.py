@@ -69,12 +69,18 @@ def footprint_of(model: ir.Model) -> int:
         for graph in ir.all_graphs(model)
         for value in graph.initializers.values()
     )
-    return constants + max((_activations(node) for node in ir.all_nodes(model)), default=0)
+    sizes: dict[ir.Value, int] = {}
 
+    def size(value: ir.Value | None) -> int:
+        if value is None or value.const_value is not None or not value.name:
+            return 0
+        if value not in sizes:
+            sizes[value] = ir.value_bytes(value)
+        return sizes[value]
 
-def _activations(node: ir.Node) -> int:
-    values = [v for v in node.inputs if v is not None and v.const_value is None]
-    return sum(ir.value_bytes(v) for v in (*values, *(v for v in node.outputs if v.name)))
+    return constants + max(
+        (sum(map(size, (*node.inputs, *node.outputs))) for node in ir.all_nodes(model)), default=0
+    )
 
 
 def _usable_tile(region: ir.Region, job: Job, target: Target, threads: int) -> ir.Tile | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 
 from gcompile import ir
@@ -74,7 +76,7 @@ def matmul(m: int, k: int, n: int, precision: str = "fp32") -> ir.Model:
 def mlp(*widths: int, batch: int = 1) -> ir.Model:
     """Dense layers with a relu between them, each layer one region."""
     lines, args, last = [], [], "x"
-    for i, (k, n) in enumerate(zip(widths, widths[1:], strict=False)):
+    for i, (k, n) in enumerate(pairwise(widths)):
         args.append(f"float[{k},{n}] w{i}, float[{n}] wb{i}")
         lines.append(f"h{i} = Gemm({last}, w{i}, wb{i})")
         last = f"h{i}"
