@@ -16,7 +16,13 @@ from dataclasses import dataclass
 from tvm.tirx import Buffer, Expr, PrimFunc
 from tvm.tirx.script import builder as T
 
-from gcompile.backends.tvm.kernels.amx_tiles import Issue, TileLayout, issue_instruction
+from gcompile.backends.tvm.kernels.amx_tiles import (
+    Issue,
+    TileLayout,
+    depth_tile_bytes,
+    issue_instruction,
+    pixels_per_tile,
+)
 from gcompile.backends.tvm.kernels.expression import write_channels
 from gcompile.backends.tvm.kernels.function import (
     Argument,
@@ -30,6 +36,7 @@ from gcompile.backends.tvm.kernels.function import (
     when,
 )
 from gcompile.backends.tvm.kernels.image_access import Position, fill_halo
+from gcompile.backends.tvm.kernels.lanes import Lanes
 from gcompile.backends.tvm.kernels.packing import (
     depth_run,
     depth_runs,
@@ -122,23 +129,19 @@ class _TileProduct:
         tensors: Tensors,
         issue: Issue,
     ) -> _TileProduct:
-        pixels = Pixels.of(kernel, _pixels_per_tile(kernel))
+        pixels = Pixels.of(kernel, pixels_per_tile(kernel))
         vectors = -(-kernel.contraction.out_c // _LANES)
         layout = TileLayout(
             rows=min(kernel.tile.rows, pixels.blocks),
             columns=min(kernel.tile.columns, vectors),
             pixels=pixels.rows,
-            depth_bytes=_depth_tile_bytes(kernel),
+            depth_bytes=depth_tile_bytes(kernel),
         )
         return cls(kernel, pixels, layout, x, weights, tensors, issue)
 
     @property
     def _element_bytes(self) -> int:
         return 1 if self.kernel.x.dtype == "uint8" else 2
-
-    @property
-    def _accumulator_dtype(self) -> str:
-        return unit_named(self.kernel.tile.unit).accumulator_dtype
 
     def task(self, task: Expr) -> None:
         """One thread's share: a range of pixel blocks or of channel blocks."""
@@ -148,10 +151,10 @@ class _TileProduct:
             T.buffer_store(configuration, T.int32(word), [index])
         self.issue("ldtilecfg", configuration.access_ptr("r"))
         fill_halo(image, self.tensors.output, 512, task, tile.threads)
-        sums = scratch(
-            self.layout.rows * self.pixels.rows * self.layout.columns * _LANES,
-            self._accumulator_dtype,
-        )
+        # Of the configuration's type, because memory planning may give it the same place, and
+        # pointers may only be taken into buffers of the type they were allocated with.
+        size = self.layout.rows * self.pixels.rows * self.layout.columns * _LANES
+        sums = scratch(size, "int32")
         for pixel_range, rows in self._pixel_ranges(task):
             for channel_range, channels in self._channel_ranges(task):
                 self._region(sums, pixel_range, rows, channel_range, channels)
@@ -272,13 +275,11 @@ class _TileProduct:
                 self.pixels.at(place, pixel, first_vector * _LANES, write)
 
     def _write_pixel(self, sums: Buffer, start: Expr, channels: int, position: Position) -> None:
-        write_channels(
-            self.kernel,
-            self.tensors,
-            position,
-            (channels, _LANES),
-            lambda offset, lanes: sums[lanes.index(start + offset)],
-        )
+        def total(offset: int, lanes: Lanes) -> Expr:
+            stored = sums[lanes.index(start + offset)]
+            return stored if self._element_bytes == 1 else lanes.reinterpret("float32", stored)
+
+        write_channels(self.kernel, self.tensors, position, (channels, _LANES), total)
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,17 +301,3 @@ def _full_and_rest(
     if rest:
         cut.append((_Range(full, T.Select(stop > full, 1, 0)), rest))
     return cut
-
-
-def _pixels_per_tile(kernel: ProductKernel) -> int:
-    """As many pixels as a tile has rows, or an even share of a row of the image."""
-    if kernel.tile.flat:
-        return 16
-    out_w = kernel.contraction.out_w
-    return -(-out_w // -(-out_w // 16))
-
-
-def _depth_tile_bytes(kernel: ProductKernel) -> int:
-    """The largest part of a run that fits a tile and divides the run."""
-    run = depth_run(kernel) * (1 if kernel.x.dtype == "uint8" else 2)
-    return max(size for size in range(4, 65, 4) if run % size == 0)

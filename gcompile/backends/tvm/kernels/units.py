@@ -83,7 +83,9 @@ _UNITS = (
     _int8("avx-vnni", 256, 16),
     # pmaddwd multiplies pairs of int16: no sum saturates, unlike pmaddubsw.
     Unit("avx2-int8", 256, 16, 2, "uint8", "int16"),
+    # Needs the vdpbf16ps instruction (avx512_bf16); without it, the widened unit below.
     _bfloat16("avx512-bf16", 512, 32),
+    _bfloat16("avx512-bf16-widened", 512, 32, widens=True),
     _bfloat16("avx2-bf16", 256, 16, widens=True),
     _bfloat16("generic-bf16", 128, 16, widens=True),
     _int8("amx-int8", 512, 8, is_tiled=True),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from pathlib import Path
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -13,7 +14,7 @@ from tvm.tirx import PrimFunc
 
 from gcompile.backends.tvm.kernels.spec import Image, Output
 
-Array = npt.NDArray[np.generic]
+Array = npt.NDArray[Any]
 
 
 def cpu_flags() -> frozenset[str]:
