@@ -92,7 +92,7 @@ def _compile(job: Job, output: Path) -> Compiled:
     measurer = Measurer(job, reference=job.model.clone())
     job.progress("exact passes", 0.0)
     exact = apply_exact_passes(job)
-    limit_j = job.budget.limit_j(exact.estimate) if job.budget else None
+    limit_j = job.budget.limit_j(exact.estimate.total.energy_j) if job.budget else None
     decision = choose(job, exact, measurer, limit_j)
 
     job.progress("generating code", 0.0)

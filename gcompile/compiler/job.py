@@ -9,7 +9,6 @@ from pathlib import Path
 from gcompile import ir
 from gcompile.backends.onnxruntime import OnnxRuntime
 from gcompile.backends.tvm.llvm_target import llvm_target
-from gcompile.backends.tvm.operators import refuse_unsupported
 from gcompile.energy import Roofline
 from gcompile.errors import UsageError
 from gcompile.passes import Arrays, PassContext
@@ -86,7 +85,6 @@ def prepare(
     device = load_target(target) if isinstance(target, str) else target
     llvm_target(device, threads)
     ready, name = load_model(model, shapes)
-    refuse_unsupported(ready)
     calibration = read_dataset(calib, ready, "calibration") if calib is not None else None
     wanted = parse_precision(precision)
     if wanted is ir.Precision.INT8 and calibration is None:

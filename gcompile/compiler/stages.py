@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass, field
 
 from gcompile import ir
+from gcompile.backends.tvm.operators import refuse_unsupported
 from gcompile.compiler.job import Job
 from gcompile.energy import Estimate, estimate
 from gcompile.passes import Numerics, PassRecord, Pipeline
@@ -20,7 +21,7 @@ from gcompile.passes.precision import (
     observe_ranges,
 )
 from gcompile.passes.registry import find_pass, parse_pipeline
-from gcompile.passes.tile import TileRegions
+from gcompile.passes.tile.tile_regions import TileRegions
 from gcompile.search import Realized
 
 REGIONS = Pipeline("regions", (fuse_pipeline(), TileRegions()))
@@ -49,6 +50,7 @@ def apply_exact_passes(job: Job) -> Stage:
     pipeline = parse_pipeline(job.passes) if job.passes else canonicalize_pipeline()
     pipeline = Pipeline("exact", (WidenFloat16(), pipeline))
     record = pipeline.apply(job.model, job.context)
+    refuse_unsupported(job.model)  # Not before: folding removes shape arithmetic.
     tiled = REGIONS.apply(job.model, job.context, record.after)
     records = (*record.leaves, *tiled.leaves)
     numerics = frozenset(numerics_of(records))

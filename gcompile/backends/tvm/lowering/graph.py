@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import onnx
@@ -15,20 +15,16 @@ from tvm import relax
 from gcompile import ir
 from gcompile.backends.tvm.fallback import add_fallback
 from gcompile.backends.tvm.kernels.amx import amx_permission
-from gcompile.backends.tvm.kernels.spec import AnyKernel, Image, ProductKernel
+from gcompile.backends.tvm.kernels.spec import AnyKernel, ProductKernel
 from gcompile.backends.tvm.kernels.units import unit_named
 from gcompile.backends.tvm.lowering.emission import Emission
 from gcompile.backends.tvm.lowering.expressions import CannotEmitError
 from gcompile.backends.tvm.lowering.memory import Memory
-from gcompile.backends.tvm.lowering.placement import Layout, Placement, image_of, rows_image
+from gcompile.backends.tvm.lowering.moves import stored_move, without_conversions, write_move
 from gcompile.backends.tvm.lowering.regions import lower_region
 from gcompile.backends.tvm.lowering.requests import gather_requests
 from gcompile.errors import CompileError
 from gcompile.runtime.load import AMX_PERMISSION_FUNCTION
-
-_VIEWS = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity"})
-_TO_CHANNELS_FIRST = {4: [0, 3, 1, 2], 3: [0, 2, 1]}
-_TO_CHANNELS_LAST = {4: [0, 2, 3, 1], 3: [0, 2, 1]}
 
 
 @dataclass(frozen=True)
@@ -117,20 +113,25 @@ class _GraphLowering:
 
     def _write_body(self, regions: Sequence[ir.Region]) -> None:
         for region in regions:
-            node = region.nodes[-1]
-            if node.op_type == "If":
-                self._call_branches(node)
-            elif len(region.nodes) == 1 and self._write_move(node):
-                continue
+            if region.nodes[-1].op_type == "If":
+                self._call_branches(region.nodes[-1])
             else:
                 self._write_region(region)
 
     def _write_region(self, region: ir.Region) -> None:
+        move = stored_move(region)
+        if move is not None and write_move(move, self.memory):
+            return
         try:
             lower_region(region, self.memory)
         except CannotEmitError as reason:
-            self.fallbacks[region.name] = str(reason)
-            self._write_fallback(region)
+            parts = without_conversions(region)
+            if len(parts) > 1:
+                for part in parts:
+                    self._write_region(part)
+            else:
+                self.fallbacks[region.name] = str(reason)
+                self._write_fallback(region)
 
     def _write_fallback(self, region: ir.Region) -> None:
         """Let TVM's importer write the region, on plain tensors."""
@@ -144,98 +145,6 @@ class _GraphLowering:
             is_tuple = len(outputs) > 1
             item = relax.TupleGetItem(result, index) if is_tuple else result
             self.memory.put_rows(value, self.emission.emit(item))
-
-    def _write_move(self, node: ir.Node) -> bool:
-        """Views, layout changes that our images make free, and concatenated channels."""
-        if node.domain:
-            return False
-        if node.op_type in _VIEWS:
-            return self._write_view(node)
-        if node.op_type == "Transpose":
-            return self._write_transpose(node)
-        if node.op_type == "Concat":
-            return self._write_concat(node)
-        return False
-
-    def _write_view(self, node: ir.Node) -> bool:
-        source, result = node.inputs[0], node.outputs[0]
-        if source is None or ir.is_constant(source):
-            return False
-        if result in self.memory.requests and self._view_image(source, result):
-            return True
-        placement = self.memory.tensor(source)
-        image = replace(image_of_rows(result, placement.image.dtype), declared=placement.shape)
-        self.memory.put(result, Placement(placement.var, Layout.ROWS, image))
-        return True
-
-    def _view_image(self, source: ir.Value, result: ir.Value) -> bool:
-        """A view that only adds or drops an axis of size 1 keeps its channels-last image."""
-        before, after = ir.static_shape(source), ir.static_shape(result)
-        if source not in self.memory.images or {len(before), len(after)} != {3, 4}:
-            return False
-        if (*before[:2], 1, *before[2:]) != after and before != (*after[:2], 1, *after[2:]):
-            return False
-        placement = self.memory.images[source][0]
-        self.memory.put(result, placement)
-        return True
-
-    def _write_transpose(self, node: ir.Node) -> bool:
-        source, result = node.inputs[0], node.outputs[0]
-        if source is None or ir.is_constant(source):
-            return False
-        rank = len(ir.static_shape(source))
-        order = list(node.attributes.get_ints("perm", list(range(rank))[::-1]))
-        if order == _TO_CHANNELS_FIRST.get(rank) and result in self.memory.requests:
-            return self._reinterpret_rows(source, result)
-        if order == _TO_CHANNELS_LAST.get(rank) and source in self.memory.images:
-            return self._reinterpret_image(source, result)
-        return False
-
-    def _reinterpret_rows(self, source: ir.Value, result: ir.Value) -> bool:
-        """(N, H, W, C) in logical order is the channels-last image of (N, C, H, W)."""
-        rows = self.memory.tensor(source)
-        exact = replace(image_of(result, Layout.CHANNELS_LAST), declared=rows.shape)
-        if exact.channels != ir.static_shape(result)[1]:
-            return False
-        self.memory.put(result, Placement(rows.var, Layout.CHANNELS_LAST, exact))
-        return True
-
-    def _reinterpret_image(self, source: ir.Value, result: ir.Value) -> bool:
-        placement = self.memory.images[source][0]
-        image = placement.image
-        if any(image.halo) or image.channels != ir.static_shape(source)[1]:
-            return False
-        rows = replace(image_of_rows(result, image.dtype), declared=placement.shape)
-        self.memory.put(result, Placement(placement.var, Layout.ROWS, rows))
-        return True
-
-    def _write_concat(self, node: ir.Node) -> bool:
-        """Channels-last images without padding concatenate along their last axis."""
-        result = node.outputs[0]
-        rank = len(ir.static_shape(result))
-        values = [v for v in node.inputs if v is not None]
-        if rank not in (3, 4) or node.attributes.get_int("axis") % rank != 1:
-            return False
-        if not all(v in self.memory.images for v in values):
-            return False
-        if any(ir.static_shape(v)[1] % 4 for v in values):
-            return False
-        parts = [self._without_halo(v) for v in values]
-        shapes = [p.image.shape for p in parts]
-        operands = [
-            p.var if p.shape == shape else self.emission.emit(relax.op.reshape(p.var, shape))
-            for p, shape in zip(parts, shapes, strict=True)
-        ]
-        variable = self.emission.emit(relax.op.concat(operands, axis=3))
-        image = image_of(result, Layout.CHANNELS_LAST)
-        self.memory.put(result, Placement(variable, Layout.CHANNELS_LAST, image))
-        return True
-
-    def _without_halo(self, value: ir.Value) -> Placement:
-        for placement in self.memory.images[value]:
-            if not any(placement.image.halo):
-                return placement
-        return self.memory.copy_without_halo(value)
 
     def _write_branch(self, node: ir.Node, attribute: str) -> _Branch:
         graph = node.attributes[attribute].as_graph()
@@ -271,11 +180,6 @@ class _Branch:
 
     function: tvm.ir.GlobalVar
     captured: list[ir.Value]
-
-
-def image_of_rows(value: ir.Value, dtype: str) -> Image:
-    """The value in logical order, as an image of the stored type."""
-    return rows_image(ir.static_shape(value), dtype)
 
 
 def _region_proto(

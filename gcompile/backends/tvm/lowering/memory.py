@@ -92,8 +92,11 @@ class Memory:
             return placement.var
         return self.emission.emit(relax.op.reshape(placement.var, shape))
 
-    def copy_without_halo(self, value: ir.Value) -> Placement:
-        """The value channels last, bare."""
+    def bare_image(self, value: ir.Value) -> Placement:
+        """The value channels last, without a halo."""
+        for placement in self.images[value]:
+            if not any(placement.image.halo):
+                return placement
         return self._copy(value, self.images[value][0], Request())
 
     def _copy(self, value: ir.Value, source: Placement, request: Request) -> Placement:
@@ -115,7 +118,7 @@ class Memory:
             image = replace(image, halo=request.halo, fill=request.fill)
         if is_same_memory(shape) and not any(image.halo):
             logical = shape[1]
-            if stored_channels(logical, image.dtype) == logical:
+            if stored_channels(logical) == logical:
                 view = replace(image, declared=source.shape)
                 placement = Placement(source.var, Layout.CHANNELS_LAST, view)
                 self.put(value, placement)

@@ -52,14 +52,14 @@ class Placement:
         return self.image.declared or self.image.shape
 
 
-def stored_channels(channels: int, dtype: str) -> int:
+def stored_channels(channels: int) -> int:
     """How many channels a channels-last image stores for `channels` logical ones.
 
-    Byte dot products read four channels at a time and bfloat16 ones two. Beyond four channels all
-    types are padded alike, so that a kernel can mix types in one region.
+    Byte dot products read four numbers at a time. All types are padded alike, so that a kernel can
+    mix them in one region. Images of up to four channels, which are what networks begin with, are
+    not padded: there the products pad the kernel's width instead, which reads less.
     """
-    group = 4 if channels > 4 else {"uint8": 4, "int8": 4, "bfloat16": 2}.get(dtype, 1)
-    return -(-channels // group) * group
+    return channels if channels <= 4 else -(-channels // 4) * 4
 
 
 def image_of(value: ir.Value, layout: Layout, *, halo: Halo = NO_HALO, fill: float = 0.0) -> Image:
@@ -68,7 +68,7 @@ def image_of(value: ir.Value, layout: Layout, *, halo: Halo = NO_HALO, fill: flo
     shape = ir.static_shape(value)
     batch, height, width, channels = logical_dims(shape, layout)
     if layout is Layout.CHANNELS_LAST:
-        stored = stored_channels(channels, dtype)
+        stored = stored_channels(channels)
         return Image(batch, height, width, stored, dtype, halo, fill)
     return rows_image(shape, dtype)
 
