@@ -62,6 +62,10 @@ class OnnxRuntime:
     _sessions: dict[str, _Session] = field(default_factory=dict, repr=False)
 
     def __call__(self, model: ir.Model, inputs: Arrays) -> dict[str, Array]:
+        """Run the model on one batch, or on all rows as `run_rows` does."""
+        return self.run_rows(model, inputs)
+
+    def run_rows(self, model: ir.Model, inputs: Arrays) -> dict[str, Array]:
         """Run the model on all rows.
 
         Raises:

@@ -21,6 +21,7 @@ from gcompile.passes.precision import (
     normalised_error,
     observe_ranges,
 )
+from gcompile.passes.precision.run_rows import run_rows
 from gcompile.search.budget_solver import Infeasible, Option, cheapest, solve
 from gcompile.search.explain import explain
 from gcompile.search.point import Evaluate, Point, Realize, Realized, SearchResult, Status
@@ -148,7 +149,9 @@ class _Searcher:
         by_precision = dict(zip((ir.Precision.FP32, *wanted), uniform, strict=True))
         space = build_space({p: u.estimate for p, u in by_precision.items()}, sensitivity)
         rows = sample(model, ctx.calibration, len(space)) if ctx.calibration else None
-        expected = ctx.run(model, rows) if rows is not None and ctx.run is not None else {}
+        expected = (
+            run_rows(model, rows, ctx.run) if rows is not None and ctx.run is not None else {}
+        )
         return cls(
             model, ctx, goal, realize, evaluate, report, histograms, space, rows, expected, uniform
         )
@@ -337,7 +340,7 @@ class _Searcher:
     def _outputs_error(self, model: ir.Model) -> float:
         if self.ctx.run is None or self.rows is None:
             return 0.0
-        return normalised_error(self.expected, self.ctx.run(model, self.rows))
+        return normalised_error(self.expected, run_rows(model, self.rows, self.ctx.run))
 
     def _error(self, choice: Choice, options: QuantizeStatic) -> float:
         if self.rows is None:

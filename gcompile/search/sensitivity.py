@@ -16,7 +16,7 @@ from gcompile.passes.precision import (
     normalised_error,
     product_regions,
 )
-from gcompile.passes.precision.calibrate import batches
+from gcompile.passes.precision.run_rows import batches, run_rows
 
 Progress = Callable[[str, float], None]
 """Told what is going on, and which fraction of it is done."""
@@ -53,7 +53,7 @@ def measure_sensitivity(
             found[name][precision] = ROUNDING_ERROR[precision]
         return found
     rows = sample(model, ctx.calibration, len(todo))
-    expected = ctx.run(model, rows)
+    expected = run_rows(model, rows, ctx.run)
     quick = replace(options or QuantizeStatic(), bias_correction=False)
     for index, (name, precision) in enumerate(todo):
         if on_progress:
@@ -78,7 +78,7 @@ def choice_error(
         return 0.0
     narrow = model.clone()
     assign_precisions(narrow, choice, ctx, options, histograms)
-    return normalised_error(expected, ctx.run(narrow, rows))
+    return normalised_error(expected, run_rows(narrow, rows, ctx.run))
 
 
 def sample(model: ir.Model, calibration: Arrays, runs: int) -> Arrays:

@@ -13,9 +13,9 @@ from gcompile import ir
 from gcompile.errors import PassError, UsageError
 from gcompile.passes.base import Arrays, PassContext, Runner
 from gcompile.passes.precision.affine import Affine
+from gcompile.passes.precision.run_rows import batches, run_rows
 
 BINS = 2048
-ROWS_PER_RUN = 16
 _SAMPLES_PER_RUN = 1 << 17
 _FRACTIONS = np.linspace(1.0, 0.3, 71)
 
@@ -126,21 +126,9 @@ def expose(model: ir.Model, names: Sequence[str]) -> ir.Model:
     return copy
 
 
-def batches(rows: Arrays, model: ir.Model, size: int = ROWS_PER_RUN) -> Iterator[Arrays]:
-    """Cut rows into pieces of at most `size` inferences of the model."""
-    leading = {str(v.name): (ir.static_shape(v) or (1,))[0] for v in model.graph.inputs}
-    name = next(iter(rows))
-    count = len(rows[name]) // leading.get(name, 1)
-    for start in range(0, count, size):
-        yield {
-            key: array[start * leading[key] : (start + size) * leading[key]]
-            for key, array in rows.items()
-        }
-
-
 def _runs(model: ir.Model, rows: Arrays, run: Runner) -> Iterator[Arrays]:
     for piece in batches(rows, model):
-        outputs = run(model, piece)
+        outputs = run_rows(model, piece, run)
         yield {**piece, **outputs}
 
 

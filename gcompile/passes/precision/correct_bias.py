@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from gcompile import ir
 from gcompile.passes.base import Arrays, Runner
 from gcompile.passes.precision.affine import Affine
-from gcompile.passes.precision.calibrate import batches
 from gcompile.passes.precision.output_error import normalised_error
+from gcompile.passes.precision.run_rows import batches, run_rows
 from gcompile.passes.precision.store_narrow import Names
 
 _INFERENCES = 64
@@ -52,13 +52,13 @@ def correct_biases(
         run: Runs a model on rows.
     """
     rows = next(batches(calibration, model, _INFERENCES))
-    expected = run(reference, rows)
-    before = normalised_error(expected, run(model, rows))
+    expected = run_rows(reference, rows, run)
+    before = normalised_error(expected, run_rows(model, rows, run))
     anchors = {r.name: r.anchor for r in ir.regions(model.graph) if r.anchor and r.name in names}
     shifts = _observe(reference, anchors, mappings, calibration, run)
     changed = [_shift(model, anchors[name], shift) for name, shift in shifts.items()]
     kept = [bias for bias in changed if bias is not None]
-    if normalised_error(expected, run(model, rows)) < before:
+    if normalised_error(expected, run_rows(model, rows, run)) < before:
         ir.remove_unused(model)
         return len(kept)
     for bias in kept:
@@ -88,7 +88,7 @@ def _observe(
     ir.remove_unused(probe)
     pieces: dict[str, list[NDArray[np.generic]]] = {region: [] for region in watched}
     for piece in batches(calibration, reference):
-        outputs = run(probe, piece)
+        outputs = run_rows(probe, piece, run)
         for region, name in watched.items():
             pieces[region].append(outputs[name])
     return {

@@ -1,0 +1,51 @@
+"""Run a model on many rows, whatever batch it was made for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+
+from gcompile import ir
+from gcompile.passes.base import Arrays, Runner
+
+ROWS_PER_RUN = 16
+
+
+@runtime_checkable
+class RowRunner(Protocol):
+    """A runner that takes many rows at once, and knows when that gives the same outputs."""
+
+    def run_rows(self, model: ir.Model, inputs: Arrays) -> dict[str, ir.Array]:
+        """Run every row; axis 0 holds a multiple of each input's leading dimension."""
+
+
+def run_rows(model: ir.Model, rows: Arrays, run: Runner) -> dict[str, ir.Array]:
+    """Run every row, all at once where the runner can, else one inference at a time.
+
+    Outputs are joined along axis 0.
+    """
+    if isinstance(run, RowRunner):
+        return run.run_rows(model, rows)
+    shapes = {str(value.name): ir.static_shape(value) for value in model.graph.inputs}
+    found = [
+        run(model, {name: array.reshape(shapes[name]) for name, array in piece.items()})
+        for piece in batches(rows, model, 1)
+    ]
+    return {
+        name: np.concatenate([np.atleast_1d(outputs[name]) for outputs in found])
+        for name in found[0]
+    }
+
+
+def batches(rows: Arrays, model: ir.Model, size: int = ROWS_PER_RUN) -> Iterator[Arrays]:
+    """Cut rows into pieces of at most `size` inferences of the model."""
+    leading = {str(v.name): (ir.static_shape(v) or (1,))[0] for v in model.graph.inputs}
+    name = next(iter(rows))
+    count = len(rows[name]) // leading[name]
+    for start in range(0, count, size):
+        yield {
+            key: array[start * leading[key] : (start + size) * leading[key]]
+            for key, array in rows.items()
+        }
