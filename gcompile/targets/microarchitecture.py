@@ -20,6 +20,7 @@ class Core(BaseModel):
 
     Attributes:
         models: Ranges of model or part numbers, both ends included; empty takes all.
+        efficiency: The fraction of the peak that full register blocks reach.
         fma_bits: Register bits that multiply-add instructions work through per cycle.
         bf16_bits: The same of instructions that multiply pairs of bf16.
         load_bits: Bits loaded from the first-level cache per cycle.
@@ -35,6 +36,7 @@ class Core(BaseModel):
     families: tuple[int, ...]
     models: tuple[tuple[int, int], ...]
     is_server: bool
+    efficiency: Number
     fma_bits: Number
     bf16_bits: Number
     load_bits: Number

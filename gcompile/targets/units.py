@@ -90,14 +90,16 @@ def _fits(kind: _Kind, flags: frozenset[str]) -> bool:
 def _vector_unit(kind: _Kind, core: Core, device_hz: float, op_w: float) -> Unit:
     width = core.bf16_bits if kind.product_bits == _NATIVE_BF16_BITS else core.fma_bits
     peak = 2 * min(width.value, kind.widest_bits) / kind.product_bits * device_hz
-    widens = kind.operand_registers > 1
+    efficiency = core.efficiency.value
+    if kind.operand_registers > 1:
+        efficiency = min(efficiency, microarchitectures().default("widening_efficiency"))
     loads = core.load_bits.value / kind.vector_bits
     return Unit(
         name=kind.name,
         kind="simd",
         precision=kind.precision,
         peak_ops_per_s=peak,
-        efficiency=microarchitectures().default("widening_efficiency" if widens else "efficiency"),
+        efficiency=efficiency,
         op_j=_op_j(op_w, peak),
         registers=kind.registers,
         vector_bits=kind.vector_bits,
