@@ -11,9 +11,11 @@ Writes, beside this file:
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from pathlib import Path
 
 import numpy as np
+import onnx
 import torch
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
@@ -24,7 +26,24 @@ SEED = 0
 EPOCHS = 60
 BATCH = 64
 CALIBRATION_ROWS = 256
-OPSET = 21
+
+CONV = "Conv <kernel_shape = [3, 3], pads = [1, 1, 1, 1]>"
+BLOCK = """
+    [conv{0}] c{0} = {conv} ({1}, conv{0}_weight)
+    [norm{0}] n{0} = BatchNormalization (
+        c{0}, norm{0}_weight, norm{0}_bias, norm{0}_running_mean, norm{0}_running_var)
+    [relu{0}] r{0} = Relu (n{0})"""
+GRAPH = f"""
+<ir_version: 10, opset_import: ["" : 21]>
+digits_cnn (float[N, 1, 8, 8] image) => (float[N, 10] logits) {{
+    {BLOCK.format(1, "image", conv=CONV)}
+    {BLOCK.format(2, "r1", conv=CONV)}
+    {BLOCK.format(3, "r2", conv=CONV)}
+    [pool] p = MaxPool <kernel_shape = [2, 2], strides = [2, 2]> (r3)
+    [flatten] f = Flatten (p)
+    [classify] logits = Gemm <transB = 1> (f, classify_weight, classify_bias)
+}}
+"""
 
 
 def main() -> None:
@@ -51,19 +70,15 @@ def digits() -> tuple[np.ndarray, np.ndarray]:
 
 def digits_cnn() -> nn.Module:
     """Three convolutions at full resolution, where the work of a real vision model is."""
-
-    def block(channels_in: int, channels: int) -> list[nn.Module]:
-        conv = nn.Conv2d(channels_in, channels, 3, padding=1, bias=False)
-        return [conv, nn.BatchNorm2d(channels), nn.ReLU()]
-
-    return nn.Sequential(
-        *block(1, 32),
-        *block(32, 32),
-        *block(32, 64),
-        nn.MaxPool2d(2),
-        nn.Flatten(),
-        nn.Linear(64 * 4 * 4, 10),
-    )
+    layers: dict[str, nn.Module] = {}
+    for index, (channels_in, channels) in enumerate(((1, 32), (32, 32), (32, 64)), 1):
+        layers[f"conv{index}"] = nn.Conv2d(channels_in, channels, 3, padding=1, bias=False)
+        layers[f"norm{index}"] = nn.BatchNorm2d(channels)
+        layers[f"relu{index}"] = nn.ReLU()
+    layers["pool"] = nn.MaxPool2d(2)
+    layers["flatten"] = nn.Flatten()
+    layers["classify"] = nn.Linear(64 * 4 * 4, 10)
+    return nn.Sequential(OrderedDict(layers))
 
 
 def train(model: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> None:
@@ -97,21 +112,14 @@ def top1(model: nn.Module, images: np.ndarray, labels: np.ndarray) -> float:
 
 
 def export(model: nn.Module) -> None:
-    """Write the model as a user would export it: batch norms kept, the batch dimension free."""
-    program = torch.onnx.export(
-        model,
-        (torch.zeros(2, 1, 8, 8),),
-        dynamo=True,
-        optimize=False,
-        input_names=["image"],
-        output_names=["logits"],
-        opset_version=OPSET,
-        dynamic_shapes=({0: torch.export.Dim("N")},),
-    )
-    for node in program.model.graph:  # stack traces name the machine that exported
-        node.metadata_props.clear()
-    program.model.metadata_props.clear()
-    program.save(HERE / "digits_cnn.onnx", external_data=False)
+    """Write the model as it was trained: batch norms kept, the batch dimension free."""
+    proto = onnx.parser.parse_model(GRAPH)
+    for name, value in model.state_dict().items():
+        if "num_batches" not in name:
+            tensor = onnx.numpy_helper.from_array(value.numpy(), name.replace(".", "_"))
+            proto.graph.initializer.append(tensor)
+    onnx.checker.check_model(proto, full_check=True)
+    onnx.save(proto, HERE / "digits_cnn.onnx")
 
 
 if __name__ == "__main__":
