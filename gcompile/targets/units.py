@@ -71,15 +71,20 @@ _TILES = (("amx-int8", Precision.INT8, "amx_int8"), ("amx-bf16", Precision.BF16,
 
 
 def units_of(flags: frozenset[str], core: Core, cores: int, clock_hz: float) -> tuple[Unit, ...]:
-    """Return the units of a processor with these flags and cores."""
+    """Return the units of a processor with these flags and cores, widest first.
+
+    Where two run equally fast, `Target.unit_for` takes the first: more registers are better.
+    """
     device_hz = cores * clock_hz
     op_w = (1 - microarchitectures().default("running_share")) * core.active_w.value * cores
     kinds = [kind for kind in _KINDS if kind.needs <= flags and _fits(kind, flags)]
-    units = [_vector_unit(kind, core, device_hz, op_w) for kind in kinds]
-    for name, precision, need in _TILES:
-        if {need, "amx_tile"} <= flags:
-            units.append(_tile_unit(name, precision, device_hz, op_w))
-    return tuple(units)
+    vectors = [_vector_unit(kind, core, device_hz, op_w) for kind in kinds]
+    tiles = [
+        _tile_unit(name, precision, device_hz, op_w)
+        for name, precision, need in _TILES
+        if {need, "amx_tile"} <= flags
+    ]
+    return (*tiles, *sorted(vectors, key=lambda unit: -unit.vector_bits))
 
 
 def _fits(kind: _Kind, flags: frozenset[str]) -> bool:

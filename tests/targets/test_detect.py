@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import pytest
 from gcompile.ir import Precision
 from gcompile.targets import Target, detect_host, load_target
 from gcompile.targets.machine import read_machine
+from gcompile.targets.microarchitecture import core_of
+from gcompile.targets.units import units_of
 
 _MACHINES = Path(__file__).parent / "machines"
 
@@ -43,6 +46,15 @@ def test_caches_come_from_the_system() -> None:
     assert (l1.size_bytes, l2.size_bytes, l3.size_bytes) == (48 * 1024, 1024**2, 32 * 1024**2)
     assert (l1.per_core, l2.per_core, l3.per_core) == (True, True, False)
     assert dram.size_bytes == 24683000 * 1024
+
+
+def test_the_wider_of_two_equally_fast_units_is_taken() -> None:
+    """Zen 4 works through 512 bits per cycle either way, but AVX-512 has twice the registers."""
+    recorded = read_machine(_MACHINES / "zen5-virtual", cores=1)
+    zen4 = core_of(dataclasses.replace(recorded, family=25, model=17))
+    units = units_of(recorded.flags, zen4, 1, 3e9)
+    assert units[0].name == "avx512"
+    assert {u.peak_ops_per_s for u in units if u.precision is Precision.FP32} == {96e9}
 
 
 def test_amx_multiplies_1024_int8_products_per_cycle() -> None:

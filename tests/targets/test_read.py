@@ -31,7 +31,9 @@ def test_a_shipped_target_is_sound(path: Path) -> None:
 def test_every_number_has_a_source_in_words(path: Path) -> None:
     target = read_target(path)
     for key, source in target.sources.items():
-        assert " " in source.text, f"{key} names {source.text!r}, which no [sources] entry explains"
+        assert " " in source.text, (
+            f"{key} names {source.text!r}, which no [sources] entry explains"
+        )
         if "from memory" in source.text:
             assert source.status == "unverified", key
     assert {"static_w", "launch_s", "relative_error"} <= set(target.sources)
