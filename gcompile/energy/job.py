@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gcompile import ir
 
@@ -19,6 +19,7 @@ class Job:
         image_bytes: Bytes of the activation that the contraction reads, each once.
         activation_bytes: Sizes of the other activations read and written.
         constant_bytes: Constants read besides the contraction's weights.
+        launches: It is started by itself, not as part of a kernel that starts several regions.
     """
 
     precision: ir.Precision
@@ -28,6 +29,7 @@ class Job:
     image_bytes: int
     activation_bytes: tuple[int, ...]
     constant_bytes: int
+    launches: bool = True
 
     @property
     def weight_bytes(self) -> int:
@@ -41,6 +43,18 @@ class Job:
         """What the job touches when it is all there is."""
         operands = self.image_bytes + self.weight_bytes + self.constant_bytes
         return operands + sum(self.activation_bytes)
+
+    def at(self, precision: ir.Precision) -> Job:
+        """Return the same work on numbers of another format, in memory as in the products."""
+        if not {self.precision, precision} <= _SCALABLE:
+            return self
+        ratio = precision.bits / self.precision.bits
+        return replace(
+            self,
+            precision=precision,
+            image_bytes=round(self.image_bytes * ratio),
+            activation_bytes=tuple(round(size * ratio) for size in self.activation_bytes),
+        )
 
 
 def job_of(region: ir.Region) -> Job | None:
@@ -63,6 +77,7 @@ def job_of(region: ir.Region) -> Job | None:
         image_bytes=ir.value_bytes(image) if image is not None else 0,
         activation_bytes=(*read, *(ir.value_bytes(value) for value in region.outputs)),
         constant_bytes=sum(_read_bytes(value, region) for value in constants),
+        launches=region.launch == region.name,
     )
 
 
@@ -106,4 +121,5 @@ def _read_bytes(value: ir.Value, region: ir.Region) -> int:
     return ir.value_bytes(value)
 
 
+_SCALABLE = {ir.Precision.FP32, ir.Precision.FP16, ir.Precision.BF16, ir.Precision.INT8}
 _PARTIAL_READS = ("Gather", "Slice", "GatherElements", "GatherND")

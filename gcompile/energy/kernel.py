@@ -34,7 +34,8 @@ def kernel_cost(job: Job, tile: Tile, target: Target, footprint_bytes: float) ->
         sent[memory.name] / memory.bandwidth(tile.threads, target.cores)
         for memory in target.memories
     )
-    launch_s = target.launch_s + (target.parallel_launch_s if tile.threads > 1 else 0.0)
+    launch_s = target.launch_s if job.launches else 0.0
+    launch_s += target.parallel_launch_s if tile.threads > 1 else 0.0
     time_s = max(compute_s, memory_s) + launch_s
     return Cost(
         compute_j=operations_j + tile.threads * target.core_w * time_s,

@@ -24,20 +24,28 @@ class Roofline:
     Attributes:
         footprint_bytes: Bytes that one inference of the whole model touches; weights stay in the
             caches that hold this much. None prices each region as a model of its own.
+        precision: Price every region as if its numbers had this format; None takes what they have.
     """
 
     name: str = "roofline"
     footprint_bytes: int | None = None
+    precision: ir.Precision | None = None
 
     def for_model(self, model: ir.Model) -> Roofline:
         """Return this model of energy, knowing how much memory the whole model touches."""
-        return replace(self, footprint_bytes=footprint_of(model))
+        return replace(self, footprint_bytes=footprint_of(model, self.precision))
+
+    def at(self, precision: ir.Precision | None) -> Roofline:
+        """Return this model of energy, pricing every region as if it ran in `precision`."""
+        return replace(self, precision=precision)
 
     def price(self, region: ir.Region, target: Target, threads: int) -> Cost:
         """Price one region on at most `threads` cores of the target."""
         job = job_of(region)
         if job is None:
             return Cost()
+        if self.precision is not None:
+            job = job.at(self.precision)
         footprint = self.footprint_bytes
         if footprint is None:
             footprint = job.alone_bytes
@@ -59,28 +67,35 @@ def best_tile(
     return choose_tile(job, target, threads, footprint_bytes) if job is not None else None
 
 
-def footprint_of(model: ir.Model) -> int:
+def footprint_of(model: ir.Model, precision: ir.Precision | None = None) -> int:
     """Count the bytes that one inference touches: every constant, and the largest node's values.
 
     Buffers of activations are reused, so the largest stands for all.
+
+    Args:
+        model: A ready model.
+        precision: Count fp32 numbers as if they had this format.
     """
-    constants = sum(
-        ir.value_bytes(value)
-        for graph in ir.all_graphs(model)
-        for value in graph.initializers.values()
-    )
+    constants = [v for graph in ir.all_graphs(model) for v in graph.initializers.values()]
     sizes: dict[ir.Value, int] = {}
 
     def size(value: ir.Value | None) -> int:
         if value is None or value.const_value is not None or not value.name:
             return 0
         if value not in sizes:
-            sizes[value] = ir.value_bytes(value)
+            sizes[value] = _stored_bytes(value, precision)
         return sizes[value]
 
-    return constants + max(
+    return sum(_stored_bytes(value, precision) for value in constants) + max(
         (sum(map(size, (*node.inputs, *node.outputs))) for node in ir.all_nodes(model)), default=0
     )
+
+
+def _stored_bytes(value: ir.Value, precision: ir.Precision | None) -> int:
+    size = ir.value_bytes(value)
+    if precision is None or value.dtype is not ir.DataType.FLOAT:
+        return size
+    return size * precision.bits // 32
 
 
 def _usable_tile(region: ir.Region, job: Job, target: Target, threads: int) -> ir.Tile | None:

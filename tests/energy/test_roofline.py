@@ -182,6 +182,14 @@ def test_a_bad_tile_is_priced_as_bad_as_it_is() -> None:
     assert _cost(model).time_s > 3 * before.time_s
 
 
+@pytest.mark.parametrize("precision", [ir.Precision.BF16, ir.Precision.INT8])
+def test_a_model_can_be_priced_as_if_it_ran_in_another_precision(precision: ir.Precision) -> None:
+    plain, real = conv(28, 64, 64, 3), conv(28, 64, 64, 3, 1, str(precision))
+    supposed = estimate(plain, _ZEN5, Roofline().at(precision)).total
+    assert supposed.time_s == pytest.approx(_cost(real).time_s, rel=0.1)
+    assert estimate(plain, _ZEN5, Roofline().at(None)).total == _cost(plain)
+
+
 def test_an_estimate_says_what_it_includes_and_how_sure_it_is() -> None:
     found = _estimate(mlp(8, 4))
     assert (found.boundary, found.idle_policy, found.by) == ("chip", "full", "roofline")
