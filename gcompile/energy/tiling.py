@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import lru_cache
 from itertools import product
 from typing import Literal
@@ -113,17 +114,10 @@ def _loops(job: Job, blocks: list[Tile], unit: Unit, threads: int) -> Iterator[T
         if unit.kind == "matrix":
             rows = math.ceil(rows / tile.rows)
         columns = math.ceil(column_count(contraction, unit) / tile.columns)
-        for split, enough in (("m", rows >= count), ("n", columns >= count > 1)):
-            if enough:
-                yield Tile(
-                    tile.unit,
-                    tile.rows,
-                    tile.columns,
-                    tile.flat,
-                    outer,
-                    "m" if split == "m" else "n",
-                    count,
-                )
+        if rows >= count:
+            yield replace(tile, outer=outer, threads=count)
+        if columns >= count > 1:
+            yield replace(tile, outer=outer, split="n", threads=count)
 
 
 def _thread_counts(threads: int) -> list[int]:

@@ -28,6 +28,7 @@ class Operands:
 
     Attributes:
         window_bytes: Rows of the image that the kernel's height spans.
+        overlap: How often each row of the image is read where those rows do not stay.
     """
 
     image_bytes: float
