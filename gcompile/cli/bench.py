@@ -99,6 +99,8 @@ def _more(done: int, elapsed_s: float, repeats: int | None, seconds: float) -> b
 def _energy(folder: Path) -> BenchEnergy:
     """Joules of one inference; predicted, and said to be."""
     from gcompile.report import BenchEnergy, read_report
+    from gcompile.report.layout import threads_text
+    from gcompile.report.quantity import format_energy
 
     try:
         report = read_report(folder)
@@ -111,7 +113,8 @@ def _energy(folder: Path) -> BenchEnergy:
         joules_per_inference=energy.energy_j,
         provenance="estimated",
         method=f"{report.estimated_by} model when it was built, {energy.boundary} boundary, "
-        f"{report.threads} threads, between {energy.low_j:.3g} and {energy.high_j:.3g} J",
+        f"{threads_text(report.threads)}, between {format_energy(energy.low_j)} and "
+        f"{format_energy(energy.high_j)}",
     )
 
 
@@ -119,12 +122,13 @@ def _table(result: BenchResult) -> Table:
     from rich.table import Table
     from rich.text import Text
 
+    from gcompile.report.layout import threads_text
     from gcompile.report.quantity import format_energy, format_time, printable
 
     latency, energy = result.latency_s, result.energy
     joules = energy.joules_per_inference
     rows = {
-        "model": f"{result.model} for {result.target}, {result.threads} threads",
+        "model": f"{result.model} for {result.target}, {threads_text(result.threads)}",
         "latency": f"median {format_time(latency.median)}, p95 {format_time(latency.p95)}, "
         f"min {format_time(latency.min)} ({result.repeats} runs after {result.warmup})",
         "CPU time": f"{format_time(result.cpu_time_s)} per inference",

@@ -176,7 +176,7 @@ def _build(config: BuildConfig, quiet: bool) -> Report:
         )
         if config.strict:
             _refuse_fallbacks(compiled.report)
-        write_config(config, folder)
+        write_config(config.relative_to(Path(str(config.output))), folder)
     return compiled.report
 
 

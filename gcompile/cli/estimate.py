@@ -45,7 +45,9 @@ def estimate(
         shapes=shapes,
         threads=1 if threads is None else threads,
     )
-    report = make_estimate_report(predicted, model_name=model.stem, target=target)
+    report = make_estimate_report(
+        predicted, model_name=model.stem, target=target, batch=batch or 1
+    )
     if format_ is Format.JSON:
         show_json(report.model_dump_json(indent=2))
     else:

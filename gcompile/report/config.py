@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import json
+import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from gcompile.errors import UsageError
 
-_HEADER = "# Run again with: gcompile build --config {name}\n"
+_HEADER = """\
+# Run again with: gcompile build --config {name}
+# Relative paths count from the folder of this file.
+"""
+_PATHS = ("model", "calib", "eval", "output")
 
 
 class BuildConfig(BaseModel):
     """Every option of `gcompile build` that decides what comes out.
 
-    Relative paths in a file count from the folder the command runs in, as on the command line.
+    In a file, relative paths count from the folder of the file, so that it runs from anywhere.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -54,7 +59,8 @@ class BuildConfig(BaseModel):
         except ValueError as error:
             raise UsageError(f"Configuration {str(path)!r} is not valid TOML: {error}.") from error
         checked = cls.checked({"model": ""} | values, f"configuration {str(path)!r}")
-        return checked.model_dump(include=set(values))
+        paths = checked._map_paths(lambda value: str(path.parent / value))
+        return checked.model_copy(update=paths).model_dump(include=set(values))
 
     @classmethod
     def checked(cls, values: Mapping[str, object], where: str) -> BuildConfig:
@@ -74,6 +80,19 @@ class BuildConfig(BaseModel):
                     f"Unknown key {key!r} in {where}. Known keys: {known}."
                 ) from error
             raise UsageError(f"{key!r} in {where}: {first['msg']}.") from error
+
+    def relative_to(self, folder: Path) -> BuildConfig:
+        """The same configuration with its paths counted from a folder."""
+        base = folder.resolve()
+        paths = self._map_paths(lambda value: os.path.relpath(Path(value).resolve(), base))
+        return self.model_copy(update=paths)
+
+    def _map_paths(self, change: Callable[[str], str]) -> dict[str, str]:
+        """The options that are paths, changed; a target is one where it names a file."""
+        values = {name: getattr(self, name) for name in _PATHS}
+        if self.target.endswith(".toml"):
+            values["target"] = self.target
+        return {name: change(value) for name, value in values.items() if value}
 
     def to_toml(self, name: str = "config.resolved.toml") -> str:
         """The configuration as TOML; options that are not set are left out."""

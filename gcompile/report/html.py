@@ -38,7 +38,7 @@ svg .track { fill: var(--faint); }
 svg .part { fill: var(--bar); }
 .ok { color: #1a7f37; } .budget_not_met, .accuracy_not_met { color: #b35900; }
 """
-_NUMBERS = frozenset({"rewrites", "before", "after", "change", "energy", "share", "time"})
+_NUMBERS = frozenset({"before", "after", "change", "energy", "share", "time"})
 _MOMENTS = (("before", "as given"), ("exact", "exact passes"), ("after", "as compiled"))
 
 

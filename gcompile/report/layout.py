@@ -20,7 +20,7 @@ from gcompile.report.report import (
     Report,
 )
 
-PASS_COLUMNS = ("pass", "rewrites", "before", "after", "change", "what happened")
+PASS_COLUMNS = ("pass", "before", "after", "change", "what happened")
 LAYER_COLUMNS = ("layer", "operators", "precision", "energy", "share", "time", "error share")
 
 
@@ -36,7 +36,10 @@ def summary_rows(report: Report) -> list[tuple[str, str]]:
         ("of that", _causes(report.energy.after)),
         ("compared", _compared(report)),
         ("estimated by", estimator_text(report.estimated_by, report.energy.after)),
-        ("time", f"{format_time(report.energy.after.time_s)} estimated, {_threads(report)}"),
+        (
+            "time",
+            f"{format_time(report.energy.after.time_s)} estimated, {threads_text(report.threads)}",
+        ),
         ("accuracy", _accuracy(report)),
     ]
     if report.fidelity is not None:
@@ -47,10 +50,10 @@ def summary_rows(report: Report) -> list[tuple[str, str]]:
     return rows
 
 
-def energy_text(energy: EnergySection) -> str:
+def energy_text(energy: EnergySection, per: str = "inference") -> str:
     """A total with its band and boundary: no total is shown without them."""
     return (
-        f"{format_energy(energy.energy_j)} per inference "
+        f"{format_energy(energy.energy_j)} per {per} "
         f"({format_energy(energy.low_j)} to {format_energy(energy.high_j)}, "
         f"{printable(energy.boundary)} boundary)"
     )
@@ -66,12 +69,16 @@ def estimator_text(estimated_by: str, energy: EnergySection) -> str:
     return f"{printable(estimated_by)} (a prediction, not a measurement); {policy}"
 
 
+def threads_text(threads: int) -> str:
+    """`1 thread`, `2 threads`."""
+    return f"{threads} thread{'s' * (threads != 1)}"
+
+
 def pass_rows(report: Report) -> list[tuple[str, ...]]:
     """One row per pass, matching `PASS_COLUMNS`."""
     return [
         (
             printable(entry.name),
-            str(entry.changed),
             format_energy(entry.before_j),
             format_energy(entry.after_j),
             format_change(entry.before_j, entry.after_j),
@@ -79,6 +86,11 @@ def pass_rows(report: Report) -> list[tuple[str, ...]]:
         )
         for entry in report.passes
     ]
+
+
+def is_idle(entry: PassSection) -> bool:
+    """Whether a pass found nothing to do, and nothing it had to leave alone."""
+    return not entry.changed and not entry.skipped
 
 
 def pass_outcome(entry: PassSection) -> str:
@@ -160,10 +172,6 @@ def _compared(report: Report) -> str:
         f"{format_change(energy.before.energy_j, after)} against the model as given, "
         f"{format_change(energy.exact.energy_j, after)} against the exact passes alone"
     )
-
-
-def _threads(report: Report) -> str:
-    return f"{report.threads} thread{'s' * (report.threads != 1)}"
 
 
 def _accuracy(report: Report) -> str:

@@ -103,13 +103,16 @@ def make_report(
     )
 
 
-def make_estimate_report(estimate: Estimate, *, model_name: str, target: str) -> EstimateReport:
+def make_estimate_report(
+    estimate: Estimate, *, model_name: str, target: str, batch: int = 1
+) -> EstimateReport:
     """Report on an estimate of a model that was not compiled."""
     return EstimateReport(
         gcompile_version=gcompile_version(),
         model=model_name,
         target=target,
         estimated_by=estimate.by,
+        batch=batch,
         energy=energy_section(estimate),
         layers=[_estimate_layer(name, cost) for name, cost in estimate.per_region.items()],
     )

@@ -177,5 +177,7 @@ class EstimateReport(Section):
     model: str
     target: str
     estimated_by: str
+    batch: int = 1
+    """Samples of one run: all joules and seconds here are for all of them together."""
     energy: EnergySection
     layers: list[EstimateLayer]

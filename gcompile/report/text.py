@@ -17,6 +17,7 @@ from gcompile.report.layout import (
     dearest_estimates,
     energy_text,
     estimator_text,
+    is_idle,
     layer_row,
     note_sentences,
     pass_rows,
@@ -28,7 +29,7 @@ from gcompile.report.report import EstimateReport, Report
 
 PLAIN_WIDTH = 120
 _BAR_WIDTH = 12
-_RIGHT = frozenset({"rewrites", "before", "after", "change", "energy", "share", "time"})
+_RIGHT = frozenset({"before", "after", "change", "energy", "share", "time"})
 _STYLES = {"ok": "green", "budget_not_met": "yellow", "accuracy_not_met": "yellow"}
 
 
@@ -39,9 +40,10 @@ def render(report: Report, *, top: int | None = 12) -> RenderableType:
 
 def render_estimate(report: EstimateReport, *, top: int | None = 12) -> RenderableType:
     """An estimate's total and its `top` dearest layers, for a rich console."""
+    per = "inference" if report.batch == 1 else f"batch of {report.batch}"
     rows = [
         ("model", f"{printable(report.model)} for {printable(report.target)}"),
-        ("energy", energy_text(report.energy)),
+        ("energy", energy_text(report.energy, per)),
         ("time", format_time(report.energy.time_s)),
         ("estimated by", estimator_text(report.estimated_by, report.energy)),
     ]
@@ -90,11 +92,16 @@ def _rows(rows: Sequence[tuple[str, str]]) -> Table:
     return table
 
 
-def _passes(report: Report) -> Table:
+def _passes(report: Report) -> Group:
     table = _table("passes", PASS_COLUMNS)
+    idle: dict[str, None] = {}
     for row, entry in zip(pass_rows(report), report.passes, strict=True):
-        table.add_row(*map(Text, row), style=None if entry.changed and entry.kept else "dim")
-    return table
+        if is_idle(entry):
+            idle[row[0]] = None
+        else:
+            table.add_row(*map(Text, row), style=None if entry.changed and entry.kept else "dim")
+    rest = [Text(f"  nothing to do for {', '.join(idle)}")] if idle else []
+    return Group(table, *rest)
 
 
 def _layers(report: Report, top: int | None) -> Group:

@@ -15,8 +15,9 @@ _TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 @given(
     st.builds(
         BuildConfig,
-        model=_TEXT,
+        model=st.just("m.onnx"),
         budget=st.none() | _TEXT,
+        metric=_TEXT,
         shapes=st.dictionaries(_TEXT, st.lists(st.integers(1, 9), max_size=3), max_size=3),
         threads=st.integers(1, 8),
         plugins=st.lists(_TEXT, max_size=2),
@@ -29,7 +30,23 @@ def test_a_written_configuration_reads_back_the_same(
     folder = tmp_path_factory.mktemp("config")
     write_config(config, folder)
     values = BuildConfig.read(folder / "config.resolved.toml")
-    assert BuildConfig.model_validate(values) == config
+    assert values.pop("model") == str(folder / "m.onnx")
+    assert BuildConfig.model_validate({"model": "m.onnx", **values}) == config
+
+
+def test_paths_count_from_the_folder_of_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "out").mkdir()
+    config = BuildConfig(model="data/m.onnx", calib="c.npz", output="out", target="board.toml")
+    moved = config.relative_to(Path("out"))
+    assert (moved.model, moved.calib, moved.output) == ("../data/m.onnx", "../c.npz", ".")
+    assert moved.target == "../board.toml"
+    write_config(moved, tmp_path / "out")
+    monkeypatch.chdir("/")
+    values = BuildConfig.read(tmp_path / "out" / "config.resolved.toml")
+    assert Path(str(values["model"])).resolve() == (tmp_path / "data" / "m.onnx").resolve()
 
 
 def test_only_what_the_file_sets_is_read(tmp_path: Path) -> None:

@@ -93,6 +93,11 @@ def test_a_missing_evaluation_is_said_plainly() -> None:
     )
 
 
+def test_passes_that_found_nothing_to_do_share_one_line() -> None:
+    lines = to_text(examples.report()).splitlines()
+    assert "  nothing to do for remove-dead-nodes" in lines
+
+
 def test_layers_beyond_the_top_are_counted() -> None:
     text = to_text(examples.report(), top=1)
     assert "and 1 more" in text
