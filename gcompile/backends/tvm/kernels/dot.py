@@ -24,6 +24,9 @@ class Dot(Protocol):
     def llvm(self) -> str:
         """LLVM functions that `add` calls, as text; empty where it calls none."""
 
+    def start(self, packed: Buffer, block: Expr) -> Expr:
+        """Return what the sums of a block of channels start from."""
+
     def pixel(self, x: Buffer, address: Expr) -> Operand:
         """Load the group at `address` of the flat input into every lane."""
 
@@ -39,6 +42,8 @@ def dot_of(unit: Unit) -> Dot:
     lanes = Lanes(unit.lanes)
     if unit.name == "avx2-int8":
         return _PairsOfInt16(lanes)
+    if unit.signed_dot:
+        return _SignedDot(lanes)
     if unit.x_dtype == "uint8":
         return _Vnni(lanes)
     if unit.x_dtype == "bfloat16":
@@ -56,6 +61,9 @@ class _Float32:
     def __init__(self, lanes: Lanes) -> None:
         self.lanes = lanes
 
+    def start(self, packed: Buffer, block: Expr) -> Expr:
+        return self.lanes.splat(0.0)
+
     def pixel(self, x: Buffer, address: Expr) -> Operand:
         return (T.Bind(self.lanes.splat(x[address])),)
 
@@ -70,6 +78,7 @@ class _Groups:
     """Units that take a group as the 32 bits of one lane."""
 
     group: int
+    accumulator_dtype = "int32"
 
     def __init__(self, lanes: Lanes) -> None:
         self.lanes = lanes
@@ -77,6 +86,9 @@ class _Groups:
     @property
     def llvm(self) -> str:
         return ""
+
+    def start(self, packed: Buffer, block: Expr) -> Expr:
+        return self.lanes.splat(0, self.accumulator_dtype)
 
     def pixel(self, x: Buffer, address: Expr) -> Operand:
         bits = T.reinterpret("int32", x[T.ramp(address, 1, self.group)])
@@ -100,6 +112,31 @@ class _Vnni(_Groups):
             accumulator,
             T.reinterpret(f"uint8x{count * 4}", pixel[0]),
             T.reinterpret(f"int8x{count * 4}", weights[0]),
+        )
+
+
+class _SignedDot(_Groups):
+    """sdot: four int8 times four int8, added to int32. uint8 pixels are lowered by 128."""
+
+    group = 4
+
+    def start(self, packed: Buffer, block: Expr) -> Expr:
+        last_step = packed.shape[1] - 1
+        stored = packed[block, last_step, T.ramp(0, 1, self.lanes.count * 4)]
+        return self.lanes.reinterpret("int32", stored)
+
+    def pixel(self, x: Buffer, address: Expr) -> Operand:
+        (bits,) = super().pixel(x, address)
+        return (T.Bind(bits ^ self.lanes.splat(-0x7F7F7F80, "int32")),)
+
+    def add(self, accumulator: Expr, pixel: Operand, weights: Operand) -> Expr:
+        bytes_of_vector = f"int8x{self.lanes.count * 4}"
+        return T.call_llvm_pure_intrin(
+            self.lanes.type("int32"),
+            "llvm.aarch64.neon.sdot",
+            accumulator,
+            T.reinterpret(bytes_of_vector, pixel[0]),
+            T.reinterpret(bytes_of_vector, weights[0]),
         )
 
 
@@ -131,6 +168,7 @@ class _Bfloat16Pairs(_Groups):
     """
 
     group = 2
+    accumulator_dtype = "float32"
 
     @property
     def llvm(self) -> str:
@@ -159,6 +197,7 @@ class _WidenedBfloat16(_Groups):
     """bfloat16 as storage: a pair is split into two float32, then multiplied and added."""
 
     group = 2
+    accumulator_dtype = "float32"
 
     def pixel(self, x: Buffer, address: Expr) -> Operand:
         return self._split(super().pixel(x, address)[0])

@@ -20,7 +20,8 @@ def weight_shape(kernel: ProductKernel) -> tuple[int, int, int]:
     unit = unit_named(kernel.tile.unit)
     contraction = kernel.contraction
     depth = contraction.kernel_h * contraction.kernel_w * kernel.x.channels
-    return -(-contraction.out_c // unit.lanes), depth // unit.group, unit.lanes * unit.group
+    steps = depth // unit.group + (1 if unit.signed_dot else 0)
+    return -(-contraction.out_c // unit.lanes), steps, unit.lanes * unit.group
 
 
 def weight_dtype(kernel: ProductKernel) -> str:
@@ -65,12 +66,16 @@ def pack_weights(
         are zero.
     """
     unit = unit_named(kernel.tile.unit)
-    blocks, steps, _ = weight_shape(kernel)
+    blocks, _, step_elements = weight_shape(kernel)
     out_c, in_c, kernel_h, kernel_w = weights.shape
-    channels_last = weights.transpose(0, 2, 3, 1)
     padded_shape = (blocks * unit.lanes, kernel_h, kernel_w, kernel.x.channels)
     padded = np.zeros(padded_shape, weights.dtype)
-    padded[:out_c, ..., :in_c] = channels_last
-    grouped = padded.reshape(blocks, unit.lanes, steps, unit.group).transpose(0, 2, 1, 3)
+    padded[:out_c, ..., :in_c] = weights.transpose(0, 2, 3, 1)
+    grouped = padded.reshape(blocks, unit.lanes, -1, unit.group).transpose(0, 2, 1, 3)
     packed = np.ascontiguousarray(grouped, dtype=unit.weight_dtype)
-    return packed.reshape(weight_shape(kernel))
+    packed = packed.reshape(blocks, -1, step_elements)
+    if not unit.signed_dot:
+        return packed
+    lost = 128 * padded.astype(np.int32).sum(axis=(1, 2, 3), dtype=np.int32)
+    last_step = lost.reshape(blocks, 1, unit.lanes).view(unit.weight_dtype)
+    return np.concatenate([packed, last_step], axis=1)

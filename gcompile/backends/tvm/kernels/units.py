@@ -22,6 +22,8 @@ class Unit:
         x_dtype: Type of the activations, as `Image.dtype` names it.
         weight_dtype: Storage type of the packed weights.
         is_tiled: It has two-dimensional tile registers (AMX); `registers` then counts those.
+        signed_dot: Its instruction multiplies signed bytes only: activations are lowered by 128,
+            and the packed weights end with a step of what that takes from each sum.
         widens: Its bfloat16 is only storage: both numbers of a pair are widened to float32.
     """
 
@@ -33,6 +35,7 @@ class Unit:
     weight_dtype: str
     is_tiled: bool = False
     widens: bool = False
+    signed_dot: bool = False
 
     @property
     def lanes(self) -> int:
@@ -81,6 +84,7 @@ _UNITS = (
     _float32("generic", 128, 16),
     _int8("avx512-vnni", 512, 32),
     _int8("avx-vnni", 256, 16),
+    Unit("neon-dotprod", 128, 32, 4, "uint8", "int8", signed_dot=True),
     # pmaddwd multiplies pairs of int16: no sum saturates, unlike pmaddubsw.
     Unit("avx2-int8", 256, 16, 2, "uint8", "int16"),
     # Needs the vdpbf16ps instruction (avx512_bf16); without it, the widened unit below.
