@@ -210,9 +210,12 @@ def _agree(alone: Array, together: Array) -> bool:
         return False
     if alone.dtype.kind != "f":
         return bool((alone == together).all())
-    limit = _PROBE_TOLERANCE * float(np.abs(alone).max(initial=0.0)) + 1e-12
-    difference = np.abs(alone.astype(np.float64) - together.astype(np.float64))
-    return bool((difference <= limit).all())
+    finite = np.isfinite(alone)
+    if not np.array_equal(alone[~finite], together[~finite], equal_nan=True):
+        return False
+    want, got = alone[finite].astype(np.float64), together[finite].astype(np.float64)
+    limit = _PROBE_TOLERANCE * float(np.abs(want).max(initial=0.0))
+    return bool((np.abs(want - got) <= limit).all())
 
 
 def _inferences(inputs: Arrays, specs: Mapping[str, tuple[int, ...]]) -> int:

@@ -85,7 +85,8 @@ def read_dataset(
 
 def _read(path: Path) -> dict[str, Array]:
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file:
+            archive = np.load(file, allow_pickle=False)
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise UsageError(f"{str(path)!r} holds one bare array; save it with np.savez.")
             return {name: archive[name] for name in archive.files}

@@ -35,6 +35,7 @@ from gcompile.search.sensitivity import (
 
 EVALUATIONS = 8
 _FIT_TRIES = 12
+_SWEPT_REGIONS = 64
 
 _FAST = QuantizeStatic(bias_correction=False)
 _VARIANTS = (
@@ -116,6 +117,7 @@ class _Searcher:
     expected: Arrays
     uniform: list[Point]
     tried: list[Point] = field(default_factory=list)
+    lowest: Point | None = None
     realized: dict[tuple[tuple[str, ir.Precision], ...], Realized] = field(default_factory=dict)
 
     @classmethod
@@ -243,7 +245,7 @@ class _Searcher:
             status, best = Status.ACCURACY_NOT_MET, max(within, key=_quality)
         else:
             status, best = Status.BUDGET_NOT_MET, closest
-        lowest_j = min(point.energy_j for point in (*known, *self.uniform))
+        lowest_j = min(point.energy_j for point in (*known, *self.uniform, self._cheapest()))
         text = explain(status, best, closest, lowest_j, self.goal.limit_j, self.goal.baseline,
                        self.goal.max_drop)  # fmt: skip
         return SearchResult(status, best, text, closest, self.space, tuple(self.tried))
@@ -283,7 +285,7 @@ class _Searcher:
 
     def _uniform_within(self, limit_j: float, forbidden: list[Choice]) -> Point | None:
         """A choice that needs no solver, where it fits: the least sensitive one of those."""
-        points = [*self.uniform, self._point(cheapest(self.space).choice)]
+        points = [*self.uniform, self._cheapest()]
         fitting = [
             point
             for point in points
@@ -292,10 +294,15 @@ class _Searcher:
         return min(fitting, key=lambda point: self._sensitivity(point.choice), default=None)
 
     def _cheapest(self) -> Point:
-        return min(
-            (*self.uniform, self._point(cheapest(self.space).choice)),
-            key=lambda point: point.energy_j,
-        )
+        """The least real estimate found: the best start, then each region changed in turn."""
+        if self.lowest is None:
+            starts = (*self.uniform, self._point(cheapest(self.space).choice))
+            point = min(starts, key=lambda p: p.energy_j)
+            for name, options in list(self.space.items())[:_SWEPT_REGIONS]:
+                trials = [self._point({**point.choice, name: o.precision}) for o in options]
+                point = min((point, *trials), key=lambda p: p.energy_j)
+            self.lowest = point
+        return self.lowest
 
     def _sensitivity(self, choice: Choice) -> float:
         return sum(

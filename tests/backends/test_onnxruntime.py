@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pytest
+
+from gcompile import ir
+from gcompile.backends.onnxruntime import OnnxRuntime, run, why_unavailable
+from gcompile.errors import RunError
+
+HEADER = '<ir_version: 10, opset_import: ["" : 21]>\n'
+
+
+def model_of(body: str) -> ir.Model:
+    return ir.parse(HEADER + body)
+
+
+def test_it_is_available_and_telemetry_is_off() -> None:
+    assert why_unavailable() is None
+    assert os.environ["ORT_DISABLE_TELEMETRY"] == "1"
+
+
+def test_one_batch_runs_as_the_model_says() -> None:
+    model = model_of("g (float[1,3] x) => (float[1,3] y) { y = Neg(x) }")
+    out = run(model, {"x": np.array([[1, 2, 3]], np.float32)})
+    np.testing.assert_array_equal(out["y"], [[-1, -2, -3]])
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "g (float[1,4] x) => (float[1,4] y) { y = Relu(x) }",
+        """g (float[1,2,2] x) => (float[1,4] y) <int64[2] s = {1, 4}>
+        { r = Reshape(x, s) y = Neg(r) }""",
+        """g (float[1,2,2] x) => (float[1,4] y) <int64[2] s = {1, -1}>
+        { r = Reshape(x, s) y = Neg(r) }""",
+        "g (float[1,4] x) => (float[1,4] y) { y = Softmax<axis = 0>(x) }",
+        "g (float[1,4] x) => (float y) { y = ReduceMean<keepdims = 0>(x) }",
+        "g (float[1,4] x) => (float[4,1] y) { y = Transpose<perm = [1, 0]>(x) }",
+        """g (float[1,4] x) => (float[1,4] y)
+        { m = ReduceMax(x) y = Sub(x, m) }""",
+    ],
+)
+def test_many_rows_give_what_each_row_gives_alone(body: str) -> None:
+    model = model_of(body)
+    shape = ir.static_shape(model.graph.inputs[0])
+    rows = np.random.default_rng(0).standard_normal((7, *shape[1:])).astype(np.float32)
+    runtime = OnnxRuntime()
+    alone = [np.atleast_1d(runtime(model, {"x": row[None]})["y"]) for row in rows]
+    np.testing.assert_array_equal(runtime(model, {"x": rows})["y"], np.concatenate(alone))
+
+
+def test_rows_go_through_in_one_run_where_that_is_the_same() -> None:
+    model = model_of("g (float[1,4] x) => (float[1,4] y) { y = Relu(x) }")
+    runtime = OnnxRuntime()
+    runtime(model, {"x": np.ones((7, 4), np.float32)})
+    (session,) = runtime._sessions.values()
+    assert session.free is not None
+
+
+def test_a_model_of_batch_two_takes_rows_in_pairs() -> None:
+    model = model_of("g (float[2,3] x) => (float[2,3] y) { y = Neg(x) }")
+    rows = np.arange(18, dtype=np.float32).reshape(6, 3)
+    np.testing.assert_array_equal(OnnxRuntime()(model, {"x": rows})["y"], -rows)
+
+
+def test_a_changed_model_is_not_mistaken_for_the_one_before() -> None:
+    model = model_of("g (float[1,2] x) => (float[1,2] y) <float[1] w = {2.0}> { y = Mul(x, w) }")
+    runtime, rows = OnnxRuntime(), {"x": np.ones((1, 2), np.float32)}
+    assert runtime(model, rows)["y"].tolist() == [[2.0, 2.0]]
+    weight = model.graph.initializers["w"]
+    weight.const_value = ir.tensor(np.array([5.0], np.float32), name="w")
+    assert runtime(model, rows)["y"].tolist() == [[5.0, 5.0]]
+
+
+def test_sessions_are_kept_and_their_number_is_bounded() -> None:
+    runtime = OnnxRuntime()
+    for k in range(12):
+        model = model_of(
+            f"g (float[1,1] x) => (float[1,1] y) <float[1] w = {{{k}.0}}> {{ y = Mul(x, w) }}"
+        )
+        for _ in range(2):
+            runtime(model, {"x": np.ones((1, 1), np.float32)})
+    assert len(runtime._sessions) == 8
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        ({}, "'x' is missing"),
+        ({"x": np.ones((1, 5), np.float32)}, "'x' has shape"),
+        ({"x": np.ones((0, 3), np.float32)}, "'x' has shape"),
+        ({"x": np.ones((1, 3), np.float64)}, "ONNX Runtime failed"),
+    ],
+)
+def test_inputs_that_do_not_fit_are_refused(inputs: dict[str, ir.Array], message: str) -> None:
+    model = model_of("g (float[1,3] x) => (float[1,3] y) { y = Neg(x) }")
+    with pytest.raises(RunError, match=message):
+        run(model, inputs)
+
+
+def test_inputs_with_different_numbers_of_rows_are_refused() -> None:
+    model = model_of("g (float[1,3] a, float[1,3] b) => (float[1,3] y) { y = Add(a, b) }")
+    rows = {"a": np.ones((2, 3), np.float32), "b": np.ones((3, 3), np.float32)}
+    with pytest.raises(RunError, match="different numbers of rows"):
+        run(model, rows)
