@@ -10,6 +10,7 @@ from gcompile.backends.tvm.operators import refuse_unsupported
 from gcompile.compiler.job import Job
 from gcompile.energy import Estimate, estimate
 from gcompile.passes import Numerics, PassRecord, Pipeline
+from gcompile.passes.fuse.merge_launches import MergeLaunches
 from gcompile.passes.pipelines import canonicalize_pipeline, fuse_pipeline
 from gcompile.passes.precision import (
     Choice,
@@ -24,7 +25,7 @@ from gcompile.passes.registry import find_pass, parse_pipeline
 from gcompile.passes.tile.tile_regions import TileRegions
 from gcompile.search import Realized
 
-REGIONS = Pipeline("regions", (fuse_pipeline(), TileRegions()))
+REGIONS = Pipeline("regions", (fuse_pipeline(), TileRegions(), MergeLaunches()))
 """Cut the model into regions and each region into tiles: whatever precedes, this follows."""
 
 

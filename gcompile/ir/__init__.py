@@ -14,17 +14,18 @@ from gcompile.ir.interop import from_graphsurgeon, to_graphsurgeon, to_networkx
 from gcompile.ir.origin import add_origin, origin_of
 from gcompile.ir.precision import Precision, decodes_storage
 from gcompile.ir.read import OPSET, default_bindings, load, parse, prepare
-from gcompile.ir.region import Region, assign_region, clear_region, regions, set_tile
+from gcompile.ir.region import Region, assign_region, clear_region, regions, set_launch, set_tile
 from gcompile.ir.rewire import bypass, only_reader
 from gcompile.ir.shapes import Shapes, infer_shapes, static_shape
 from gcompile.ir.tile import Tile
 from gcompile.ir.verify import verify
 from gcompile.ir.walk import all_graphs, all_nodes, remove_unused
-from gcompile.ir.work import Work, value_bytes, work_of
+from gcompile.ir.work import VIEWS, Work, value_bytes, work_of
 from gcompile.ir.write import node_proto, save, to_proto, to_text
 
 __all__ = [
     "OPSET",
+    "VIEWS",
     "Array",
     "Attr",
     "AttributeType",
@@ -64,6 +65,7 @@ __all__ = [
     "regions",
     "remove_unused",
     "save",
+    "set_launch",
     "set_tile",
     "sliding_window",
     "static_shape",

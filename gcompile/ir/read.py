@@ -6,7 +6,6 @@ from pathlib import Path
 
 import onnx
 import onnx_ir
-from onnx_ir.passes import Sequential
 from onnx_ir.passes import common as onnx_passes
 
 from gcompile.errors import InvalidModelError, UnsupportedOperatorsError, UsageError
@@ -62,8 +61,9 @@ def parse(text: str, shapes: Shapes | None = None) -> onnx_ir.Model:
 def prepare(model: onnx_ir.Model, shapes: Shapes | None = None, batch: int = 1) -> onnx_ir.Model:
     """Make a model ready, in place where possible; return the ready model."""
     _refuse_undefined_operators(model)
-    model = Sequential(onnx_passes.InlinePass(), onnx_passes.NameFixPass())(model).model
+    model = onnx_passes.InlinePass()(model).model
     _name_nodes(model)
+    model = onnx_passes.NameFixPass()(model).model
     _make_initializers_constant(model)
     defaults = bind_shapes(model, shapes or {}, batch)
     model = _convert_opset(model)

@@ -18,6 +18,7 @@ from gcompile.ir.tile import Tile
 
 _REGION = "gcompile.region"
 _TILE = "gcompile.tile"
+_LAUNCH = "gcompile.launch"
 
 ANCHORS = PRODUCTS | {"ConvTranspose"}
 
@@ -91,6 +92,11 @@ class Region:
         text = holder.metadata_props.get(_TILE)
         return Tile.from_text(text) if text else None
 
+    @property
+    def launch(self) -> str:
+        """The name of the first region of those that start together; its own when it is alone."""
+        return self.nodes[0].metadata_props.get(_LAUNCH) or self.name
+
 
 def regions(graph: onnx_ir.Graph) -> list[Region]:
     """Group the nodes of one graph (not its subgraphs) into regions, in an order that can run."""
@@ -121,6 +127,17 @@ def set_tile(region: Region, tile: Tile) -> bool:
     text = tile.to_text()
     changed = holder.metadata_props.get(_TILE) != text
     holder.metadata_props[_TILE] = text
+    return changed
+
+
+def set_launch(region: Region, name: str) -> bool:
+    """Let the region start with the one called `name`; say whether that changed anything."""
+    node = region.nodes[0]
+    changed = region.launch != name
+    if name == region.name:
+        node.metadata_props.pop(_LAUNCH, None)
+    else:
+        node.metadata_props[_LAUNCH] = name
     return changed
 
 

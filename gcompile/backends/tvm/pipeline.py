@@ -2,8 +2,8 @@
 
     inline regions → legalize with vector math → fold constants → fuse → schedule → build
 
-Functions that gcompile emitted pass through untouched: TVM's analysis takes them for opaque, so
-nothing is fused into them, and the schedule leaves them out.
+Functions that gcompile emitted pass through untouched: they are marked opaque, so that nothing is
+fused with them, and the schedule leaves them out.
 """
 
 from __future__ import annotations
@@ -19,6 +19,12 @@ from gcompile.backends.tvm.fallback import FALLBACK_ATTRIBUTE
 from gcompile.backends.tvm.schedule import CpuSchedule
 
 _EMITTED = "gcompile.emitted"
+_OPAQUE = 8
+"""TVM's number for functions that nothing may be fused with (`OpPatternKind::kOpaque`)."""
+
+_CONFIG = {"tirx.disable_storage_rewrite": True}
+"""Storage rewriting would let a kernel overwrite its own input in functions of several kernels: it
+checks for that store by store, and does not look through values held in registers."""
 
 
 def build_module(
@@ -32,7 +38,7 @@ def build_module(
         threads: Threads the generic schedule divides work among; emitted kernels have their own.
     """
     schedule = CpuSchedule.for_target(target, threads)
-    with target, tvm.transform.PassContext(opt_level=3):
+    with target, tvm.transform.PassContext(opt_level=3, config=_CONFIG):
         module = _marked(module)
         module = tvm.transform.Sequential(
             [
@@ -48,7 +54,8 @@ def build_module(
                 relax.transform.DeadCodeElimination(),
             ]
         )(module)
-        return tvm.compile(_scheduled(module, schedule), target=target)
+        # Compiled mode starts a kernel in half the time that bytecode takes.
+        return relax.build(_scheduled(module, schedule), target=target, exec_mode="compiled")
 
 
 def export(executable: relax.vm_build.VMExecutable, path: Path) -> None:
@@ -61,7 +68,7 @@ def _marked(module: tvm.IRModule) -> tvm.IRModule:
     marked = module.clone()
     for variable, function in module.functions_items():
         if isinstance(function, tirx.PrimFunc) and FALLBACK_ATTRIBUTE not in function.attrs:
-            marked[variable] = function.with_attr(_EMITTED, True)
+            marked[variable] = function.with_attrs({_EMITTED: True, "op_pattern": _OPAQUE})
     return marked
 
 

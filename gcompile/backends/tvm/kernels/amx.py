@@ -26,8 +26,9 @@ from gcompile.backends.tvm.kernels.amx_tiles import (
 from gcompile.backends.tvm.kernels.expression import write_channels
 from gcompile.backends.tvm.kernels.function import (
     Argument,
+    Code,
     Tensors,
-    kernel_func,
+    kernel_code,
     prim_func,
     scratch,
     share,
@@ -85,11 +86,15 @@ def supports(kernel: ProductKernel) -> str | None:
 
 
 def emit(kernel: ProductKernel, name: str, issue: Issue = issue_instruction) -> PrimFunc:
+    """Make a function of the kernel; see `code`."""
+    return code(kernel, issue).function(name)
+
+
+def code(kernel: ProductKernel, issue: Issue = issue_instruction) -> Code:
     """Emit a product for AMX.
 
     Args:
         kernel: What to compute. `tile.rows` and `tile.columns` count tile registers.
-        name: The function's name.
         issue: Emits one tile instruction; tests put an emulation here.
 
     Raises:
@@ -105,7 +110,7 @@ def emit(kernel: ProductKernel, name: str, issue: Issue = issue_instruction) -> 
         product = _TileProduct.of(kernel, x, weights, tensors, issue)
         tasks(kernel.tile.threads, product.task)
 
-    return kernel_func(name, kernel, leading_arguments(kernel), body)
+    return kernel_code(kernel, leading_arguments(kernel), body)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,12 +154,10 @@ class _TileProduct:
         configuration = T.alloc_buffer((16,), "int32", layout=None)
         for index, word in enumerate(self.layout.configuration()):
             T.buffer_store(configuration, T.int32(word), [index])
-        self.issue("ldtilecfg", configuration.access_ptr("r"))
+        self.issue("ldtilecfg", T.address_of(configuration[0]))
         fill_halo(image, self.tensors.output, 512, task, tile.threads)
-        # Of the configuration's type, because memory planning may give it the same place, and
-        # pointers may only be taken into buffers of the type they were allocated with.
         size = self.layout.rows * self.pixels.rows * self.layout.columns * _LANES
-        sums = scratch(size, "int32")
+        sums = scratch(size, unit_named(tile.unit).accumulator_dtype)
         for pixel_range, rows in self._pixel_ranges(task):
             for channel_range, channels in self._channel_ranges(task):
                 self._region(sums, pixel_range, rows, channel_range, channels)
@@ -215,13 +218,13 @@ class _TileProduct:
         vector_elements = kernel_rows * runs * steps * tile_elements
 
         def load_pixels(row: int, offset: Expr) -> None:
-            pointer = self.x.access_ptr("r", offset=places[row].address + offset)
+            pointer = T.address_of(self.x[places[row].address + offset])
             stride = T.int64(self.pixels.step * size)
             self.issue("tileloadd64", layout.pixel_tile(row), pointer, stride)
 
         def load_weights(column: int, offset: Expr) -> None:
             start = (first_vector + column) * vector_elements
-            pointer = self.weights.access_ptr("r", offset=start + offset)
+            pointer = T.address_of(self.weights[start + offset])
             self.issue("tileloadd64", layout.weight_tile(column), pointer, T.int64(64))
 
         def dot(row: int, column: int) -> None:
@@ -256,7 +259,7 @@ class _TileProduct:
     def _store_sums(self, sums: Buffer, rows: int, columns: int) -> None:
         for row in range(rows):
             for column in range(columns):
-                pointer = sums.access_ptr("w", offset=self._sum_index(row, 0) + column * _LANES)
+                pointer = T.address_of(sums[self._sum_index(row, 0) + column * _LANES])
                 stride = T.int64(self.layout.columns * _LANES * 4)
                 self.issue("tilestored64", self.layout.sum_tile(row, column), pointer, stride)
 
@@ -276,8 +279,7 @@ class _TileProduct:
 
     def _write_pixel(self, sums: Buffer, start: Expr, channels: int, position: Position) -> None:
         def total(offset: int, lanes: Lanes) -> Expr:
-            stored = sums[lanes.index(start + offset)]
-            return stored if self._element_bytes == 1 else lanes.reinterpret("float32", stored)
+            return sums[lanes.index(start + offset)]
 
         write_channels(self.kernel, self.tensors, position, (channels, _LANES), total)
 

@@ -16,7 +16,14 @@ from tvm.tirx import Buffer, Expr, PrimFunc
 from tvm.tirx.script import builder as T
 
 from gcompile.backends.tvm.kernels.expression import size, write
-from gcompile.backends.tvm.kernels.function import Argument, Tensors, kernel_func, tasks, view
+from gcompile.backends.tvm.kernels.function import (
+    Argument,
+    Code,
+    Tensors,
+    kernel_code,
+    tasks,
+    view,
+)
 from gcompile.backends.tvm.kernels.image_access import Position, fill_halo, to_real
 from gcompile.backends.tvm.kernels.lanes import Lanes, Register, bind, for_each_vector
 from gcompile.backends.tvm.kernels.spec import DepthwiseKernel, Source
@@ -32,6 +39,11 @@ _MOST_CODE = 800
 
 
 def emit(kernel: DepthwiseKernel, name: str) -> PrimFunc:
+    """Make a function of the kernel; see `code`."""
+    return code(kernel).function(name)
+
+
+def code(kernel: DepthwiseKernel) -> Code:
     """Emit a depthwise convolution.
 
     The function's arguments are x, the weights (kernel_h · kernel_w, channels) in float32, the
@@ -54,7 +66,7 @@ def emit(kernel: DepthwiseKernel, name: str) -> PrimFunc:
         x = view(buffers[0], kernel.x.shape)
         tasks(kernel.threads, _Depthwise(kernel, x, buffers[1], tensors).task)
 
-    return kernel_func(name, kernel, leading, body)
+    return kernel_code(kernel, leading, body)
 
 
 @dataclass(frozen=True, slots=True)

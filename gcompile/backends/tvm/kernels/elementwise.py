@@ -13,8 +13,9 @@ from tvm.tirx.script import builder as T
 
 from gcompile.backends.tvm.kernels.expression import size, write
 from gcompile.backends.tvm.kernels.function import (
+    Code,
     Tensors,
-    kernel_func,
+    kernel_code,
     loop,
     share,
     tasks,
@@ -31,6 +32,11 @@ _SHORT_EXPRESSION = 8
 
 
 def emit(kernel: ElementwiseKernel, name: str) -> PrimFunc:
+    """Make a function of the kernel; see `code`."""
+    return code(kernel).function(name)
+
+
+def code(kernel: ElementwiseKernel) -> Code:
     """Emit an expression.
 
     The function's arguments are the channel vectors, the sources and the output.
@@ -40,7 +46,7 @@ def emit(kernel: ElementwiseKernel, name: str) -> PrimFunc:
     def body(_: list[Buffer], tensors: Tensors) -> None:
         tasks(flat.threads, _Elementwise(flat, tensors).task)
 
-    return kernel_func(name, flat, [], body)
+    return kernel_code(flat, [], body)
 
 
 def flattened(kernel: ElementwiseKernel) -> ElementwiseKernel:

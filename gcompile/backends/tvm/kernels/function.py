@@ -53,13 +53,28 @@ def prim_func(
     return builder.get()
 
 
-def kernel_func(
-    name: str,
+@dataclass(frozen=True, slots=True)
+class Code:
+    """A kernel that can become a function of its own, or part of a longer one.
+
+    Attributes:
+        write: Emits the statements, given one buffer for each argument. The output is the last.
+    """
+
+    arguments: tuple[Argument, ...]
+    write: Callable[[list[Buffer]], None]
+
+    def function(self, name: str) -> PrimFunc:
+        """Make a function of its own."""
+        return prim_func(name, self.arguments, self.write)
+
+
+def kernel_code(
     kernel: Kernel,
     leading: Sequence[Argument],
     body: Callable[[list[Buffer], Tensors], None],
-) -> PrimFunc:
-    """Build a kernel's function: the leading arguments, then those that all kernels share.
+) -> Code:
+    """Put a kernel's code together: the leading arguments, then those that all kernels share.
 
     `body` receives the leading buffers as they are declared, and the shared tensors.
     """
@@ -84,7 +99,7 @@ def kernel_func(
         )
         body(first, tensors)
 
-    return prim_func(name, [*leading, *vectors, *sources, output], emit)
+    return Code((*leading, *vectors, *sources, output), emit)
 
 
 def view(buffer: Buffer, shape: tuple[int, ...]) -> Buffer:

@@ -16,8 +16,9 @@ from tvm.tirx.script import builder as T
 from gcompile.backends.tvm.kernels.expression import write
 from gcompile.backends.tvm.kernels.function import (
     Argument,
+    Code,
     Tensors,
-    kernel_func,
+    kernel_code,
     loop,
     share,
     tasks,
@@ -38,6 +39,11 @@ _UNROLLED = 16
 
 
 def emit(kernel: PoolKernel, name: str) -> PrimFunc:
+    """Make a function of the kernel; see `code`."""
+    return code(kernel).function(name)
+
+
+def code(kernel: PoolKernel) -> Code:
     """Emit a pool. The function's arguments are x, the channel vectors, the sources, the output.
 
     Raises:
@@ -51,7 +57,7 @@ def emit(kernel: PoolKernel, name: str) -> PrimFunc:
         x = view(buffers[0], kernel.x.shape)
         tasks(kernel.threads, _Pool(kernel, window, x, tensors).task)
 
-    return kernel_func(name, kernel, [Argument.of_image("x", kernel.x)], body)
+    return kernel_code(kernel, [Argument.of_image("x", kernel.x)], body)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,8 +20,9 @@ from gcompile.backends.tvm.kernels import amx
 from gcompile.backends.tvm.kernels.dot import Dot, dot_of
 from gcompile.backends.tvm.kernels.expression import size, write_channels
 from gcompile.backends.tvm.kernels.function import (
+    Code,
     Tensors,
-    kernel_func,
+    kernel_code,
     llvm_functions,
     loop,
     scratch,
@@ -51,6 +52,11 @@ _LONG_EXPRESSION = 12
 
 
 def emit(kernel: ProductKernel, name: str) -> PrimFunc:
+    """Make a function of the kernel; see `code`."""
+    return code(kernel).function(name)
+
+
+def code(kernel: ProductKernel) -> Code:
     """Emit a product for the unit its tile names.
 
     The function's arguments are x, the packed weights (see `packing`), the channel vectors, the
@@ -63,13 +69,13 @@ def emit(kernel: ProductKernel, name: str) -> PrimFunc:
     unit = unit_named(kernel.tile.unit)
     _check(kernel, unit)
     if unit.is_tiled:
-        return amx.emit(kernel, name)
+        return amx.code(kernel)
 
     def body(buffers: list[Buffer], tensors: Tensors) -> None:
         x, weights = view(buffers[0], (kernel.x.size,)), buffers[1]
         _VectorProduct.of(kernel, unit, x, weights, tensors).emit()
 
-    return kernel_func(name, kernel, leading_arguments(kernel), body)
+    return kernel_code(kernel, leading_arguments(kernel), body)
 
 
 def _check(kernel: ProductKernel, unit: Unit) -> None:
@@ -178,10 +184,10 @@ class _VectorProduct:
         place = self.pixels.place(m)
         columns = -(-channels // self.unit.lanes)
         first_vector = n * self._columns
-        zero = self._lanes.splat(0, self.unit.accumulator_dtype)
         block = [row[:columns] for row in accumulators]
-        for register in itertools.chain.from_iterable(block):
-            register.set(zero)
+        for registers in block:
+            for column, register in enumerate(registers):
+                register.set(self.dot.start(self.weights, first_vector + column))
         self._accumulate(block, place, first_vector)
         self._write(block, place, first_vector, channels)
 

@@ -15,7 +15,7 @@ from tvm import tirx
 from tvm.tirx import Buffer, Expr, PrimFunc
 from tvm.tirx.script import builder as T
 
-from gcompile.backends.tvm.kernels.function import Argument, prim_func, tasks, view
+from gcompile.backends.tvm.kernels.function import Argument, Code, tasks, view
 from gcompile.backends.tvm.kernels.image_access import fill_halo, from_real, to_real
 from gcompile.backends.tvm.kernels.lanes import Lanes, bind, for_each_vector, pieces
 from gcompile.backends.tvm.kernels.spec import Image, Output, Source, TransposeKernel
@@ -30,6 +30,11 @@ _FEW_CHANNELS = 4
 
 
 def emit(kernel: TransposeKernel, name: str) -> PrimFunc:
+    """Make a function of the kernel; see `code`."""
+    return code(kernel).function(name)
+
+
+def code(kernel: TransposeKernel) -> Code:
     """Emit a change of layout. The function's arguments are what is read, then what is written.
 
     Raises:
@@ -54,7 +59,7 @@ def emit(kernel: TransposeKernel, name: str) -> PrimFunc:
         )
         tasks(kernel.threads, transpose.task)
 
-    return prim_func(name, [plain, stored] if kernel.to_image else [stored, plain], body)
+    return Code((plain, stored) if kernel.to_image else (stored, plain), body)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from tvm import relax
 
 from gcompile.backends.tvm.kernels import depthwise, elementwise, pool, product, transpose
+from gcompile.backends.tvm.kernels.function import Code
 from gcompile.backends.tvm.kernels.spec import (
     AnyKernel,
     DepthwiseKernel,
@@ -21,13 +22,14 @@ from gcompile.backends.tvm.kernels.spec import (
     ProductKernel,
     TransposeKernel,
 )
+from gcompile.backends.tvm.lowering.merge import KernelCall
 
-_EMITTERS: dict[type, tuple[str, Callable[..., tvm.tirx.PrimFunc]]] = {
-    ProductKernel: ("product", product.emit),
-    DepthwiseKernel: ("depthwise", depthwise.emit),
-    PoolKernel: ("pool", pool.emit),
-    ElementwiseKernel: ("elementwise", elementwise.emit),
-    TransposeKernel: ("transpose", transpose.emit),
+_CODE: dict[type, tuple[str, Callable[..., Code]]] = {
+    ProductKernel: ("product", product.code),
+    DepthwiseKernel: ("depthwise", depthwise.code),
+    PoolKernel: ("pool", pool.code),
+    ElementwiseKernel: ("elementwise", elementwise.code),
+    TransposeKernel: ("transpose", transpose.code),
 }
 
 
@@ -44,11 +46,15 @@ class Emission:
 
     Attributes:
         vector_bits: Width of the target's vector registers.
+        launch: The launch that the region being written belongs to.
+        calls: Every kernel call so far, by the variable of its result.
     """
 
     builder: relax.BlockBuilder
     vector_bits: int
-    functions: dict[AnyKernel, tvm.ir.GlobalVar] = field(default_factory=dict)
+    functions: dict[AnyKernel, tuple[tvm.ir.GlobalVar, Code]] = field(default_factory=dict)
+    launch: str = ""
+    calls: dict[relax.Var, KernelCall] = field(default_factory=dict)
 
     def shared(self, threads: int = 1) -> Shared:
         """The fields every kernel takes from the target."""
@@ -56,14 +62,15 @@ class Emission:
 
     def call(self, kernel: AnyKernel, arguments: Sequence[relax.Expr], result: Image) -> relax.Var:
         """Call the kernel's function; the result has the image's shape."""
-        function = self.functions.get(kernel)
-        if function is None:
-            kind, emit = _EMITTERS[type(kernel)]
-            name = f"{kind}_{len(self.functions)}"
-            function = self.builder.add_func(emit(kernel, name), name)
-            self.functions[kernel] = function
+        if kernel not in self.functions:
+            kind, code_of = _CODE[type(kernel)]
+            code, name = code_of(kernel), f"{kind}_{len(self.functions)}"
+            self.functions[kernel] = self.builder.add_func(code.function(name), name), code
+        function, code = self.functions[kernel]
         ty = relax.TensorType(result.declared or result.shape, result.storage_dtype)
-        return self.emit(relax.call_tir(function, list(arguments), ty))
+        variable = self.emit(relax.call_tir(function, list(arguments), ty))
+        self.calls[variable] = KernelCall(code, tuple(arguments), self.launch)
+        return variable
 
     def emit(self, expression: relax.Expr) -> relax.Var:
         """Bind an expression to a new variable."""

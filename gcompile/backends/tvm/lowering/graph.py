@@ -20,6 +20,7 @@ from gcompile.backends.tvm.kernels.units import unit_named
 from gcompile.backends.tvm.lowering.emission import Emission
 from gcompile.backends.tvm.lowering.expressions import CannotEmitError
 from gcompile.backends.tvm.lowering.memory import Memory
+from gcompile.backends.tvm.lowering.merge import merge_launches
 from gcompile.backends.tvm.lowering.moves import stored_move, without_conversions, write_move
 from gcompile.backends.tvm.lowering.regions import lower_region
 from gcompile.backends.tvm.lowering.requests import gather_requests
@@ -53,6 +54,10 @@ def lower_model(model: ir.Model, vector_bits: int) -> Lowered:
     lowering = _GraphLowering(emission, model.graph, "main", {})
     lowering.write_function(list(model.graph.inputs))
     module = builder.get()
+    for name in [
+        v.name_hint for v, f in module.functions_items() if isinstance(f, relax.Function)
+    ]:
+        module = merge_launches(module, name, emission.calls)
     needs_amx = any(_uses_amx(kernel) for kernel in emission.functions)
     if needs_amx:
         module[AMX_PERMISSION_FUNCTION] = amx_permission(AMX_PERMISSION_FUNCTION)
@@ -113,6 +118,7 @@ class _GraphLowering:
 
     def _write_body(self, regions: Sequence[ir.Region]) -> None:
         for region in regions:
+            self.emission.launch = region.launch
             if region.nodes[-1].op_type == "If":
                 self._call_branches(region.nodes[-1])
             else:

@@ -1,0 +1,66 @@
+"""Start runs of small kernels as one: what small models spend most of their time on is starting.
+
+Consecutive regions that one thread finishes in little more than the time a launch takes become
+parts of one function. Nothing about what they compute changes.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import ClassVar
+
+from gcompile import ir
+from gcompile.passes.base import Numerics, Pass, PassContext
+from gcompile.passes.fuse.operators import Kind, kind_of
+
+
+@dataclass(frozen=True)
+class MergeLaunches(Pass):
+    """Let consecutive small regions start together.
+
+    Attributes:
+        worth: A region joins when its own work takes less than this many launches.
+        most: Regions of one launch, which bounds the size of a function.
+    """
+
+    name: ClassVar[str] = "merge-launches"
+    numerics: ClassVar[Numerics] = Numerics.EXACT
+    worth: float = 50.0
+    most: int = 32
+
+    def run(self, model: ir.Model, ctx: PassContext) -> int:
+        """Assign launches; count the regions whose launch changed."""
+        energy = ctx.energy.for_model(model)
+        limit_s = self.worth * ctx.target.launch_s
+
+        def joins(region: ir.Region) -> bool:
+            if not _is_emitted(region) or (region.tile is not None and region.tile.threads > 1):
+                return False
+            return energy.price(region, ctx.target, 1).time_s <= limit_s
+
+        changed = 0
+        for graph in ir.all_graphs(model):
+            for is_joined, run in itertools.groupby(ir.regions(graph), key=joins):
+                for index, region in enumerate(run):
+                    if not is_joined or index % self.most == 0:
+                        first = region.name
+                    changed += ir.set_launch(region, first)
+        return changed
+
+
+def _is_emitted(region: ir.Region) -> bool:
+    """Say whether the code generator has kernels of its own for the whole region."""
+    return all(_is_emitted_node(node) for node in region.nodes)
+
+
+def _is_emitted_node(node: ir.Node) -> bool:
+    match kind_of(node):
+        case Kind.PRODUCT:
+            shape = ir.contraction_of(node)
+            return shape is not None and (shape.groups == 1 or shape.is_depthwise)
+        case Kind.MOVE:
+            return node.op_type in ir.VIEWS
+        case Kind.OTHER:
+            return False
+    return True
