@@ -162,14 +162,21 @@ def _inline_cheap_blocks(schedule: s_tir.Schedule, blocks: list[SBlockInfo]) -> 
 
 
 def _may_inline(schedule: s_tir.Schedule, block: BlockRV) -> bool:
-    return len(schedule.get_consumers(block)) == 1 or _is_cheap(schedule.get(block))
+    """Whether to compute a block's values again where they are used.
+
+    Formulas with named parts stay on their own: TVM's simplifier puts the parts in place of their
+    names, and the code of one such formula within another would grow exponentially.
+    """
+    names, calls = _formula(schedule.get(block))
+    return not names and (not calls or len(schedule.get_consumers(block)) == 1)
 
 
-def _is_cheap(block: tirx.SBlock) -> bool:
-    """No formula with named parts and no call: loads and a little arithmetic."""
-    found: list[object] = []
-    tvm_ffi.structural_walk(block.body, ((tirx.Let, tvm.ir.Call), found.append))
-    return not found
+def _formula(block: tirx.SBlock) -> tuple[list[tirx.Let], list[tvm.ir.Call]]:
+    """The let-expressions and the calls of a block's values."""
+    names: list[tirx.Let] = []
+    calls: list[tvm.ir.Call] = []
+    tvm_ffi.structural_walk(block.body, [(tirx.Let, names.append), (tvm.ir.Call, calls.append)])
+    return names, calls
 
 
 def _reduces_the_last_axis(block: tirx.SBlock) -> bool:
