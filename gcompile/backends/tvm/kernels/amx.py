@@ -30,7 +30,6 @@ from gcompile.backends.tvm.kernels.function import (
     Tensors,
     kernel_code,
     prim_func,
-    scratch,
     share,
     tasks,
     view,
@@ -151,13 +150,13 @@ class _TileProduct:
     def task(self, task: Expr) -> None:
         """One thread's share: a range of pixel blocks or of channel blocks."""
         tile, image = self.kernel.tile, self.kernel.output.image
-        configuration = T.alloc_buffer((16,), "int32", layout=None)
+        configuration = _memory(16, "int32")
         for index, word in enumerate(self.layout.configuration()):
             T.buffer_store(configuration, T.int32(word), [index])
-        self.issue("ldtilecfg", T.address_of(configuration[0]))
+        self.issue("ldtilecfg", configuration.access_ptr("r"))
         fill_halo(image, self.tensors.output, 512, task, tile.threads)
         size = self.layout.rows * self.pixels.rows * self.layout.columns * _LANES
-        sums = scratch(size, unit_named(tile.unit).accumulator_dtype)
+        sums = _memory(size, unit_named(tile.unit).accumulator_dtype)
         for pixel_range, rows in self._pixel_ranges(task):
             for channel_range, channels in self._channel_ranges(task):
                 self._region(sums, pixel_range, rows, channel_range, channels)
@@ -259,7 +258,7 @@ class _TileProduct:
     def _store_sums(self, sums: Buffer, rows: int, columns: int) -> None:
         for row in range(rows):
             for column in range(columns):
-                pointer = T.address_of(sums[self._sum_index(row, 0) + column * _LANES])
+                pointer = sums.access_ptr("w", offset=self._sum_index(row, 0) + column * _LANES)
                 stride = T.int64(self.layout.columns * _LANES * 4)
                 self.issue("tilestored64", self.layout.sum_tile(row, column), pointer, stride)
 
@@ -282,6 +281,15 @@ class _TileProduct:
             return sums[lanes.index(start + offset)]
 
         write_channels(self.kernel, self.tensors, position, (channels, _LANES), total)
+
+
+def _memory(size: int, dtype: str) -> Buffer:
+    """Memory that tile instructions point into.
+
+    Of scope "local", which memory planning neither shrinks to the elements it sees accessed nor
+    shares with values of another type.
+    """
+    return T.alloc_buffer((size,), dtype, layout=None, scope="local")
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tvm.tirx import Expr
-from tvm.tirx.script import builder as T
+from tvm.tirx.script import builder
 
 from gcompile.backends.tvm.kernels import amx, product
 from gcompile.backends.tvm.kernels.spec import Image, Output, ProductKernel
@@ -62,7 +62,7 @@ def faults(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], int]:
 
 def emulate(name: str, *operands: Expr) -> None:
     """Call the emulation instead of emitting the instruction."""
-    T.evaluate(T.call_extern("int32", f"emulated_{name}", *operands))
+    builder.evaluate(builder.call_extern("int32", f"emulated_{name}", *operands))
 
 
 def run_emulated(kernel: ProductKernel, inputs: list[Array]) -> Array:

@@ -13,7 +13,7 @@ from scipy import special
 from tvm.tirx import Buffer, PrimFunc
 
 from gcompile.backends.tvm.kernels.expression import evaluate, size, write
-from gcompile.backends.tvm.kernels.function import Tensors, kernel_func, parallel
+from gcompile.backends.tvm.kernels.function import Tensors, kernel_code, parallel
 from gcompile.backends.tvm.kernels.image_access import Position, fill_halo
 from gcompile.backends.tvm.kernels.lanes import Lanes, for_each_vector, pieces
 from gcompile.backends.tvm.kernels.spec import (
@@ -296,4 +296,4 @@ def pointwise(kernel: Kernel) -> PrimFunc:
             fill_halo(image, tensors.output, kernel.vector_bits, task, kernel.threads)
         parallel(kernel.threads, image.batch * image.height, row)
 
-    return kernel_func("pointwise", kernel, [], body)
+    return kernel_code(kernel, [], body).function("pointwise")

@@ -42,7 +42,16 @@ def test_packed_weights_have_the_announced_shape_and_type(name: str) -> None:
     packed = pack_weights(kernel, np.ones((18, 5, 2, 3), dtype))
     assert packed.shape == weight_shape(kernel)
     assert packed.dtype == weight_dtype(kernel)
-    assert int(packed.astype(np.int64).sum()) == 18 * 5 * 6
+    steps = contraction.kernel_h * contraction.kernel_w * kernel.x.channels // UNITS[name].group
+    assert int(packed[:, :steps].astype(np.int64).sum()) == 18 * 5 * 6
+
+
+def test_signed_dot_products_start_from_what_lowering_the_pixels_takes() -> None:
+    kernel = bare_product(Contraction.matmul(4, 8, 6), Tile("neon-dotprod", 2, 1))
+    weights = np.arange(-24, 24, dtype=np.int8).reshape(6, 8, 1, 1)
+    last_step = pack_weights(kernel, weights)[:, -1].copy().view(np.int32).ravel()
+    lost = 128 * weights.sum(axis=(1, 2, 3), dtype=np.int32)
+    np.testing.assert_array_equal(last_step, [*lost, 0, 0])
 
 
 def test_a_step_of_packed_weights_is_what_one_instruction_reads() -> None:
