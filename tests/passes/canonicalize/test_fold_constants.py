@@ -1,0 +1,89 @@
+"""Fold what is known before run time."""
+
+from __future__ import annotations
+
+from gcompile import testing
+from gcompile.passes import exact_pipeline
+from gcompile.passes.canonicalize.fold_constants import FoldConstants
+from tests.passes.example_models import TEXTS
+from tests.passes.rewriting import check_refusal, check_rewrite, parse
+
+
+def test_chains_fold_in_one_run() -> None:
+    record = check_rewrite(
+        FoldConstants(),
+        """g (float[2,3] x) => (float[2,3] y) <float[3] a = {1, 2, 3}, float two = {2}> {
+            b = Mul(a, two)
+            c = Neg(b)
+            y = Add(x, c)
+        }""",
+        "y = Add(x, c)",
+    )
+    assert record.changed == 2
+
+
+def test_shape_arithmetic_needs_only_shapes() -> None:
+    model = parse(TEXTS["shape_arithmetic"])
+    exact_pipeline().apply(model, testing.example_context())
+    assert [node.op_type for node in model.graph] == ["Slice", "Pad"]
+
+
+def test_never_inflates() -> None:
+    check_refusal(
+        FoldConstants(size_limit_bytes=1000),
+        """g (float[100,100] x) => (float[100,100] y) <int64[2] s = {100, 100}> {
+            c = ConstantOfShape(s)
+            y = Add(x, c)
+        }""",
+        "the constant would be larger than its inputs and size_limit_bytes",
+    )
+
+
+def test_stored_weights_stay_stored() -> None:
+    check_refusal(
+        FoldConstants(),
+        """g (float[2,3] x) => (float[2,3] y) <int8[3] q = {1, 2, 3}, float s = {0.5}> {
+            w = DequantizeLinear(q, s)
+            y = Add(x, w)
+        }""",
+        "it decodes a number format that weights are stored in",
+    )
+
+
+def test_graph_outputs_stay_nodes() -> None:
+    check_refusal(
+        FoldConstants(),
+        "g (float[3] x) => (float[3] y, float[3] z) <float[3] a = {1, 2, 3}> "
+        "{ y = Neg(a) z = Neg(x) }",
+        "its value is a graph output",
+    )
+
+
+def test_random_numbers_stay_random() -> None:
+    model = parse(
+        """g (float[3] x) => (float[3] y) <float[3] a = {1, 2, 3}> {
+            r = RandomNormalLike(a)
+            y = Add(x, r)
+        }"""
+    )
+    record = FoldConstants().apply(model, testing.example_context())
+    assert record.skipped == {"the ONNX reference cannot compute it": 1}
+
+
+def test_folds_inside_branches_what_is_captured() -> None:
+    check_rewrite(
+        FoldConstants(),
+        """g (bool p, float[3] x) => (float[3] y) <float[3] a = {1, 2, 3}> {
+            y = If(p) <
+                then_branch = t () => (float[3] o) { n = Neg(a) o = Add(x, n) },
+                else_branch = e () => (float[3] o) { o = Relu(x) }
+            >
+        }""",
+        """
+        y = If(p)
+          else_branch:
+            o = Relu(x)
+          then_branch:
+            o = Add(x, n)
+        """,
+    )
