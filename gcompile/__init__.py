@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from gcompile import ir, runtime
-    from gcompile.compiler import Compiled, compile, estimate
+    from gcompile.compiler import Compiled, compile
+    from gcompile.compiler.estimate import estimate
     from gcompile.energy import Estimate
     from gcompile.errors import GcompileError
     from gcompile.passes import NodePass, Numerics, Pass, PassContext, Pipeline, Skip
