@@ -12,7 +12,6 @@ from gcompile.search.point import (
     Status,
     precision_counts,
 )
-from gcompile.search.realizer import realizer
 from gcompile.search.search import EVALUATIONS, Goal, search
 from gcompile.search.sensitivity import Progress, measure_sensitivity
 
@@ -36,7 +35,6 @@ __all__ = [
     "measure_sensitivity",
     "precision_counts",
     "read_dataset",
-    "realizer",
     "search",
     "signal_to_noise_db",
     "solve",
