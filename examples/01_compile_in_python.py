@@ -13,7 +13,7 @@ import gcompile
 from gcompile.report import to_text
 
 HERE = Path(__file__).parent
-OUTPUT = HERE.parent / "out" / "digits-python"
+OUTPUT = Path("out") / "digits-python"
 
 
 def main() -> None:

@@ -1,8 +1,9 @@
-"""The commands as a user types them, each in a process of its own, on the example model."""
+"""The commands on the example model: successes in processes of their own, errors in this one."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,9 @@ import pytest
 
 from gcompile.report import Report, read_report
 from gcompile.report.bench import BenchResult
-from tests.cli.conftest import ROOT, gcompile_process
+from tests.cli.conftest import ROOT, Outcome, gcompile_process
+
+Call = Callable[..., Outcome]
 
 MODEL = ROOT / "examples" / "digits_cnn.onnx"
 CALIB = ROOT / "examples" / "digits_calib.npz"
@@ -88,19 +91,18 @@ def test_the_configuration_builds_the_same_code_again(artefact: Path, tmp_path: 
     assert (tmp_path / "again" / "model.so").read_bytes() == (artefact / "model.so").read_bytes()
 
 
-def test_an_estimate_needs_no_device(tmp_path: Path) -> None:
-    outcome = gcompile_process(
-        "estimate", MODEL, "--target", "nvidia-a100-sxm-80", "--format", "json", folder=tmp_path
-    )
+def test_an_estimate_needs_no_device(call: Call, tmp_path: Path) -> None:
+    outcome = call("estimate", MODEL, "--target", "nvidia-a100-sxm-80", "--format", "json")
     assert outcome.code == 0, outcome.err
     assert json.loads(outcome.out)["energy"]["boundary"] == "board"
 
 
-def test_an_impossible_budget_exits_1_and_writes_the_best_artefact(tmp_path: Path) -> None:
-    outcome = gcompile_process(
+def test_an_impossible_budget_exits_1_and_writes_the_best_artefact(
+    call: Call, tmp_path: Path
+) -> None:
+    outcome = call(
         *(MODEL, "--budget", "1nJ", "--calib", CALIB, "--eval", EVAL),
         *("-o", "out", "--quiet"),
-        folder=tmp_path,
     )
     assert outcome.code == 1, outcome.err
     report = read_report(tmp_path / "out")
@@ -119,24 +121,24 @@ def _unsupported(path: Path) -> None:
     onnx.save(onnx.helper.make_model(graph, opset_imports=opset, ir_version=8), path)
 
 
-def test_unsupported_operators_exit_3_with_their_nodes(tmp_path: Path) -> None:
+def test_unsupported_operators_exit_3_with_their_nodes(call: Call, tmp_path: Path) -> None:
     _unsupported(tmp_path / "crop.onnx")
-    outcome = gcompile_process("crop.onnx", folder=tmp_path)
+    outcome = call("crop.onnx")
     assert outcome.code == 3
     assert "Crop" in outcome.err
     assert "crop_0" in outcome.err
 
 
-def test_a_missing_file_exits_2(tmp_path: Path) -> None:
-    outcome = gcompile_process("none.onnx", folder=tmp_path)
+def test_a_missing_file_exits_2(call: Call, tmp_path: Path) -> None:
+    outcome = call("none.onnx")
     assert outcome.code == 2
     assert "none.onnx" in outcome.err
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_truncated_file_exits_3(tmp_path: Path) -> None:
+def test_a_truncated_file_exits_3(call: Call, tmp_path: Path) -> None:
     (tmp_path / "half.onnx").write_bytes(MODEL.read_bytes()[:5000])
-    outcome = gcompile_process("half.onnx", folder=tmp_path)
+    outcome = call("half.onnx")
     assert outcome.code == 3
     assert "half.onnx" in outcome.err
 
@@ -154,9 +156,9 @@ def test_a_truncated_file_exits_3(tmp_path: Path) -> None:
     ],
 )
 def test_a_wrong_option_exits_2_with_the_remedy(
-    tmp_path: Path, arguments: tuple[str, ...], part: str
+    call: Call, tmp_path: Path, arguments: tuple[str, ...], part: str
 ) -> None:
-    outcome = gcompile_process(MODEL, *arguments, folder=tmp_path)
+    outcome = call(MODEL, *arguments)
     assert outcome.code == 2, outcome.err
     assert part in outcome.err
     assert outcome.err.strip().splitlines()[-1].startswith("gcompile: ")
@@ -164,19 +166,17 @@ def test_a_wrong_option_exits_2_with_the_remedy(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_calibration_rows_that_are_not_numbers_exit_2(tmp_path: Path) -> None:
+def test_calibration_rows_that_are_not_numbers_exit_2(call: Call, tmp_path: Path) -> None:
     rows = np.load(CALIB)["image"].copy()
     rows[3, 0, 0, 0] = np.nan
     np.savez(tmp_path / "nan.npz", image=rows)
-    outcome = gcompile_process(
-        MODEL, "--budget", "-10%", "--calib", "nan.npz", "-o", "out", folder=tmp_path
-    )
+    outcome = call(MODEL, "--budget", "-10%", "--calib", "nan.npz", "-o", "out")
     assert outcome.code == 2, outcome.err
     assert "image" in outcome.err
 
 
-def test_a_folder_without_an_artefact_exits_4(tmp_path: Path) -> None:
+def test_a_folder_without_an_artefact_exits_4(call: Call, tmp_path: Path) -> None:
     for command in (("run", ".", "--random"), ("bench", ".")):
-        outcome = gcompile_process(*command, folder=tmp_path)
+        outcome = call(*command)
         assert outcome.code == 4
         assert "not an artefact" in outcome.err
