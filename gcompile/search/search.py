@@ -7,44 +7,22 @@ converted and fused; accuracy, which takes building the code, a bounded number o
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from gcompile import ir
-from gcompile.passes import Arrays, PassContext
-from gcompile.passes.precision import (
-    Choice,
-    Histogram,
-    QuantizeStatic,
-    RangeMethod,
-    WeightRange,
-    normalised_error,
-    observe_ranges,
-)
-from gcompile.passes.precision.run_rows import run_rows
-from gcompile.search.budget_solver import Infeasible, Option, cheapest, solve
+from gcompile.passes import PassContext
+from gcompile.passes.precision import Choice, observe_ranges
 from gcompile.search.explain import explain
-from gcompile.search.point import Evaluate, Point, Realize, Realized, SearchResult, Status
-from gcompile.search.price_regions import build_space
-from gcompile.search.sensitivity import (
-    Progress,
-    choice_error,
-    measure_sensitivity,
-    sample,
-)
+from gcompile.search.fit import Fitter, is_within
+from gcompile.search.judge import Judge
+from gcompile.search.point import Evaluate, Point, Realize, SearchResult, Status
+from gcompile.search.sensitivity import Progress, measure_sensitivity
 
 EVALUATIONS = 8
-_FIT_TRIES = 12
-_SWEPT_REGIONS = 64
 
-_FAST = QuantizeStatic(bias_correction=False)
-_VARIANTS = (
-    QuantizeStatic(calibration=RangeMethod.MINMAX),
-    QuantizeStatic(calibration=RangeMethod.MSE),
-    QuantizeStatic(calibration=RangeMethod.PERCENTILE),
-    QuantizeStatic(calibration=RangeMethod.MSE, weights=WeightRange.MSE),
-)
-"""Ways to calibrate, tried in the order of the error they leave on calibration rows."""
+_PREPARED = 0.5
+"""The fraction of the work told as done when sensitivities are known."""
 
 
 @dataclass(frozen=True)
@@ -65,15 +43,15 @@ class Goal:
     precisions: tuple[ir.Precision, ...] = (ir.Precision.INT8, ir.Precision.BF16)
     evaluations: int = EVALUATIONS
 
-    def accepts(self, accuracy: float | None) -> bool:
-        """Say whether an accuracy keeps within the drop allowed; unmeasured counts as kept."""
-        if accuracy is None or self.max_drop is None or self.baseline is None:
+    def accepts(self, point: Point) -> bool:
+        """Say whether the accuracy keeps within the drop allowed; unmeasured counts as kept."""
+        if point.accuracy is None or self.max_drop is None or self.baseline is None:
             return True
-        return accuracy >= self.baseline - self.max_drop - 1e-9
+        return point.accuracy >= self.baseline - self.max_drop - 1e-9
 
-    def fits(self, energy_j: float) -> bool:
-        """Say whether an energy keeps within the limit."""
-        return self.limit_j is None or energy_j <= self.limit_j * (1 + 1e-9)
+    def fits(self, point: Point) -> bool:
+        """Say whether the energy keeps within the limit."""
+        return self.limit_j is None or is_within(point.energy_j, self.limit_j)
 
 
 def search(
@@ -95,149 +73,125 @@ def search(
         goal: The constraints.
         realize: Makes a choice into a converted, fused, tiled and priced model.
         evaluate: Builds a model and measures its accuracy; None leaves accuracy unmeasured.
-        on_progress: Told the stage and the fraction done.
+        on_progress: Told what is going on and the fraction of the search that is done.
     """
-    searcher = _Searcher.start(model, ctx, goal, realize, evaluate, on_progress)
-    return searcher.search()
+    tell = on_progress or _silent
+    tell("observing ranges", 0.0)
+    can_observe = bool(ctx.calibration) and ctx.run is not None
+    wanted = tuple(p for p in goal.precisions if can_observe or p is not ir.Precision.INT8)
+    histograms = observe_ranges(model, ctx) if ir.Precision.INT8 in wanted else None
+    sensitivity = measure_sensitivity(
+        model,
+        ctx,
+        wanted,
+        histograms=histograms,
+        on_progress=lambda stage, done: tell(stage, _PREPARED * done),
+    )
+    fitter = Fitter.start(realize, wanted, sensitivity)
+    judge = Judge.start(model, ctx, histograms, len(sensitivity))
+    return _Searcher(goal, fitter, judge, evaluate, tell).search()
 
 
 @dataclass
 class _Searcher:
-    """The state of one search."""
+    """Measures the most promising points one after the other."""
 
-    model: ir.Model
-    ctx: PassContext
     goal: Goal
-    realize: Realize
+    fitter: Fitter
+    judge: Judge
     evaluate: Evaluate | None
-    report: Progress
-    histograms: Mapping[str, Histogram] | None
-    space: dict[str, list[Option]]
-    rows: Arrays | None
-    expected: Arrays
-    uniform: list[Point]
+    tell: Progress
     tried: list[Point] = field(default_factory=list)
-    lowest: Point | None = None
-    realized: dict[tuple[tuple[str, ir.Precision], ...], Realized] = field(default_factory=dict)
-
-    @classmethod
-    def start(
-        cls,
-        model: ir.Model,
-        ctx: PassContext,
-        goal: Goal,
-        realize: Realize,
-        evaluate: Evaluate | None,
-        on_progress: Progress | None,
-    ) -> _Searcher:
-        """Observe ranges, price the uniform choices and measure sensitivities."""
-        report = on_progress or _silent
-        can_observe = bool(ctx.calibration) and ctx.run is not None
-        wanted = tuple(p for p in goal.precisions if can_observe or p is not ir.Precision.INT8)
-        report("observing ranges", 0.0)
-        has_int8 = ir.Precision.INT8 in wanted
-        histograms = observe_ranges(model, ctx) if has_int8 else None
-        sensitivity = measure_sensitivity(
-            model, ctx, wanted, histograms=histograms, on_progress=report
-        )
-        uniform = []
-        for precision in (ir.Precision.FP32, *wanted):
-            choice = {
-                name: precision if precision in able else ir.Precision.FP32
-                for name, able in sensitivity.items()
-            }
-            made = realize(choice, _FAST)
-            uniform.append(Point(choice, _FAST, made.model, made.estimate))
-        by_precision = dict(zip((ir.Precision.FP32, *wanted), uniform, strict=True))
-        space = build_space({p: u.estimate for p, u in by_precision.items()}, sensitivity)
-        rows = sample(model, ctx.calibration, len(space)) if ctx.calibration else None
-        expected = (
-            run_rows(model, rows, ctx.run) if rows is not None and ctx.run is not None else {}
-        )
-        return cls(
-            model, ctx, goal, realize, evaluate, report, histograms, space, rows, expected, uniform
-        )
 
     def search(self) -> SearchResult:
         """Try choices within the limit, then look for the nearest one that keeps the accuracy."""
-        start = self._fit(self.goal.limit_j)
+        start = self._fit()
         if start is not None:
             self._try_within_limit(start)
         else:
-            self._measure(self._best_variant(self._cheapest()))
-        if not any(self.goal.accepts(point.accuracy) for point in self.tried):
+            self._measure(self._variants(self.fitter.cheapest())[0])
+        if not any(self.goal.accepts(point) for point in self.tried):
             self._approach_from_above()
         return self._conclude()
 
+    def _fit(self, forbidden: Sequence[Choice] = ()) -> Point | None:
+        """A choice within the limit that is not forbidden; None where there is no limit."""
+        if self.goal.limit_j is None:
+            return None
+        return self.fitter.fit(self.goal.limit_j, forbidden)
+
     def _try_within_limit(self, start: Point) -> None:
         """Measure choices within the limit, each the best guess after what failed before."""
-        spare = 0 if self.evaluate is None else max(self.goal.evaluations // 3, 1)
+        spare = max(self.goal.evaluations // 3, 1)
         for point in self._guesses(start):
             if self._is_met(self._measure(point)) or self._left() <= spare:
                 return
 
     def _guesses(self, start: Point) -> Iterator[Point]:
-        """The solver's choice with each calibration, between choices that spare its worst regions.
+        """The solver's choice, choices that spare its worst regions, and other calibrations.
 
         A choice that failed is forbidden, and its regions are measured again in its company: what
         one region costs there is what reverting it would gain.
         """
         forbidden: list[Choice] = []
-        point: Point | None = start
         later: list[Point] = []
+        point: Point | None = start
         while point is not None:
             first, *others = self._variants(point)
             yield first
             later += others[:1]
+            self._tell("comparing regions in company")
+            self.fitter.raise_sensitivity(point.choice, self.judge.gains(first))
             forbidden.append(point.choice)
-            self._penalise(point)
-            point = self._fit(self.goal.limit_j, forbidden)
             if len(forbidden) % 2 == 0 and later:
                 yield later.pop(0)
+            point = self._fit(forbidden)
         yield from later
-
-    def _penalise(self, failed: Point) -> None:
-        """Raise the sensitivity of regions by what reverting them alone would gain."""
-        if self.rows is None:
-            return
-        error = self._error(failed.choice, failed.options)
-        narrow = [name for name, p in failed.choice.items() if p is not ir.Precision.FP32]
-        for index, name in enumerate(narrow):
-            self.report(f"sensitivity of {name} among the others", index / len(narrow))
-            reverted = {**failed.choice, name: ir.Precision.FP32}
-            gain = max(error - self._error(reverted, failed.options), 0.0)
-            self.space[name] = [
-                replace(option, sensitivity=option.sensitivity + gain)
-                if option.precision is failed.choice[name]
-                else option
-                for option in self.space[name]
-            ]
 
     def _approach_from_above(self) -> None:
         """Bisect the limit between what failed and fp32 for the least energy that is accurate."""
-        floor = min((p.energy_j for p in self.tried), default=self._cheapest().energy_j)
-        low = max(self.goal.limit_j or 0.0, floor)
-        high = self.uniform[0].energy_j
+        low = max(self.goal.limit_j or 0.0, min(point.energy_j for point in self.tried))
+        high = self.fitter.uniform[0].energy_j
         while self._left() > 0 and high > low * 1.02:
             middle = (low * high) ** 0.5
-            point = self._fit(middle)
-            if point is None or any(p.choice == point.choice for p in self.tried):
+            point = self.fitter.fit(middle)
+            if point is None or any(known.choice == point.choice for known in self.tried):
                 low = middle
                 continue
-            measured = self._measure(self._best_variant(point))
-            if self.goal.accepts(measured.accuracy):
+            measured = self._measure(self._variants(point)[0])
+            if self.goal.accepts(measured):
                 high = min(middle, measured.energy_j)
             else:
                 low = middle
 
+    def _variants(self, point: Point) -> list[Point]:
+        """The choice with each calibration, best first.
+
+        A corrected bias can be a new constant to read: calibrations that leave the limit for it
+        are left out.
+        """
+        self._tell("comparing calibrations")
+        made = self.judge.variants(point, self.fitter.realize)
+        if self.goal.fits(point):
+            made = [variant for variant in made if self.goal.fits(variant)]
+        return made or [point]
+
+    def _measure(self, point: Point) -> Point:
+        """Measure the accuracy of a point and remember it."""
+        if self.evaluate is not None:
+            self._tell("measuring accuracy")
+            point = replace(point, accuracy=self.evaluate(point.model))
+        self.tried.append(point)
+        return point
+
     def _conclude(self) -> SearchResult:
-        floating = replace(self.uniform[0], accuracy=self.goal.baseline)
+        goal, floating = self.goal, replace(self.fitter.uniform[0], accuracy=self.goal.baseline)
         known = [*self.tried, floating]
         met = [point for point in known if self._is_met(point)]
-        accurate = [point for point in known if self.goal.accepts(point.accuracy)]
-        within = [point for point in known if self.goal.fits(point.energy_j)]
-        closest = min(accurate or [floating], key=lambda point: point.energy_j)
-        if self.goal.limit_j is None:
+        accurate = [point for point in known if goal.accepts(point)] or [floating]
+        within = [point for point in known if goal.fits(point)]
+        closest = min(accurate, key=lambda point: point.energy_j)
+        if goal.limit_j is None:
             status, best = Status.OK, closest
         elif met:
             status, best = Status.OK, max(met, key=_quality)
@@ -245,117 +199,23 @@ class _Searcher:
             status, best = Status.ACCURACY_NOT_MET, max(within, key=_quality)
         else:
             status, best = Status.BUDGET_NOT_MET, closest
-        lowest_j = min(point.energy_j for point in (*known, *self.uniform, self._cheapest()))
-        text = explain(status, best, closest, lowest_j, self.goal.limit_j, self.goal.baseline,
-                       self.goal.max_drop)  # fmt: skip
-        return SearchResult(status, best, text, closest, self.space, tuple(self.tried))
+        lowest_j = min(point.energy_j for point in (*known, self.fitter.cheapest()))
+        explanation = explain(
+            status, best, closest, lowest_j, goal.limit_j, goal.baseline, goal.max_drop
+        )
+        return SearchResult(
+            status, best, explanation, closest, self.fitter.space, tuple(self.tried)
+        )
 
     def _is_met(self, point: Point) -> bool:
-        return self.goal.fits(point.energy_j) and self.goal.accepts(point.accuracy)
+        return self.goal.fits(point) and self.goal.accepts(point)
 
     def _left(self) -> int:
         return self.goal.evaluations - len(self.tried) if self.evaluate is not None else 0
 
-    def _measure(self, point: Point) -> Point:
-        """Measure the accuracy of a point and remember it."""
-        if self.evaluate is not None:
-            self.report("measuring accuracy", len(self.tried) / self.goal.evaluations)
-            point = replace(point, accuracy=self.evaluate(point.model))
-        self.tried.append(point)
-        return point
-
-    def _fit(self, limit_j: float | None, forbidden: list[Choice] | None = None) -> Point | None:
-        """The least sensitive choice whose real estimate is within the limit.
-
-        The solver does not see conversions between precisions; where they push a choice over the
-        limit, the solver's limit shrinks by as much.
-        """
-        if limit_j is None:
-            return None
-        allowed = limit_j
-        for _ in range(_FIT_TRIES):
-            found = solve(self.space, allowed, forbidden or [])
-            if isinstance(found, Infeasible):
-                break
-            point = self._point(found.choice)
-            if point.energy_j <= limit_j * (1 + 1e-9):
-                return point
-            allowed = min(allowed, found.energy_j) - max(point.energy_j - limit_j, 1e-3 * limit_j)
-        return self._uniform_within(limit_j, forbidden or [])
-
-    def _uniform_within(self, limit_j: float, forbidden: list[Choice]) -> Point | None:
-        """A choice that needs no solver, where it fits: the least sensitive one of those."""
-        points = [*self.uniform, self._cheapest()]
-        fitting = [
-            point
-            for point in points
-            if point.energy_j <= limit_j * (1 + 1e-9) and point.choice not in forbidden
-        ]
-        return min(fitting, key=lambda point: self._sensitivity(point.choice), default=None)
-
-    def _cheapest(self) -> Point:
-        """The least real estimate found: the best start, then each region changed in turn."""
-        if self.lowest is None:
-            starts = (*self.uniform, self._point(cheapest(self.space).choice))
-            point = min(starts, key=lambda p: p.energy_j)
-            for name, options in list(self.space.items())[:_SWEPT_REGIONS]:
-                trials = [self._point({**point.choice, name: o.precision}) for o in options]
-                point = min((point, *trials), key=lambda p: p.energy_j)
-            self.lowest = point
-        return self.lowest
-
-    def _sensitivity(self, choice: Choice) -> float:
-        return sum(
-            option.sensitivity
-            for name, options in self.space.items()
-            for option in options
-            if option.precision is choice[name]
-        )
-
-    def _point(self, choice: Choice) -> Point:
-        """Make a choice real with fast options: the energy does not depend on them."""
-        key = tuple(sorted(choice.items()))
-        if key not in self.realized:
-            self.realized[key] = self.realize(choice, _FAST)
-        made = self.realized[key]
-        return Point(choice, _FAST, made.model, made.estimate)
-
-    def _best_variant(self, point: Point) -> Point:
-        return self._variants(point)[0]
-
-    def _variants(self, point: Point) -> list[Point]:
-        """The same choice with each calibration, the one with the least error first.
-
-        A corrected bias can be a new constant to read: calibrations that leave the limit for it
-        are left out.
-        """
-        if ir.Precision.INT8 not in point.choice.values() or self.rows is None:
-            return [point]
-        made = []
-        for index, options in enumerate(_VARIANTS):
-            self.report("comparing calibrations", index / len(_VARIANTS))
-            realized = self.realize(point.choice, options)
-            error = self._outputs_error(realized.model)
-            made.append(
-                Point(point.choice, options, realized.model, realized.estimate, None, error)
-            )
-        fitting = [
-            p for p in made if self.goal.fits(p.energy_j) or not self.goal.fits(point.energy_j)
-        ]
-        return sorted(fitting, key=lambda p: p.error or 0.0) or [point]
-
-    def _outputs_error(self, model: ir.Model) -> float:
-        if self.ctx.run is None or self.rows is None:
-            return 0.0
-        return normalised_error(self.expected, run_rows(model, self.rows, self.ctx.run))
-
-    def _error(self, choice: Choice, options: QuantizeStatic) -> float:
-        if self.rows is None:
-            return 0.0
-        quick = replace(options, bias_correction=False)
-        return choice_error(
-            self.model, choice, self.ctx, quick, self.histograms, self.rows, self.expected
-        )
+    def _tell(self, stage: str) -> None:
+        share = min(len(self.tried) / self.goal.evaluations, 1.0)
+        self.tell(stage, _PREPARED + (1 - _PREPARED) * share)
 
 
 def _quality(point: Point) -> tuple[float, float]:

@@ -29,7 +29,7 @@ ROUNDING_ERROR = {ir.Precision.BF16: 2.0**-18 / 3, ir.Precision.INT8: 2.0**-16 /
 step of 2^-8 (bfloat16) or an absolute one of 2^-8 of the range (int8), uniformly distributed."""
 
 _OPERATIONS = 6e11
-_MOST_ROWS, _LEAST_ROWS = 64, 8
+_MOST_ROWS, _LEAST_ROWS = 64, 4
 
 
 def measure_sensitivity(
@@ -82,7 +82,7 @@ def choice_error(
 
 
 def sample(model: ir.Model, calibration: Arrays, runs: int) -> Arrays:
-    """As many rows as `runs` runs of the model can take in bounded work: 8 to 64 inferences."""
+    """As many rows as `runs` runs of the model can take in bounded work: 4 to 64 inferences."""
     operations = sum(ir.work_of(region).product_ops for region in ir.regions(model.graph))
     rows = int(_OPERATIONS / max(operations * max(runs, 1), 1))
     return next(batches(calibration, model, min(max(rows, _LEAST_ROWS), _MOST_ROWS)))

@@ -74,6 +74,8 @@ def _why_not_narrow(region: ir.Region) -> str | None:
         return "its weight is stored narrow already"
     if narrow_source(x) is not None and narrow_source(x) in region.inputs:
         return "its input is stored narrow already"
+    if x.dtype is ir.DataType.FLOAT16:
+        return "it computes in fp16: run widen-float16 before"
     if x.dtype is not ir.DataType.FLOAT:
         return f"it computes in {x.dtype.name if x.dtype else 'an unknown type'}, not fp32"
     if not ir.is_constant(weight):

@@ -166,7 +166,7 @@ def test_a_graph_output_that_a_product_reads_stays_float() -> None:
         (
             """g (float16[1,2] x) => (float16[1,2] y) <float16[2,2] w = {1, 2, 3, 4}>
             { y = MatMul(x, w) }""",
-            "it computes in FLOAT16, not fp32",
+            "it computes in fp16: run widen-float16 before",
         ),
         (
             """g (float[1,4,2,2] x) => (float[1,4,2,2] y) <float[4,2,1,1] w = {1,2,3,4,5,6,7,8}>

@@ -1,0 +1,134 @@
+"""Find choices whose real estimate is within a limit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from gcompile import ir
+from gcompile.passes.precision import Choice, QuantizeStatic
+from gcompile.search.budget_solver import Infeasible, Option, cheapest, solve
+from gcompile.search.point import Point, Realize
+from gcompile.search.price_regions import build_space
+from gcompile.search.sensitivity import Sensitivity
+
+FAST = QuantizeStatic(bias_correction=False)
+"""Quantizes quickly: the energy of a choice does not depend on how it is calibrated."""
+
+_TRIES = 12
+_SWEPT_REGIONS = 64
+_SWEPT_WEIGHTS = 200_000_000
+
+
+@dataclass
+class Fitter:
+    """Choices of one model, made real once each.
+
+    The solver adds up regions; a real model also converts between precisions. So every answer of
+    the solver is made real before it is believed.
+
+    Attributes:
+        space: The options of every region.
+        uniform: The model in one precision wherever that is possible; fp32 first.
+    """
+
+    realize: Realize
+    space: dict[str, list[Option]] = field(default_factory=dict)
+    uniform: list[Point] = field(default_factory=list)
+    _points: dict[tuple[tuple[str, ir.Precision], ...], Point] = field(default_factory=dict)
+    _lowest: Point | None = None
+
+    @classmethod
+    def start(
+        cls, realize: Realize, precisions: Sequence[ir.Precision], sensitivity: Sensitivity
+    ) -> Fitter:
+        """Price the uniform choices, and every region from them."""
+        fitter = cls(realize)
+        uniform: dict[ir.Precision, Point] = {}
+        for precision in (ir.Precision.FP32, *precisions):
+            choice = {
+                name: precision if precision in able else ir.Precision.FP32
+                for name, able in sensitivity.items()
+            }
+            uniform[precision] = fitter.point(choice)
+        fitter.uniform = list(uniform.values())
+        fitter.space = build_space({p: u.estimate for p, u in uniform.items()}, sensitivity)
+        return fitter
+
+    def point(self, choice: Choice) -> Point:
+        """Make a choice real."""
+        key = tuple(sorted(choice.items()))
+        if key not in self._points:
+            made = self.realize(choice, FAST)
+            self._points[key] = Point(choice, FAST, made.model, made.estimate)
+        return self._points[key]
+
+    def fit(self, limit_j: float, forbidden: Sequence[Choice] = ()) -> Point | None:
+        """The least sensitive choice whose real estimate is within the limit, or None.
+
+        Where conversions push the solver's choice over the limit, the solver's limit shrinks by
+        as much.
+        """
+        allowed = limit_j
+        for _ in range(_TRIES):
+            found = solve(self.space, allowed, forbidden)
+            if isinstance(found, Infeasible):
+                break
+            point = self.point(found.choice)
+            if is_within(point.energy_j, limit_j):
+                return point
+            allowed = min(allowed, found.energy_j) - max(point.energy_j - limit_j, 1e-3 * limit_j)
+        fitting = [
+            point
+            for point in (*self.uniform, self.cheapest())
+            if is_within(point.energy_j, limit_j) and point.choice not in forbidden
+        ]
+        return min(fitting, key=self._sensitivity, default=None)
+
+    def cheapest(self) -> Point:
+        """The least real estimate found: the best start, then regions changed one by one.
+
+        The dearest regions are changed first, as many as bounded work allows.
+        """
+        if self._lowest is None:
+            starts = (*self.uniform, self.point(cheapest(self.space).choice))
+            lowest = min(starts, key=lambda point: point.energy_j)
+            for name in self._swept():
+                options = self.space[name]
+                trials = [self.point({**lowest.choice, name: o.precision}) for o in options]
+                lowest = min((lowest, *trials), key=lambda point: point.energy_j)
+            self._lowest = lowest
+        return self._lowest
+
+    def raise_sensitivity(self, choice: Choice, gains: Mapping[str, float]) -> None:
+        """Add to the sensitivity of the precision that each region named has in the choice."""
+        for name, gain in gains.items():
+            self.space[name] = [
+                replace(option, sensitivity=option.sensitivity + gain)
+                if option.precision is choice[name]
+                else option
+                for option in self.space[name]
+            ]
+
+    def _swept(self) -> list[str]:
+        weights = sum(
+            value.const_value.size
+            for value in self.uniform[0].model.graph.initializers.values()
+            if value.const_value is not None
+        )
+        count = min(_SWEPT_REGIONS, _SWEPT_WEIGHTS // max(weights, 1))
+        dearest = sorted(self.space, key=lambda name: -max(o.energy_j for o in self.space[name]))
+        return dearest[:count]
+
+    def _sensitivity(self, point: Point) -> float:
+        return sum(
+            option.sensitivity
+            for name, options in self.space.items()
+            for option in options
+            if option.precision is point.choice[name]
+        )
+
+
+def is_within(energy_j: float, limit_j: float) -> bool:
+    """Compare energies, forgiving the last digits."""
+    return energy_j <= limit_j * (1 + 1e-9)

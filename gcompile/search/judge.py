@@ -1,0 +1,87 @@
+"""Guess how good a choice is before its accuracy is measured: its error on calibration rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from gcompile import ir
+from gcompile.passes import Arrays, PassContext
+from gcompile.passes.precision import (
+    Histogram,
+    QuantizeStatic,
+    RangeMethod,
+    WeightRange,
+    normalised_error,
+)
+from gcompile.passes.precision.run_rows import run_rows
+from gcompile.search.point import Point, Realize
+from gcompile.search.sensitivity import choice_error, sample
+
+_VARIANTS = (
+    QuantizeStatic(calibration=RangeMethod.MINMAX),
+    QuantizeStatic(calibration=RangeMethod.MSE),
+    QuantizeStatic(calibration=RangeMethod.PERCENTILE),
+    QuantizeStatic(calibration=RangeMethod.MSE, weights=WeightRange.MSE),
+)
+"""Ways to calibrate a choice."""
+
+
+@dataclass
+class Judge:
+    """Measures errors of one model on a sample of the calibration rows; 0 where there are none."""
+
+    model: ir.Model
+    ctx: PassContext
+    histograms: Mapping[str, Histogram] | None
+    rows: Arrays = field(default_factory=dict)
+    expected: Arrays = field(default_factory=dict)
+
+    @classmethod
+    def start(
+        cls,
+        model: ir.Model,
+        ctx: PassContext,
+        histograms: Mapping[str, Histogram] | None,
+        regions: int,
+    ) -> Judge:
+        """Run the float model on the sample."""
+        if not ctx.calibration or ctx.run is None:
+            return cls(model, ctx, histograms)
+        rows = sample(model, ctx.calibration, regions)
+        return cls(model, ctx, histograms, rows, run_rows(model, rows, ctx.run))
+
+    def variants(self, point: Point, realize: Realize) -> list[Point]:
+        """The same choice with each calibration, the one with the least error first."""
+        if ir.Precision.INT8 not in point.choice.values() or not self.rows:
+            return [point]
+        made = []
+        for options in _VARIANTS:
+            realized = realize(point.choice, options)
+            error = self._error_of(realized.model)
+            made.append(
+                Point(point.choice, options, realized.model, realized.estimate, None, error)
+            )
+        return sorted(made, key=lambda variant: variant.error or 0.0)
+
+    def gains(self, point: Point) -> dict[str, float]:
+        """By how much the error falls when one narrow region alone goes back to fp32."""
+        if not self.rows:
+            return {}
+        narrow = [name for name, p in point.choice.items() if p is not ir.Precision.FP32]
+        quick = replace(point.options, bias_correction=False)
+
+        def error(choice: Mapping[str, ir.Precision]) -> float:
+            return choice_error(
+                self.model, choice, self.ctx, quick, self.histograms, self.rows, self.expected
+            )
+
+        whole = error(point.choice)
+        return {
+            name: max(whole - error({**point.choice, name: ir.Precision.FP32}), 0.0)
+            for name in narrow
+        }
+
+    def _error_of(self, model: ir.Model) -> float:
+        assert self.ctx.run is not None
+        return normalised_error(self.expected, run_rows(model, self.rows, self.ctx.run))
