@@ -97,13 +97,15 @@ def column_count(contraction: Contraction, unit: Unit) -> int:
 
 def step_count(contraction: Contraction, unit: Unit) -> int:
     """Count the instructions that one accumulator needs."""
-    groups = math.ceil(contraction.in_c / unit.depth)
+    emitted = contraction.widened(unit.depth)
+    joined = emitted.kernel_w if emitted.dilation_w == 1 else 1
+    padded = emitted.in_c if emitted.in_c <= 4 else math.ceil(emitted.in_c / 4) * 4
+    run = math.ceil(joined * padded / unit.depth)
+    rows = emitted.kernel_h * emitted.kernel_w // joined
     if unit.kind != "matrix":
-        return contraction.kernel_h * contraction.kernel_w * groups
-    joined = contraction.kernel_w if contraction.dilation_w == 1 else 1
-    run_bytes = joined * groups * 4
-    widest = max(d for d in range(4, _TILE_ROW_BYTES + 1, 4) if run_bytes % d == 0)
-    return contraction.kernel_h * contraction.kernel_w // joined * (run_bytes // widest)
+        return rows * run
+    widest = max(d for d in range(4, _TILE_ROW_BYTES + 1, 4) if run * 4 % d == 0)
+    return rows * (run * 4 // widest)
 
 
 def flat_pixels(contraction: Contraction) -> int:

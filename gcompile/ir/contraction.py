@@ -9,7 +9,7 @@ channels. A matrix product is the convolution of a one-row image with a 1×1 ker
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +72,20 @@ class Contraction:
     def pads(self) -> tuple[int, int, int, int]:
         """Padding as (top, left, bottom, right)."""
         return self.pad_top, self.pad_left, self.pad_bottom, self.pad_right
+
+    def widened(self, group: int) -> Contraction:
+        """The same product with whole groups of depth in each row of the kernel.
+
+        Dot-product instructions take `group` numbers at once. Channels and kernel columns lie side
+        by side in memory, so a kernel over at most four channels, which is how networks begin, is
+        filled up with columns of zero weights; more channels are padded where they are stored.
+        """
+        if self.in_c > 4 or self.dilation_w != 1 or self.groups != 1:
+            return self
+        width = self.kernel_w
+        while width * self.in_c % group:
+            width += 1
+        return replace(self, kernel_w=width)
 
     @property
     def weight_count(self) -> int:

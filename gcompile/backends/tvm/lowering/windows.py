@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -85,23 +85,9 @@ def stored_input(region: ir.Region, value: ir.Value | None) -> tuple[ir.Value, f
 def _read_window(region: ir.Region, node: ir.Node, geometry: ir.Contraction) -> Window:
     stored, scale, zero_point = stored_input(region, node.inputs[0])
     fill = _lowest(stored) if node.op_type == "MaxPool" else float(zero_point)
-    if node.op_type == "Conv" and geometry.groups == 1:
-        geometry = _widened(geometry, _GROUP.get(stored.dtype, 1))
+    if node.op_type == "Conv":
+        geometry = geometry.widened(_GROUP.get(stored.dtype, 1))
     return Window(node, stored, scale, zero_point, fill, geometry)
-
-
-def _widened(shape: ir.Contraction, group: int) -> ir.Contraction:
-    """Widen the kernel until each of its rows is a whole number of dot-product groups.
-
-    Channels and kernel columns lie side by side, so a row of a kernel over few channels is filled
-    up with columns of zero weights instead of channels of zeros.
-    """
-    if shape.in_c > 4 or shape.dilation_w != 1:
-        return shape
-    width = shape.kernel_w
-    while width * shape.in_c % group:
-        width += 1
-    return replace(shape, kernel_w=width)
 
 
 def _lowest(value: ir.Value) -> float:
