@@ -1,0 +1,78 @@
+"""Every value has a static shape, inside branches too."""
+
+from __future__ import annotations
+
+import pytest
+
+from gcompile import ir
+from gcompile.errors import InvalidModelError
+
+HEADER = '<ir_version: 10, opset_import: ["" : 21]>\n'
+BRANCH = """g (bool p, float[1,3,8] x) => (float[?,?,?] y)
+    <int64[6] pads = {0, 0, 2, 0, 0, 2}, int64[1] two = {2}, int64[1] last = {2},
+     int64[1] end = {-2}> {
+        i = If(p) <
+            then_branch = a () => (float o) {
+                q = Pad(x, pads)
+                s = Shape<start = 2>(q)
+                h = Div(s, two)
+                o = Slice(q, two, h, last)
+            },
+            else_branch = b () => (float u) { u = OTHER }
+        >
+        y = Relu(i)
+    }"""
+
+
+def shapes(model: ir.Model) -> dict[str, tuple[int, ...]]:
+    return {
+        str(value.name): ir.static_shape(value)
+        for node in ir.all_nodes(model)
+        for value in node.outputs
+    }
+
+
+def test_branches_see_the_constants_around_them() -> None:
+    model = ir.parse(HEADER + BRANCH.replace("OTHER", "Slice(x, two, end, last)"))
+    found = shapes(model)
+    assert found["q"] == (1, 3, 12)
+    assert found["o"] == found["u"] == found["i"] == found["y"] == (1, 3, 4)
+
+
+def test_branches_that_disagree_leave_the_shape_open() -> None:
+    model = ir.parse(HEADER + BRANCH.replace("OTHER", "Neg(x)"))
+    value = model.graph[0].outputs[0]
+    with pytest.raises(InvalidModelError, match="shape of value 'i' depends on the data"):
+        ir.static_shape(value)
+
+
+def test_shape_arithmetic_is_followed_without_changing_the_model() -> None:
+    model = ir.parse(
+        HEADER
+        + """g (float[2,3,4] x) => (float[?,?] y) <int64[1] one = {1}, int64[1] rest = {-1}> {
+            s = Shape(x)
+            n = Gather(s, one)
+            t = Concat<axis = 0>(n, rest)
+            y = Reshape(x, t)
+        }"""
+    )
+    assert shapes(model)["y"] == (3, 8)
+    assert [node.op_type for node in model.graph] == ["Shape", "Gather", "Concat", "Reshape"]
+
+
+def test_branches_inside_branches() -> None:
+    model = ir.parse(
+        HEADER
+        + """g (bool p, bool q, float[2,3] x) => (float[?,?] y) <int64[2] six = {6, 1}> {
+            y = If(p) <
+                then_branch = a () => (float o) {
+                    o = If(q) <
+                        then_branch = c () => (float v) { v = Reshape(x, six) },
+                        else_branch = d () => (float w) { w = Reshape(x, six) }
+                    >
+                },
+                else_branch = b () => (float u) { u = Reshape(x, six) }
+            >
+        }"""
+    )
+    assert set(shapes(model).values()) == {(6, 1)}
