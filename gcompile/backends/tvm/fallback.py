@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from contextlib import redirect_stdout
+from io import StringIO
 from typing import Any
 
 import numpy as np
@@ -90,6 +92,10 @@ def _refusal_of_attributes(node: NodeProto, attributes: Mapping[str, Any]) -> st
             attributes.get("detect_negative", 1) and attributes.get("detect_positive", 1)
         ):
             return "the importer ignores which infinity is asked for"
+        case "ConvTranspose" if attributes.get("output_shape"):
+            return "the importer ignores output_shape"
+        case "RMSNormalization" if attributes.get("axis", -1) == 0:
+            return "the importer does not normalize over every axis"
         case "Resize":
             return _refusal_of_resize(attributes)
     return None
@@ -141,8 +147,9 @@ def add_fallback(
 
 def _imported(proto: onnx.ModelProto, name: str) -> tvm.IRModule:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # The importer warns about every name it would change.
+        # The importer warns about every name it changes, and prints what it cannot convert.
+        with warnings.catch_warnings(), redirect_stdout(StringIO()):
+            warnings.simplefilter("ignore")
             return from_onnx(_with_shapes_folded(proto), keep_params_in_input=False)
     except Exception as error:  # The importer raises whatever its converters trip over.
         reason = str(error).strip().splitlines() or [repr(error)]

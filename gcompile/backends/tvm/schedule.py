@@ -3,7 +3,7 @@
 Unscheduled, such a function is scalar and serial. The schedule is built from three ideas: cheap
 producers are inlined, the innermost loop becomes vectors, and the outermost loops run in parallel.
 A reduction along the last axis gets one partial result per vector lane; a reduction along another
-axis keeps a block of columns in the nearest cache while the rows stream past.
+axis keeps a block of columns in registers while the rows stream past.
 
 Every step is optional: where a function has a form that a step does not fit, it is left as it is.
 """
@@ -25,8 +25,8 @@ from tvm.target.codegen import llvm_cpu_has_features
 
 Indices = tuple[tirx.Expr, ...]
 
-_COLUMNS = 256
-"""Columns of one block of a column reduction: 1 KiB of partial sums, which stay in L1."""
+_VECTORS_OF_COLUMNS = 4
+"""Vectors of columns that a column reduction sums up at once, in registers."""
 
 _FEWEST_LANES = 4
 """Narrower vectors are not worth their code."""
@@ -61,8 +61,10 @@ class CpuSchedule:
         if blocks is None:
             return function
         for block in _inline_cheap_blocks(schedule, blocks):
+            attempt = schedule.copy()
             with suppress(*_STEP_FAILURES):
-                self._schedule_block(schedule, block)
+                self._schedule_block(attempt, block)
+                schedule = attempt
         return schedule.mod["main"].with_attrs(function.attrs)
 
     def _schedule_block(self, schedule: s_tir.Schedule, block: SBlockInfo) -> None:
@@ -102,15 +104,12 @@ class CpuSchedule:
             self._parallelize(schedule, spatial)
             return
         _, lane = schedule.split(reduced[-1], [None, lanes])
-        partial = schedule.rfactor(lane, 0)
+        partial = schedule.rfactor(lane, -1)
         loops = schedule.get_loops(partial)
-        outer, inner = loops[: len(spatial)], loops[len(spatial) :]
-        lane = next(loop for loop in inner if _extent(schedule, loop) == lanes)
-        steps = [loop for loop in inner if not loop.same_as(lane)]
-        schedule.reorder(*steps, lane)
+        outer, steps, lane = loops[: len(spatial)], loops[len(spatial) : -1], loops[-1]
         schedule.vectorize(lane)
-        schedule.decompose_reduction(partial, steps[0])
         self._parallelize(schedule, outer)
+        self._start_apart(schedule, partial, steps[0])
 
     def _schedule_column_reduction(
         self,
@@ -126,13 +125,24 @@ class CpuSchedule:
         if lanes == 1:
             self._parallelize(schedule, spatial[:-1])
             return
-        width = max(w for w in range(lanes, min(count, _COLUMNS) + 1, lanes) if count % w == 0)
+        widest = min(count, _VECTORS_OF_COLUMNS * lanes)
+        width = max(w for w in range(lanes, widest + 1, lanes) if count % w == 0)
         blocks, vectors, lane = schedule.split(columns, [None, width // lanes, lanes])
         schedule.reorder(*spatial[:-1], blocks, *reduced, vectors, lane)
-        first = schedule.decompose_reduction(block, reduced[0])
+        sums = schedule.cache_write(block, 0, "global")  # Small enough to live in registers.
+        schedule.reverse_compute_at(sums, blocks)
+        _, written = schedule.split(schedule.get_loops(sums)[-1], [None, lanes])
+        schedule.vectorize(written)
         schedule.vectorize(lane)
-        schedule.vectorize(schedule.get_loops(first)[-1])
+        schedule.unroll(vectors)
         self._parallelize(schedule, [*spatial[:-1], blocks])
+        self._start_apart(schedule, block, reduced[0])
+
+    def _start_apart(self, schedule: s_tir.Schedule, block: BlockRV, loop: LoopRV) -> None:
+        """Set sums to zero before the loop. Last of all: TVM refuses most steps afterwards."""
+        start = schedule.decompose_reduction(block, loop)
+        with suppress(*_STEP_FAILURES):
+            schedule.vectorize(schedule.get_loops(start)[-1])
 
     def _parallelize(self, schedule: s_tir.Schedule, loops: list[LoopRV]) -> None:
         """Share the iterations of adjacent outer loops out among the threads."""
