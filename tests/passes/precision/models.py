@@ -28,6 +28,31 @@ CONV_CHAIN = """
         y = MatMul(f3, w4)
     }"""
 
+ATTENTION = """
+    g (float[1,6,8] x) => (float[1,6,8] y)
+    <float[8] gain = {1, 1, 1, 1, 1, 1, 1, 1}, float[8] shift = {0, 0, 0, 0, 0, 0, 0, 0},
+     float[8,8] wq, float[8,8] wk, float[8,8] wv, float[8,8] wo, float[8] bo,
+     int64[4] heads = {1, 6, 2, 4}, int64[3] whole = {1, 6, 8}> {
+        n = LayerNormalization<axis = -1>(x, gain, shift)
+        q = MatMul(n, wq)
+        k = MatMul(n, wk)
+        v = MatMul(n, wv)
+        q4 = Reshape(q, heads)
+        k4 = Reshape(k, heads)
+        v4 = Reshape(v, heads)
+        qt = Transpose<perm = [0,2,1,3]>(q4)
+        kt = Transpose<perm = [0,2,3,1]>(k4)
+        vt = Transpose<perm = [0,2,1,3]>(v4)
+        s = MatMul(qt, kt)
+        p = Softmax(s)
+        a = MatMul(p, vt)
+        at = Transpose<perm = [0,2,1,3]>(a)
+        a3 = Reshape(at, whole)
+        o = MatMul(a3, wo)
+        ob = Add(o, bo)
+        y = Add(ob, x)
+    }"""
+
 
 def fused(text: str, *, seed: int = 0, spread: float = 1.0) -> ir.Model:
     """Parse a model, draw its weights, and run the exact passes.

@@ -18,6 +18,7 @@ from gcompile.passes.precision import (
     why_not,
 )
 from tests.passes.precision.models import (
+    ATTENTION,
     CONV_CHAIN,
     context,
     fused,
@@ -97,3 +98,21 @@ def test_a_sum_deeper_than_32_bits_can_hold_stays_in_float() -> None:
         "its 70000 products per output can overflow a 32-bit sum"
     )
     assert why_not(region, ir.Precision.BF16) is None
+
+
+@pytest.mark.parametrize("precision", [ir.Precision.INT8, ir.Precision.BF16])
+def test_attention_converts_its_weights_and_keeps_dynamic_products(
+    precision: ir.Precision,
+) -> None:
+    model = fused(ATTENTION)
+    ctx = context(model)
+    weighted = [r for r in product_regions(model) if why_not(r, precision) is None]
+    narrow = model.clone()
+    assert assign_precisions(narrow, {r.name: precision for r in weighted}, ctx) == 4
+    fuse_pipeline().apply(narrow, ctx)
+    testing.check_regions(narrow)
+    found = {r.op.split("+")[0]: r.precision for r in ir.regions(narrow.graph)}
+    assert found["LayerNormalization"] is found["Softmax"] is ir.Precision.FP32
+    rows = rows_for(model, 16, seed=5)
+    want, got = OnnxRuntime()(model, rows)["y"], OnnxRuntime()(narrow, rows)["y"]
+    assert signal_to_noise_db(want, got) > 30
