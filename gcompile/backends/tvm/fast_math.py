@@ -13,7 +13,7 @@ import tvm
 import tvm_ffi
 from tvm import relax, te, tirx, topi
 from tvm.script.ir_builder import IRBuilder
-from tvm.tirx.script import builder as T
+from tvm.tirx.script import builder as script
 
 from gcompile.backends.tvm.kernels import vector_math
 from gcompile.backends.tvm.kernels.lanes import Lanes
@@ -53,9 +53,9 @@ def apply(function: str, x: tirx.Expr, dtype: str = "float32") -> tirx.Expr:
     The result has the type of `x`, `dtype`.
     """
     wide = x if dtype == "float32" else tirx.Cast("float32", x)
-    with IRBuilder() as builder, T.prim_func(s_tir=True):
-        T.func_name(function)
-        T.evaluate(vector_math.UNARY[function](T.Bind(wide), Lanes(1), 0.0, 0.0))
+    with IRBuilder() as builder, script.prim_func(s_tir=True):
+        script.func_name(function)
+        script.evaluate(vector_math.UNARY[function](script.Bind(wide), Lanes(1), 0.0, 0.0))
     value = _as_expression(builder.get().body.seq)
     return value if dtype == "float32" else tirx.Cast(dtype, value)
 
