@@ -10,7 +10,7 @@ TVM keeps one pool of workers per calling thread. Three of its habits need care:
 
 Unbound, the operating system places workers and caller. Bound, worker i stays on the i-th CPU of
 the process and the caller on the first: the steadiest timing on an otherwise idle machine, because
-caller and worker can never share a CPU. Two threads on two CPUs halve the time when bound; unbound,
+caller and worker can never share a CPU. Two threads on two CPUs halve the time if bound. Unbound,
 Linux often wakes the worker on the caller's own CPU, and then they take as long as one thread.
 Binding is opt-in, because the caller stays pinned, and because several processes that bind
 themselves would all choose the same CPUs.
