@@ -198,6 +198,7 @@ def _verify(report: Report) -> str:
     verify = report.verify
     return (
         f"against the reference runtime on {verify.rows} rows: "
-        f"largest error {verify.max_abs_error:.3g} (allowed {verify.tolerance:.3g}), "
+        f"largest error {verify.max_abs_error:.3g} "
+        f"(allowed: {verify.tolerance * 100:g} % of the output's range), "
         f"cosine {verify.cosine:.6f}"
     )

@@ -94,8 +94,10 @@ class Verify(Section):
     """The compiled code against the reference runtime running the same optimised model."""
 
     max_abs_error: float
+    """In the units of the output."""
     cosine: float
     tolerance: float
+    """The largest error allowed, as a share of the output's range."""
     rows: int
 
 

@@ -7,6 +7,7 @@ from io import StringIO
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -35,7 +36,8 @@ _STYLES = {"ok": "green", "budget_not_met": "yellow", "accuracy_not_met": "yello
 
 def render(report: Report, *, top: int | None = 12) -> RenderableType:
     """The summary, the ledger of passes and the `top` dearest layers, for a rich console."""
-    return Group(_summary(report), _passes(report), _layers(report, top), *_notes(report))
+    summary = Padding(_summary(report), (0, 0, 1, 0))
+    return Group(summary, _passes(report), _layers(report, top), *_notes(report))
 
 
 def render_estimate(report: EstimateReport, *, top: int | None = 12) -> RenderableType:
@@ -100,7 +102,7 @@ def _passes(report: Report) -> Group:
             idle[row[0]] = None
         else:
             table.add_row(*map(Text, row), style=None if entry.changed and entry.kept else "dim")
-    rest = [Text(f"  nothing to do for {', '.join(idle)}")] if idle else []
+    rest = [Padding(f"nothing to do for {', '.join(idle)}", (0, 0, 1, 2))] if idle else []
     return Group(table, *rest)
 
 
