@@ -1,6 +1,6 @@
-"""`python -m gcompile` is `gcompile`."""
+"""`python -m gcompile` is the command `gcompile`."""
 
-from gcompile.cli.main import main
+from gcompile.cli import main
 
 if __name__ == "__main__":
     main()

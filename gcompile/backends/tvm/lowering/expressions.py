@@ -38,13 +38,14 @@ _UNARY_WITH_BOTH = {
     "Selu": ("selu", ("alpha", 1.67326319217681884765625), ("gamma", 1.05070102214813232421875)),
 }
 _BINARY = {
-    "Add": "add", "Sub": "sub", "Mul": "mul", "Div": "div", "Pow": "pow", "Max": "max", "Min": "min",
+    "Add": "add", "Sub": "sub", "Mul": "mul", "Div": "div", "Pow": "pow", "Max": "max",
+    "Min": "min",
 }  # fmt: skip
 _FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 
 
 class CannotEmitError(Exception):
-    """This region is not one our kernels can do; the reason says why. The fallback takes it."""
+    """A region is not one our kernels can do; the reason says why. The fallback takes it."""
 
 
 @dataclass(frozen=True)
@@ -173,12 +174,13 @@ class _Reader:
     def _check_broadcast(self, shape: tuple[int, ...]) -> None:
         if shape == self.shape or math.prod(shape) == 1:
             return
-        if self.layout is Layout.CHANNELS_LAST and len(shape) == len(self.shape):
-            if all(a in (1, b) for a, b in zip(shape, self.shape, strict=True)):
-                return
-        elif self.layout is Layout.ROWS and shape[-1] == self.shape[-1]:
-            if math.prod(shape[:-1]) == 1:
-                return
+        if self.layout is Layout.CHANNELS_LAST:
+            fits = len(shape) == len(self.shape)
+            fits = fits and all(a in (1, b) for a, b in zip(shape, self.shape, strict=True))
+        else:
+            fits = shape[-1] == self.shape[-1] and math.prod(shape[:-1]) == 1
+        if fits:
+            return
         raise CannotEmitError(f"an input of shape {shape} is broadcast to {self.shape}")
 
     def _constant(self, array: NDArray[np.generic] | None) -> Expression:

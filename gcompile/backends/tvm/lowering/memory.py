@@ -1,4 +1,4 @@
-"""Hand each region its operands in the layout it wants, converting a value at most once each way."""
+"""Hand each region its operands in the layout it wants; convert a value once each way at most."""
 
 from __future__ import annotations
 

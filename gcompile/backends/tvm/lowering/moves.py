@@ -118,12 +118,12 @@ def _write_transpose(move: Move, memory: Memory) -> bool:
     source, result = move.sources[0], move.result
     rank = len(ir.static_shape(source))
     order = list(move.node.attributes.get_ints("perm", list(range(rank))[::-1]))
-    if order == _TO_CHANNELS_FIRST.get(rank) and result in memory.requests:
-        if _read_as_image(source, result, memory):
-            return True
-    if order == _TO_CHANNELS_LAST.get(rank) and source in memory.images:
-        if _read_as_rows(source, result, memory):
-            return True
+    to_first = order == _TO_CHANNELS_FIRST.get(rank) and result in memory.requests
+    if to_first and _read_as_image(source, result, memory):
+        return True
+    to_last = order == _TO_CHANNELS_LAST.get(rank) and source in memory.images
+    if to_last and _read_as_rows(source, result, memory):
+        return True
     if source.dtype not in DTYPES:
         return False
     variable = relax.op.permute_dims(memory.plain(source), order)

@@ -90,7 +90,7 @@ def lower_matrix_product(region: ir.Region, memory: Memory) -> None:
     weights, scales = matrix_weights(node)
     stored, scale, zero_point = stored_input(region, node.inputs[0])
     shape = ir.contraction_of(node)
-    if shape is None or shape.batch != 1 or node.attributes.get_int("transA", 0):
+    if shape is None or shape.batch != 1 or node.attributes.get_int("transA", False):
         raise CannotEmitError("the left operand is transposed or batched")
     bias = np.zeros(shape.out_c)
     if node.op_type == "Gemm":

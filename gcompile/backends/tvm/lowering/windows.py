@@ -86,7 +86,7 @@ def _read_window(region: ir.Region, node: ir.Node, geometry: ir.Contraction) -> 
     stored, scale, zero_point = stored_input(region, node.inputs[0])
     fill = _lowest(stored) if node.op_type == "MaxPool" else float(zero_point)
     if node.op_type == "Conv":
-        geometry = geometry.widened(_GROUP.get(stored.dtype, 1))
+        geometry = geometry.widened(_GROUP.get(stored.dtype or ir.DataType.FLOAT, 1))
     return Window(node, stored, scale, zero_point, fill, geometry)
 
 
