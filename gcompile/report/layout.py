@@ -197,7 +197,7 @@ def _fidelity(report: Report) -> str:
 def _verify(report: Report) -> str:
     verify = report.verify
     return (
-        f"against the reference runtime on {verify.rows} rows: "
+        f"against the reference runtime on {verify.rows} row{'s' * (verify.rows != 1)}: "
         f"largest error {verify.max_abs_error:.3g} "
         f"(allowed: {verify.tolerance * 100:g} % of the output's range), "
         f"cosine {verify.cosine:.6f}"

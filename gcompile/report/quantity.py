@@ -44,7 +44,7 @@ def _with_prefix(value: float, unit: str) -> str:
         ((factor, prefix) for factor, prefix in _PREFIXES if abs(rounded) >= factor),
         _PREFIXES[-1],
     )
-    return f"{_three_digits(rounded / factor)} {prefix}{unit}"
+    return f"{_three_digits(float(f'{rounded / factor:.3g}'))} {prefix}{unit}"
 
 
 def _three_digits(value: float) -> str:

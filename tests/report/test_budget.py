@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gcompile.errors import UsageError
@@ -76,6 +76,7 @@ def test_a_bad_budget_is_refused_with_the_reason_and_an_example(text: str, reaso
     assert "50mJ" in str(caught.value)
 
 
+@settings(derandomize=True)
 @given(st.floats(1e-6, 1e6), st.sampled_from(["nJ", "uJ", "mJ", "J", "Wh"]), st.integers(1, 10**6))
 def test_a_denominator_divides(amount: float, unit: str, inferences: int) -> None:
     whole = Budget.parse(f"{amount!r}{unit}").limit_j(1.0)
@@ -84,6 +85,7 @@ def test_a_denominator_divides(amount: float, unit: str, inferences: int) -> Non
     )
 
 
+@settings(derandomize=True)
 @given(st.text(max_size=30))
 def test_any_text_is_a_budget_or_a_usage_error(text: str) -> None:
     try:

@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gcompile.errors import UsageError
@@ -12,6 +12,7 @@ from gcompile.report import BuildConfig, write_config
 _TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 
 
+@settings(derandomize=True)
 @given(
     st.builds(
         BuildConfig,
