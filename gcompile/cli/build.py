@@ -18,7 +18,7 @@ from gcompile.cli.options import (
     ThreadsOption,
     parse_shapes,
 )
-from gcompile.cli.output import say, show, show_json
+from gcompile.cli.output import is_wide, say, show, show_json
 from gcompile.cli.progress import progress
 from gcompile.errors import CompileError, UsageError
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from gcompile.report import BuildConfig, Report
 
 NOT_MET = 1
+INTERRUPTED = 130
 
 
 def build(
@@ -96,13 +97,17 @@ def build(
         "strict": strict or None,
     }
     resolved = resolve(given, config)
-    report = _build(resolved, quiet)
+    try:
+        report = _build(resolved, quiet)
+    except KeyboardInterrupt:
+        say("gcompile: interrupted; nothing was written")
+        raise typer.Exit(INTERRUPTED) from None
     if format_ is Format.JSON:
         show_json(report.model_dump_json(indent=2))
     elif not quiet:
         from gcompile.report.text import render
 
-        show(render(report))
+        show(render(report, bars=is_wide()))
     if not quiet:
         say(f"gcompile: wrote {resolved.output}")
     if report.status != "ok":

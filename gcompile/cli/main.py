@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import NoReturn
 
 from gcompile.cli.app import COMMANDS, app
+from gcompile.cli.build import INTERRUPTED
 from gcompile.errors import GcompileError, UsageError
 
-INTERRUPTED = 130
 UNEXPECTED = 3
 
 _DEBUG = "--debug"
@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     try:
         app(args=_with_command([a for a in given if a != _DEBUG]), prog_name="gcompile")
     except KeyboardInterrupt:
-        _end("Interrupted; nothing was written.", INTERRUPTED, debug=False)
+        _end("interrupted", INTERRUPTED, debug=False)
     except GcompileError as error:
         _end(str(error), error.exit_code, debug)
     except Exception as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,13 @@ def show(renderable: RenderableType) -> None:
         Console().print(renderable)
     else:
         sys.stdout.write(as_plain_text(renderable))
+
+
+def is_wide() -> bool:
+    """Whether there is room for bars beside a table."""
+    from gcompile.report.text import PLAIN_WIDTH
+
+    return not sys.stdout.isatty() or shutil.get_terminal_size().columns >= PLAIN_WIDTH
 
 
 def show_json(text: str) -> None:

@@ -34,10 +34,10 @@ _RIGHT = frozenset({"before", "after", "change", "energy", "share", "time"})
 _STYLES = {"ok": "green", "budget_not_met": "yellow", "accuracy_not_met": "yellow"}
 
 
-def render(report: Report, *, top: int | None = 12) -> RenderableType:
+def render(report: Report, *, top: int | None = 12, bars: bool = True) -> RenderableType:
     """The summary, the ledger of passes and the `top` dearest layers, for a rich console."""
     summary = Padding(_summary(report), (0, 0, 1, 0))
-    return Group(summary, _passes(report), _layers(report, top), *_notes(report))
+    return Group(summary, _passes(report), _layers(report, top, bars), *_notes(report))
 
 
 def render_estimate(report: EstimateReport, *, top: int | None = 12) -> RenderableType:
@@ -106,17 +106,19 @@ def _passes(report: Report) -> Group:
     return Group(table, *rest)
 
 
-def _layers(report: Report, top: int | None) -> Group:
+def _layers(report: Report, top: int | None, bars: bool) -> Group:
     total = report.energy.after.energy_j
-    table = _table("layers", (*LAYER_COLUMNS, ""))
+    table = _table("layers", (*LAYER_COLUMNS, *([""] if bars else [])))
     for layer in dearest(report.layers, top):
-        share = bar(share_of(layer.energy_j, total))
-        table.add_row(*map(Text, layer_row(layer, total)), Text(share))
+        share = [bar(share_of(layer.energy_j, total))] if bars else []
+        table.add_row(*map(Text, (*layer_row(layer, total), *share)))
     return Group(table, *_hidden(len(report.layers), top))
 
 
 def _table(title: str, columns: Sequence[str]) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
+    table = Table(
+        title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False
+    )
     for column in columns:
         right = column in _RIGHT or column == "error share"
         table.add_column(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -69,6 +70,25 @@ def test_running_gives_the_accuracy_that_was_reported(artefact: Path, tmp_path: 
 def test_data_is_never_made_up_unasked(artefact: Path, tmp_path: Path) -> None:
     assert gcompile_process("run", artefact, folder=tmp_path).code == 2
     assert gcompile_process("run", artefact, "--random", folder=tmp_path).code == 0
+
+
+def test_an_input_the_model_lacks_exits_4(call: Call, artefact: Path, tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", picture=np.zeros((1, 1, 8, 8), "float32"))
+    outcome = call("run", artefact, "--input", "x.npz", "-o", "y.npz")
+    assert outcome.code == 4
+    assert "'picture'" in outcome.err
+    assert not (tmp_path / "y.npz").exists()
+
+
+def test_without_a_report_the_joules_are_unavailable(
+    call: Call, artefact: Path, tmp_path: Path
+) -> None:
+    bare = shutil.copytree(artefact, tmp_path / "bare")
+    (bare / "report.json").unlink()
+    outcome = call("bench", bare, "--repeats", "5", "--format", "json")
+    result = BenchResult.model_validate_json(outcome.out)
+    assert result.energy.provenance == "unavailable"
+    assert result.energy.joules_per_inference is None
 
 
 def test_a_benchmark_as_json_follows_its_schema(artefact: Path, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from html.parser import HTMLParser
 import pytest
 
 from gcompile.report import to_html, to_markdown, to_text
+from gcompile.report.text import as_plain_text, render
 from tests.report import examples
 
 HOSTILE = (
@@ -101,3 +102,8 @@ def test_passes_that_found_nothing_to_do_share_one_line() -> None:
 def test_layers_beyond_the_top_are_counted() -> None:
     text = to_text(examples.report(), top=1)
     assert "and 1 more" in text
+
+
+def test_bars_can_be_left_out_where_there_is_no_room() -> None:
+    assert "█" in as_plain_text(render(examples.report()))
+    assert "█" not in as_plain_text(render(examples.report(), bars=False))
