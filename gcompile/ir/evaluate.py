@@ -18,15 +18,25 @@ _NOT_DETERMINISTIC = frozenset(
 def evaluate_node(node: onnx_ir.Node, opset: int) -> list[Array] | None:
     """Return the node's outputs, or None where they are not known before run time.
 
-    `Shape` and `Size` need only a static shape; everything else needs constant inputs.
+    `Shape` and `Size` need only a static shape, and `CastLike` only the type of what it imitates;
+    everything else needs constant inputs.
     """
     if node.domain or node.op_type in _NOT_DETERMINISTIC or _has_subgraph(node):
         return None
     if node.op_type in ("Shape", "Size"):
         return _shape_of(node)
-    if not all(value is None or is_constant(value) for value in node.inputs):
+    typed = node.inputs[1:] if node.op_type == "CastLike" else ()
+    if not all(v is None or is_constant(v) or v in typed for v in node.inputs):
         return None
-    return _run(node, [constant_array(value) for value in node.inputs], opset)
+    arrays = [_of_type(v) if v in typed else constant_array(v) for v in node.inputs]
+    return _run(node, arrays, opset)
+
+
+def _of_type(value: onnx_ir.Value | None) -> Array | None:
+    """Any array of the value's type."""
+    if value is None or value.dtype is None:
+        return None
+    return np.zeros(1, value.dtype.numpy())
 
 
 def _has_subgraph(node: onnx_ir.Node) -> bool:

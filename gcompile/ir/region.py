@@ -65,7 +65,8 @@ class Region:
     @cached_property
     def op(self) -> str:
         """What the region is called in a report: its operators, joined."""
-        shown = [n.op_type for n in self.nodes if n.op_type != "DequantizeLinear"]
+        hidden = ("DequantizeLinear", "Cast")
+        shown = [n.op_type for n in self.nodes if n.op_type not in hidden]
         return "+".join(shown or [self.nodes[0].op_type])
 
     @cached_property

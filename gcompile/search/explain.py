@@ -54,7 +54,7 @@ def explain(
 
 def format_energy(energy_j: float) -> str:
     """Joules with three digits and the prefix that suits them."""
-    for factor, unit in ((1.0, "J"), (1e-3, "mJ"), (1e-6, "µJ"), (1e-9, "nJ")):
+    for factor, unit in ((1.0, "J"), (1e-3, "mJ"), (1e-6, "uJ"), (1e-9, "nJ")):
         if abs(energy_j) >= factor:
             return f"{energy_j / factor:.3g} {unit}"
     return f"{energy_j / 1e-12:.3g} pJ"
