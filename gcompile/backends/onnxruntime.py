@@ -53,8 +53,9 @@ class OnnxRuntime:
     """Runs models on rows; keeps the last few sessions, keyed by the model's bytes.
 
     An array may hold many rows: axis 0 holds a multiple of the model's leading dimension, the same
-    multiple for every input. A model of batch 1 runs all rows at once where that provably gives
-    the same results, else one inference at a time; outputs are joined along axis 0.
+    multiple for every input; a scalar is the same for all rows. A model of batch 1 runs all rows at
+    once where that provably gives the same results, else one inference at a time; outputs are
+    joined along axis 0.
     """
 
     threads: int = 1
@@ -157,8 +158,10 @@ class _Session:
     def _rows(self, inputs: Arrays, start: int, end: int) -> dict[str, Array]:
         rows = {}
         for name, shape in self.specs.items():
-            lead = shape[0] if shape else 1
-            piece = inputs[name][start * lead : end * lead]
+            if not shape:
+                rows[name] = inputs[name]
+                continue
+            piece = inputs[name][start * shape[0] : end * shape[0]]
             rows[name] = piece if end - start > 1 else piece.reshape(shape)
         return rows
 
@@ -231,15 +234,15 @@ def _inferences(inputs: Arrays, specs: Mapping[str, tuple[int, ...]]) -> int:
                 f"Input {name!r} is missing. The model's inputs are: {', '.join(specs)}."
             )
         array = inputs[name]
-        lead = shape[0] if shape else 1
-        fits = array.shape[1:] == shape[1:] if shape else array.ndim <= 1
-        rows = len(array) if array.ndim else 1
-        if not fits or rows == 0 or rows % lead:
+        if not shape and array.ndim == 0:
+            continue
+        fits = array.ndim == len(shape) > 0 and array.shape[1:] == shape[1:]
+        if not fits or not len(array) or len(array) % shape[0]:
             raise RunError(
-                f"Input {name!r} has shape {array.shape}; the model takes {shape}, with any "
-                "multiple of the leading dimension as rows."
+                f"Input {name!r} has shape {array.shape}; the model takes {shape}"
+                + (", with any multiple of the leading dimension as rows." if shape else ".")
             )
-        counts[name] = rows // lead
+        counts[name] = len(array) // shape[0]
     if len(set(counts.values())) > 1:
         raise RunError(f"The inputs hold different numbers of rows: {counts}.")
     return next(iter(counts.values()), 1)

@@ -64,7 +64,11 @@ def _search(job: Job, exact: Stage, measurer: Measurer, limit_j: float) -> Decis
         precisions=tuple(p for p in job.candidates if p is not ir.Precision.FP32),
     )
     evaluate = measurer.accuracy if job.evaluation else None
-    result = search(exact.model, job.context, goal, realizer, evaluate, job.progress)
+    histograms = None
+    if ir.Precision.INT8 in goal.precisions:
+        job.progress("observing ranges", 0.0)
+        histograms = realizer.observed()
+    result = search(exact.model, job.context, goal, realizer, evaluate, job.progress, histograms)
     stage = realizer.stages.get(result.best.model, exact)
     return Decision(stage, result.status, result.explanation, baseline, _errors(result))
 

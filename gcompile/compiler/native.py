@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from gcompile.compiler.stages import Stage
 from gcompile.passes import Arrays
 from gcompile.report import Accuracy, Fidelity
 from gcompile.search import Dataset, cosine, signal_to_noise_db
+
+Array = NDArray[np.generic]
 
 _VERIFIED_ROWS = 4
 _FIDELITY_ROWS = 256
@@ -53,7 +56,7 @@ class Measurer:
     def accuracy_of(self, runner: runtime.Runner) -> float:
         """The task metric of compiled code on the evaluation rows."""
         rows = self._evaluation
-        return self.job.metric(runner.run_rows(rows.inputs), _labels(rows))
+        return self.job.metric(run_rows(runner, rows), _labels(rows))
 
     def reference_accuracy(self) -> float:
         """The task metric of the model as given, run by the reference runtime."""
@@ -78,7 +81,7 @@ class Measurer:
             return None
         rows = self.job.calibration.first(_FIDELITY_ROWS)
         expected = OnnxRuntime()(self.reference, rows.inputs)
-        actual = runner.run_rows(rows.inputs)
+        actual = run_rows(runner, rows)
         return Fidelity(
             sqnr_db=signal_to_noise_db(expected, actual),
             cosine=cosine(expected, actual),
@@ -103,7 +106,7 @@ class Measurer:
         rows = self.job.calibration
         if rows is None:
             return [seeded_inputs(model, self.job.context.seed)]
-        return [_row(rows, index) for index in range(min(_VERIFIED_ROWS, rows.count))]
+        return list(_inferences(rows.first(_VERIFIED_ROWS)))
 
     @property
     def _evaluation(self) -> Dataset:
@@ -111,12 +114,21 @@ class Measurer:
         return self.job.evaluation
 
 
-def _row(rows: Dataset, index: int) -> Arrays:
-    """The inputs of one inference."""
-    sizes = {name: len(array) // rows.count for name, array in rows.inputs.items()}
-    return {name: a[index * sizes[name] :][: sizes[name]] for name, a in rows.inputs.items()}
+def run_rows(runner: runtime.Runner, rows: Dataset) -> dict[str, Array]:
+    """Run every inference of the rows; outputs are joined along axis 0, as the reference does."""
+    found = [runner.run(inputs) for inputs in _inferences(rows)]
+    return {
+        name: np.concatenate([np.atleast_1d(outputs[name]) for outputs in found])
+        for name in found[0]
+    }
 
 
-def _labels(rows: Dataset) -> NDArray[np.generic]:
+def _inferences(rows: Dataset) -> Iterator[Arrays]:
+    """The inputs of one inference after the other."""
+    for index in range(rows.count):
+        yield rows.between(index, index + 1).inputs
+
+
+def _labels(rows: Dataset) -> Array:
     assert rows.labels is not None
     return rows.labels

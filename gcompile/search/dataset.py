@@ -27,7 +27,7 @@ class Dataset:
 
     Attributes:
         inputs: One array per model input; axis 0 holds `count` times the input's leading
-            dimension, which is what a `Runner` takes.
+            dimension. A scalar is the same for every inference.
         count: How many inferences the rows make.
         labels: What an accuracy metric compares outputs with, one entry per row; None if absent.
     """
@@ -38,12 +38,18 @@ class Dataset:
 
     def first(self, count: int) -> Dataset:
         """The first `count` inferences, or all where there are fewer."""
-        kept = min(count, self.count)
-        inputs = {name: a[: len(a) // self.count * kept] for name, a in self.inputs.items()}
-        labels = self.labels
-        if labels is not None:
-            labels = labels[: len(labels) // self.count * kept]
-        return Dataset(inputs, kept, labels)
+        return self.between(0, min(count, self.count))
+
+    def between(self, start: int, stop: int) -> Dataset:
+        """The inferences from `start` up to, not including, `stop`."""
+
+        def cut(array: Array) -> Array:
+            size = len(array) // self.count
+            return array[start * size : stop * size]
+
+        inputs = {name: cut(a) if a.ndim else a for name, a in self.inputs.items()}
+        labels = cut(self.labels) if self.labels is not None else None
+        return Dataset(inputs, stop - start, labels)
 
 
 def read_dataset(
@@ -66,11 +72,11 @@ def read_dataset(
     wanted = {str(value.name): value for value in model.graph.inputs}
     _check_names(arrays, wanted, what)
     rows = {name: _rows(name, arrays[name], value, what) for name, value in wanted.items()}
-    counts = {name: count for name, (_, count) in rows.items()}
+    counts = {name: count for name, (array, count) in rows.items() if array.ndim}
     if len(set(counts.values())) > 1:
         listed = ", ".join(f"{name} has {count}" for name, count in counts.items())
         raise UsageError(f"The {what} arrays hold different numbers of rows: {listed}.")
-    count = next(iter(counts.values()))
+    count = next(iter(counts.values()), 1)
     if needs_labels and labels is None:
         raise UsageError(
             f"The {what} rows have no array {LABELS!r}; add one with a label per row."
@@ -118,13 +124,17 @@ def _rows(name: str, array: Array, value: ir.Value, what: str) -> tuple[Array, i
             f"Array {name!r} of the {what} rows has dtype {array.dtype}, "
             f"and the model's input takes {dtype}; convert it with .astype({str(dtype)!r})."
         )
+    if not shape and not array.ndim:
+        check_finite(name, array, what)
+        return array, 1
     lead = shape[0] if shape else 1
-    if array.ndim and array.shape[1:] == shape[1:] and len(array) and len(array) % lead == 0:
+    if shape and array.ndim and array.shape[1:] == shape[1:] and len(array) and len(array) % lead == 0:
         found = array
-    elif array.ndim and array.shape[1:] == shape and len(array):
+    elif shape and array.ndim and array.shape[1:] == shape and len(array):
         found = array.reshape((-1, *shape[1:]))
     else:
-        row = (*(("rows",) if lead == 1 else (f"a multiple of {lead}",)), *map(str, shape[1:]))
+        first = "rows" if lead == 1 else f"a multiple of {lead}"
+        row = (first, *map(str, shape[1:])) if shape else ()
         raise UsageError(
             f"Array {name!r} of the {what} rows has shape {array.shape}, "
             f"and the model's input takes ({', '.join(row)})."

@@ -7,12 +7,12 @@ converted and fused; accuracy, which takes building the code, a bounded number o
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from gcompile import ir
 from gcompile.passes import PassContext
-from gcompile.passes.precision import Choice, observe_ranges
+from gcompile.passes.precision import Choice, Histogram, observe_ranges
 from gcompile.search.explain import explain
 from gcompile.search.fit import Fitter, is_within
 from gcompile.search.judge import Judge
@@ -61,6 +61,7 @@ def search(
     realize: Realize,
     evaluate: Evaluate | None = None,
     on_progress: Progress | None = None,
+    histograms: Mapping[str, Histogram] | None = None,
 ) -> SearchResult:
     """Choose the precision of every region of a fused float model. Deterministic.
 
@@ -74,12 +75,14 @@ def search(
         realize: Makes a choice into a converted, fused, tiled and priced model.
         evaluate: Builds a model and measures its accuracy; None leaves accuracy unmeasured.
         on_progress: Told what is going on and the fraction of the search that is done.
+        histograms: What `observe_ranges` returned for this model, to save observing again.
     """
     tell = on_progress or _silent
-    tell("observing ranges", 0.0)
     can_observe = bool(ctx.calibration) and ctx.run is not None
     wanted = tuple(p for p in goal.precisions if can_observe or p is not ir.Precision.INT8)
-    histograms = observe_ranges(model, ctx) if ir.Precision.INT8 in wanted else None
+    if histograms is None and ir.Precision.INT8 in wanted:
+        tell("observing ranges", 0.0)
+        histograms = observe_ranges(model, ctx)
     sensitivity = measure_sensitivity(
         model,
         ctx,

@@ -40,12 +40,14 @@ def run_rows(model: ir.Model, rows: Arrays, run: Runner) -> dict[str, ir.Array]:
 
 
 def batches(rows: Arrays, model: ir.Model, size: int = ROWS_PER_RUN) -> Iterator[Arrays]:
-    """Cut rows into pieces of at most `size` inferences of the model."""
-    leading = {str(v.name): (ir.static_shape(v) or (1,))[0] for v in model.graph.inputs}
-    name = next(iter(rows))
-    count = len(rows[name]) // leading[name]
+    """Cut rows into pieces of at most `size` inferences of the model; scalars belong to each."""
+    shapes = {str(v.name): ir.static_shape(v) for v in model.graph.inputs}
+    leading = {name: shape[0] for name, shape in shapes.items() if shape}
+    count = next((len(rows[name]) // lead for name, lead in leading.items()), 1)
     for start in range(0, count, size):
         yield {
-            key: array[start * leading[key] : (start + size) * leading[key]]
-            for key, array in rows.items()
+            name: array[start * leading[name] : (start + size) * leading[name]]
+            if name in leading
+            else array
+            for name, array in rows.items()
         }
