@@ -146,7 +146,8 @@ def save(model: onnx.ModelProto, path: Path) -> None:
     if present < needed:
         rng = np.random.default_rng(present)
         with file.open("ab") as stream:
-            stream.write(0.05 * rng.standard_normal((needed - present) // 4 + 1, np.float32))
+            numbers = rng.standard_normal((needed - present) // 4 + 1, np.float32)
+            stream.write((0.05 * numbers).tobytes())
 
 
 def network(name: str, batch: int = 1) -> onnx.ModelProto:
