@@ -147,11 +147,10 @@ def print_agreement(row: Agreement) -> Agreement:
 
 def print_outcome(row: Outcome) -> Outcome:
     saved = 1 - row.after_j / row.exact_j
-    print(
-        f"{row.model:20} {row.status:17} {row.exact_j * 1e6:8.2f} uJ -> "
-        f"{row.after_j * 1e6:8.2f} uJ (-{saved:.1%}, allowed {row.limit_j * 1e6:.2f})  accuracy {row.reference:.4f} ->"
-        f" {row.compiled:.4f} on {row.rows} rows  {row.build_s:.0f} s"
-    )
+    exact, after, limit = (f"{j * 1e6:.2f}" for j in (row.exact_j, row.after_j, row.limit_j))
+    energy = f"{exact:>8} uJ -> {after:>7} uJ (-{saved:.1%}, allowed {limit})"
+    accuracy = f"{row.reference:.4f} -> {row.compiled:.4f} on {row.rows} rows"
+    print(f"{row.model:20} {row.status:17} {energy}  accuracy {accuracy}  {row.build_s:.0f} s")
     return row
 
 
