@@ -77,3 +77,15 @@ class VerificationError(GcompileError):
     """The compiled code disagrees with the reference by more than its passes allow."""
 
     exit_code = 4
+
+
+class MeterError(GcompileError):
+    """Nothing can measure here, or the readings cannot be used; an estimate never stands in."""
+
+    exit_code = 4
+
+
+class ProviderError(GcompileError):
+    """A service that was asked for a number did not give it."""
+
+    exit_code = 4

@@ -15,8 +15,8 @@ from datetime import UTC, datetime
 from statistics import fmean, median, stdev
 
 from gcompile.energy.meters.measurement import IdlePolicy, Measurement
-from gcompile.energy.meters.meter import Clock, Mark, Meter, MeterError, SystemClock
-from gcompile.errors import UsageError
+from gcompile.energy.meters.meter import Clock, Mark, Meter, SystemClock
+from gcompile.errors import MeterError, UsageError
 
 UPDATES_PER_WINDOW = 20
 """A window this many updates long is known to a twentieth."""

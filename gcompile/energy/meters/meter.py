@@ -7,16 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from gcompile.errors import GcompileError
-
 Boundary = Literal["chip", "board", "wall"]
 """What the joules include: the package, the board or card, or everything behind the plug."""
-
-
-class MeterError(GcompileError):
-    """Nothing can measure here, or what was measured cannot be used. Never an estimate instead."""
-
-    exit_code = 4
 
 
 @dataclass(frozen=True, slots=True)
