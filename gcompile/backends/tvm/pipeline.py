@@ -14,7 +14,7 @@ import tvm
 from tvm import relax, tirx
 from tvm.target import Target
 
-from gcompile.backends.tvm import fast_math
+from gcompile.backends.tvm import fast_math, safe_indexing
 from gcompile.backends.tvm.fallback import FALLBACK_ATTRIBUTE
 from gcompile.backends.tvm.schedule import CpuSchedule
 
@@ -46,7 +46,9 @@ def build_module(
                 relax.transform.DecomposeOpsForInference(),
                 relax.transform.CanonicalizeBindings(),
                 relax.transform.DeadCodeElimination(),
-                relax.transform.LegalizeOps(fast_math.legalizations()),
+                relax.transform.LegalizeOps(
+                    fast_math.legalizations() | safe_indexing.legalizations()
+                ),
                 relax.transform.AnnotateTIROpPattern(),
                 relax.transform.FoldConstant(),
                 relax.transform.FuseOps(),
