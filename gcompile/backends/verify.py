@@ -58,9 +58,7 @@ def seeded_inputs(model: ir.Model, seed: int) -> dict[str, Array]:
     for value in model.graph.inputs:
         dtype = (value.dtype or ir.DataType.FLOAT).numpy()
         shape = ir.static_shape(value)
-        if np.issubdtype(dtype, np.integer):
-            made[str(value.name)] = rng.integers(0, 2, shape).astype(dtype)
-        elif dtype == np.bool_:
+        if np.issubdtype(dtype, np.integer) or dtype == np.bool_:
             made[str(value.name)] = rng.integers(0, 2, shape).astype(dtype)
         else:
             made[str(value.name)] = rng.standard_normal(shape).astype(dtype)
