@@ -7,13 +7,12 @@ from pathlib import Path
 
 from gcompile.errors import UnknownNameError
 from gcompile.targets.detect import detect_host
-from gcompile.targets.read import read_target
+from gcompile.targets.read import SHIPPED, read_target
 from gcompile.targets.target import Target
 
 HOST = "cpu"
 """The name of the machine this runs on."""
 
-_DATA = Path(__file__).parent / "data"
 _ALIASES = {"x86-64-v3": "generic-x86-avx2", "x86-64-v4": "generic-x86-avx512"}
 
 
@@ -28,7 +27,7 @@ def load_target(name: str | Path) -> Target:
         return detect_host()
     if isinstance(name, Path) or name.endswith(".toml"):
         return read_target(Path(name))
-    path = _DATA / f"{_ALIASES.get(name, name)}.toml"
+    path = SHIPPED / f"{_ALIASES.get(name, name)}.toml"
     if name not in list_targets():
         raise _unknown(name)
     return read_target(path)
@@ -36,7 +35,7 @@ def load_target(name: str | Path) -> Target:
 
 def list_targets() -> tuple[str, ...]:
     """Return every name `load_target` knows."""
-    return tuple(sorted([HOST, *_ALIASES, *(path.stem for path in _DATA.glob("*.toml"))]))
+    return tuple(sorted([HOST, *_ALIASES, *(path.stem for path in SHIPPED.glob("*.toml"))]))
 
 
 def _unknown(name: str) -> UnknownNameError:

@@ -36,6 +36,10 @@ class Architecture(_Strict):
     latency_cycles: Annotated[float, Field(ge=1, le=64)] = 4.0
     operand_registers: Annotated[int, Field(ge=1, le=4)] = 1
     spare_registers: Annotated[int, Field(ge=0, le=8)] = 0
+    block: tuple[Annotated[int, Field(ge=0, le=1024)], Annotated[int, Field(ge=0, le=1024)]] = (
+        0,
+        0,
+    )
     source: Annotated[str, Field(min_length=1)]
     status: Status
 
@@ -48,6 +52,7 @@ class UnitEntry(_Strict):
     peak_ops_per_s: Number
     efficiency: Number
     op_j: Number
+    sparse_ops_per_s: Number | None = None
     architecture: Architecture | None = None
 
 
@@ -58,7 +63,57 @@ class MemoryEntry(_Strict):
     bytes_per_s: Number
     byte_j: Number
     core_bytes_per_s: Number | None = None
+    efficiency: Number | None = None
+    write_byte_j: Number | None = None
     per_core: bool = False
+
+
+class PowerEntry(_Strict):
+    """The `[power]` table: a limit that the device holds, and what stands around it."""
+
+    limit_w: Number
+    lowest_limit_w: Number | None = None
+    highest_limit_w: Number | None = None
+    exponent: Number
+    host_w: Number | None = None
+    supply_efficiency: Number | None = None
+
+
+class StoreEntry(_Strict):
+    """One `[array.stores.NAME]` table."""
+
+    size_bytes: Number
+    element_bytes: Number
+    read_j: Number
+    write_j: Number
+
+
+class MultiplierEntry(_Strict):
+    """One `[array.multipliers.NAME]` table."""
+
+    power_ratio: Number
+    mean_absolute_error: Number
+    mean_relative_error: Number
+
+
+class ConvertersEntry(_Strict):
+    """The `[array.converters]` table of an analog array."""
+
+    input_j: Number
+    output_j: Number
+
+
+class ArrayEntry(_Strict):
+    """The `[array]` table of an accelerator."""
+
+    dataflow: Literal["row-stationary", "weight-stationary"]
+    multiplier: str = ""
+    rows: Number
+    columns: Number
+    noc_j: Number
+    stores: dict[Literal["inputs", "weights", "sums"], StoreEntry] = {}
+    converters: ConvertersEntry | None = None
+    multipliers: dict[str, MultiplierEntry] = {}
 
 
 class TargetEntry(_Strict):
@@ -81,6 +136,9 @@ class TargetEntry(_Strict):
     vector_efficiency: Number
     relative_error: Number
     ratio_error: Number
+    processors: Number | None = None
+    power: PowerEntry | None = None
+    array: ArrayEntry | None = None
     sources: dict[str, str] = {}
     units: dict[str, UnitEntry]
     memories: dict[str, MemoryEntry]
@@ -100,9 +158,29 @@ RANGES = {
     "ratio_error": (0.01, 10),
     "peak_ops_per_s": (1e6, 1e17),
     "op_j": (1e-16, 1e-8),
-    "size_bytes": (64, 1e14),
+    "size_bytes": (1, 1e14),
     "bytes_per_s": (1e6, 1e16),
     "core_bytes_per_s": (1e6, 1e16),
     "byte_j": (1e-15, 1e-8),
+    "write_byte_j": (1e-15, 1e-8),
+    "sparse_ops_per_s": (1e6, 1e17),
+    "processors": (1, 1024),
+    "limit_w": (1, 2000),
+    "lowest_limit_w": (1, 2000),
+    "highest_limit_w": (1, 2000),
+    "exponent": (1, 3),
+    "host_w": (0, 1e4),
+    "supply_efficiency": (0.5, 1),
+    "rows": (1, 4096),
+    "columns": (1, 4096),
+    "noc_j": (0, 1e-9),
+    "element_bytes": (0.5, 8),
+    "read_j": (1e-16, 1e-9),
+    "write_j": (1e-16, 1e-9),
+    "input_j": (1e-16, 1e-9),
+    "output_j": (1e-16, 1e-9),
+    "power_ratio": (0.01, 1),
+    "mean_absolute_error": (0, 1),
+    "mean_relative_error": (0, 1),
 }
 """What a key may hold, in its own unit: a number outside is a slip of the unit."""

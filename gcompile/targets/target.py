@@ -40,6 +40,10 @@ class Unit:
         latency_cycles: Cycles before an accumulator can be used again.
         operand_registers: Registers that one loaded operand takes: 2 where it is widened.
         spare_registers: Registers a product needs besides accumulators and operands.
+        sparse_ops_per_s: Peak on weights of which two in four are zero, counting the zeros; 0 where
+            there is no such unit. Dense work never runs at it.
+        block: Rows and columns of the product that one processor of a GPU keeps on chip; zeros
+            where kernels are cut into register blocks instead.
     """
 
     name: str
@@ -55,6 +59,8 @@ class Unit:
     latency_cycles: float = 4.0
     operand_registers: int = 1
     spare_registers: int = 0
+    sparse_ops_per_s: float = 0.0
+    block: tuple[int, int] = (0, 0)
 
     @property
     def lanes(self) -> int:
@@ -71,6 +77,8 @@ class Memory:
         bytes_per_s: Bandwidth of the whole device towards the cores.
         byte_j: Energy to move one byte from this level to the next inner one.
         core_bytes_per_s: The most one core draws from a level that cores share; 0 sets no limit.
+        efficiency: The fraction of the bandwidth that kernels reach.
+        write_byte_j: Energy to write one byte; 0 where it costs as much as a read.
     """
 
     name: str
@@ -79,14 +87,100 @@ class Memory:
     byte_j: float
     per_core: bool = False
     core_bytes_per_s: float = 0.0
+    efficiency: float = 1.0
+    write_byte_j: float = 0.0
 
     def bandwidth(self, threads: int, cores: int) -> float:
         """Return the bytes per second that `threads` of `cores` cores draw together."""
+        whole = self.bytes_per_s * self.efficiency
         if self.per_core:
-            return self.bytes_per_s * threads / cores
+            return whole * threads / cores
         if not self.core_bytes_per_s:
-            return self.bytes_per_s
-        return min(self.bytes_per_s, threads * self.core_bytes_per_s)
+            return whole
+        return min(whole, threads * self.core_bytes_per_s)
+
+
+@dataclass(frozen=True, slots=True)
+class Power:
+    """How a device holds its power, and what stands around it.
+
+    Attributes:
+        limit_w: Static and dynamic power of the device itself stay below it: the clock falls.
+        lowest_limit_w: The lowest limit that can be set; 0 when unknown.
+        highest_limit_w: The highest limit that can be set; 0 when unknown.
+        exponent: Dynamic power of the cores grows with this power of the clock.
+        host_w: Power of everything else in the box, per device, while it runs.
+        supply_efficiency: Watts inside the box per watt at the wall.
+    """
+
+    limit_w: float
+    lowest_limit_w: float = 0.0
+    highest_limit_w: float = 0.0
+    exponent: float = 2.15
+    host_w: float = 0.0
+    supply_efficiency: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Multiplier:
+    """A published approximate multiplier: what it saves and how wrong it is.
+
+    Attributes:
+        power_ratio: Its power over that of the exact one.
+        mean_absolute_error: Mean distance from the true product, as a share of the largest.
+        mean_relative_error: Mean distance as a share of the true product.
+    """
+
+    power_ratio: float
+    mean_absolute_error: float
+    mean_relative_error: float
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """A small memory inside each processing element.
+
+    Attributes:
+        size_bytes: Capacity in one element.
+        element_bytes: Size of one number it holds.
+    """
+
+    size_bytes: float
+    element_bytes: float
+    read_j: float
+    write_j: float
+
+
+@dataclass(frozen=True, slots=True)
+class Array:
+    """The processing elements of an accelerator.
+
+    Attributes:
+        dataflow: `row-stationary` keeps filter rows in the elements and slides the image past;
+            `weight-stationary` holds weights as conductances and sums along the columns.
+        rows: Elements of one column.
+        columns: Elements of one row.
+        noc_j: Energy to deliver one number over the network to an element.
+        stores: `inputs`, `weights` and `sums` of each element; none of them where weights are
+            the array itself.
+        converter_j: Energy of one conversion: `input` to analog, `output` back; analog arrays.
+        multipliers: Approximate multipliers that were published for such elements, by name.
+        multiplier: The one that is built in; empty for the exact one.
+    """
+
+    dataflow: Literal["row-stationary", "weight-stationary"]
+    rows: int
+    columns: int
+    noc_j: float = 0.0
+    stores: Mapping[str, Store] = field(default_factory=dict)
+    converter_j: Mapping[str, float] = field(default_factory=dict)
+    multipliers: Mapping[str, Multiplier] = field(default_factory=dict)
+    multiplier: str = ""
+
+    @property
+    def multiply_ratio(self) -> float:
+        """Energy of the multiplier that is built in, relative to the exact one."""
+        return self.multipliers[self.multiplier].power_ratio if self.multiplier else 1.0
 
 
 @dataclass(frozen=True)
@@ -110,6 +204,10 @@ class Target:
         is_shared: Other work uses the other cores: an inference pays the static power of the
             cores it uses. Otherwise it pays all of it.
         ratio_error: Half-width of the uncertainty of a ratio of two estimates on this device.
+        processors: Multiprocessors of a GPU: a kernel with fewer blocks leaves some idle.
+        power: Limit of the device's power, and its surroundings; None where the clock is fixed and
+            `static_w` counts everything.
+        array: The processing elements of an accelerator.
     """
 
     name: str
@@ -133,6 +231,9 @@ class Target:
     vector_efficiency: float = 0.4
     is_shared: bool = False
     ratio_error: float = 0.3
+    processors: int = 1
+    power: Power | None = None
+    array: Array | None = None
 
     def __hash__(self) -> int:
         return hash((self.name, self.cores, self.clock_hz))

@@ -49,7 +49,7 @@ def test_vector_units_have_a_whole_number_of_pipes(path: Path) -> None:
             per_cycle = unit.peak_ops_per_s / target.cores / target.clock_hz
             pipes = per_cycle / (2 * unit.lanes * unit.depth)
             assert pipes == pytest.approx(round(pipes), rel=1e-3), unit.name
-            assert round(pipes) in (1, 2), unit.name
+            assert round(pipes) in (1, 2, 3, 4), unit.name
 
 
 def test_gpu_peaks_are_dense() -> None:
@@ -66,7 +66,7 @@ def test_the_names_of_instruction_set_levels_are_targets() -> None:
 def test_an_unknown_name_gets_the_nearest_one() -> None:
     with pytest.raises(UnknownNameError, match=r"Known targets: .*Did you mean 'raspberry-pi-4b'"):
         load_target("raspbery-pi-4b")
-    with pytest.raises(UnknownNameError, match=r"Did you mean 'nvidia-a100-sxm-80'"):
+    with pytest.raises(UnknownNameError, match=r"Did you mean 'nvidia-a100-pcie-80'"):
         load_target("a100")
 
 
