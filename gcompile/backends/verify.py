@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +33,7 @@ class Agreement:
         relative_error: The same as a share of that output's range.
         cosine: Smallest cosine similarity over the outputs.
         tolerance: The relative error that was allowed.
+        output: The output with the largest relative error.
     """
 
     max_abs_error: float
@@ -39,6 +41,7 @@ class Agreement:
     cosine: float
     tolerance: float
     rows: int
+    output: str = ""
 
 
 def tolerance_for(model: ir.Model, numerics: Iterable[Numerics]) -> float:
@@ -70,24 +73,43 @@ def verify_outputs(
     reference: Callable[[Arrays], Mapping[str, Array]],
     batches: Iterable[Arrays],
     tolerance: float,
+    original: Callable[[Arrays], Mapping[str, Array]] | None = None,
 ) -> Agreement:
     """Run both on every batch and compare.
 
+    Where the graph is quantized, a sum on a rounding boundary moves a value by one step, and deep
+    networks can amplify that as far as quantization itself moved the outputs. With `original`, the
+    model before it was quantized, a batch may therefore differ by twice that noise, as long as
+    half of the batches keep within the tolerance.
+
     Raises:
-        VerificationError: An output differs by more than `tolerance` of its range.
+        VerificationError: An output differs by more than is allowed.
     """
     worst = Agreement(0.0, 0.0, 1.0, tolerance, 0)
+    beyond: list[Agreement] = []
     for batch in batches:
-        got, want = compiled(batch), reference(batch)
-        for name, expected in want.items():
-            worst = _worse(worst, _compare(name, got[name], expected, tolerance))
-        worst = Agreement(
-            worst.max_abs_error, worst.relative_error, worst.cosine, tolerance, worst.rows + 1
-        )
+        want = reference(batch)
+        found = _compare_all(compiled(batch), want)
+        worst = _worse(worst, found)
+        if not found.relative_error <= tolerance:
+            noise = _compare_all(want, original(batch)).relative_error if original else 0.0
+            if not found.relative_error <= 2 * noise:
+                raise _disagreement(found, tolerance)
+            beyond.append(found)
+    if 2 * len(beyond) > worst.rows:
+        raise _disagreement(max(beyond, key=lambda found: found.relative_error), tolerance)
     return worst
 
 
-def _compare(name: str, got: Array, want: Array, tolerance: float) -> Agreement:
+def _compare_all(got: Mapping[str, Array], want: Mapping[str, Array]) -> Agreement:
+    """Compare every output of one batch."""
+    worst = Agreement(0.0, 0.0, 1.0, 0.0, 0)
+    for name, expected in want.items():
+        worst = _worse(worst, _compare(name, got[name], expected))
+    return replace(worst, rows=1)
+
+
+def _compare(name: str, got: Array, want: Array) -> Agreement:
     actual, expected = got.astype(np.float64), want.astype(np.float64)
     if actual.shape != expected.shape:
         raise VerificationError(
@@ -100,22 +122,29 @@ def _compare(name: str, got: Array, want: Array, tolerance: float) -> Agreement:
     extent = float(np.abs(finite).max(initial=0.0))
     error = float(difference.max(initial=0.0))
     relative = error / extent if extent else error
-    if not relative <= tolerance:
-        raise VerificationError(
-            f"Output {name!r} of the compiled code differs from ONNX Runtime by {error:.3g}, "
-            f"{relative:.2%} of its range, and the passes that ran allow {tolerance:.2%}. "
-            "The artefact was not written; please report this model as a bug."
-        )
-    return Agreement(error, relative, _cosine(actual, expected), tolerance, 0)
+    if math.isnan(relative):
+        relative = math.inf
+    return Agreement(error, relative, _cosine(actual, expected), 0.0, 0, name)
+
+
+def _disagreement(found: Agreement, tolerance: float) -> VerificationError:
+    return VerificationError(
+        f"Output {found.output!r} of the compiled code differs from ONNX Runtime by "
+        f"{found.max_abs_error:.3g}, {found.relative_error:.2%} of its range, and the passes that "
+        f"ran allow {tolerance:.2%}. The artefact was not written; please report this model as a "
+        "bug."
+    )
 
 
 def _worse(one: Agreement, other: Agreement) -> Agreement:
+    further = other if other.relative_error > one.relative_error else one
     return Agreement(
         max(one.max_abs_error, other.max_abs_error),
-        max(one.relative_error, other.relative_error),
+        further.relative_error,
         min(one.cosine, other.cosine),
         one.tolerance,
-        one.rows,
+        one.rows + other.rows,
+        further.output,
     )
 
 
