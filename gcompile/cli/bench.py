@@ -3,20 +3,42 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gcompile.cli.carbon import (
+    CarbonEmbodiedOption,
+    CarbonInferencesOption,
+    CarbonIntensityOption,
+    CarbonKeyOption,
+    CarbonProviderOption,
+    CarbonZoneOption,
+    read_accounting,
+)
+from gcompile.cli.metering import (
+    IdleOption,
+    MeasureOption,
+    MeterOption,
+    WindowOption,
+    announce,
+    read_plan,
+    ready_meter,
+    refuse_without_measure,
+)
 from gcompile.cli.options import FolderArgument, Format, FormatOption, ThreadsOption
-from gcompile.cli.output import show, show_json
+from gcompile.cli.output import say, show, show_json
 from gcompile.errors import ArtifactError, UsageError
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from gcompile.report import BenchEnergy, BenchResult
+    from gcompile.energy import Estimate
+    from gcompile.energy.carbon import Accounting
+    from gcompile.energy.meters import Measurement
+    from gcompile.report import BenchEnergy, BenchResult, CarbonSection, Report
 
 MIN_REPEATS = 30
 MAX_REPEATS = 20_000
@@ -30,29 +52,65 @@ def bench(
     ] = None,
     warmup: Annotated[int, typer.Option("--warmup", help="Runs that are not timed.")] = 10,
     repeats: Annotated[
-        int | None, typer.Option("--repeats", help="Runs that are timed; default: by --seconds.")
+        int | None,
+        typer.Option(
+            "--repeats",
+            help="Runs that are timed, by default as --seconds allows; with --measure windows "
+            "that are measured, by default 5.",
+        ),
     ] = None,
     seconds: Annotated[
         float, typer.Option("--seconds", help="How long to repeat, at least 30 runs.")
     ] = 2.0,
+    measure: MeasureOption = False,
+    meter: MeterOption = None,
+    window: WindowOption = None,
+    idle: IdleOption = None,
+    carbon_zone: CarbonZoneOption = None,
+    carbon_intensity: CarbonIntensityOption = None,
+    carbon_provider: CarbonProviderOption = None,
+    carbon_key: CarbonKeyOption = None,
+    carbon_inferences: CarbonInferencesOption = None,
+    carbon_embodied: CarbonEmbodiedOption = None,
     seed: Annotated[int, typer.Option("--seed", help="Of the random inputs.")] = 0,
     threads: ThreadsOption = None,
     format_: FormatOption = Format.TEXT,
 ) -> None:
-    """Time an artefact: latency, CPU time, throughput, and joules with where they come from."""
+    """Time an artefact: latency, CPU time, throughput, and joules with where they come from.
+
+    Joules are estimated unless --measure is given; then they are measured, or there are none.
+    """
     if warmup < 0 or (repeats is not None and repeats < 1) or not seconds > 0:
         raise UsageError("--warmup must be 0 or more, --repeats 1 or more, --seconds above 0.")
+    if not measure:
+        refuse_without_measure(meter, window, idle)
+    plan = read_plan(meter, window, idle, repeats) if measure else None
+    accounting = read_accounting(
+        carbon_zone,
+        carbon_intensity,
+        carbon_provider,
+        carbon_key,
+        carbon_inferences,
+        carbon_embodied,
+    )
     import numpy as np
 
     from gcompile import runtime
     from gcompile.cli.npz import read_arrays
     from gcompile.cli.random_inputs import random_inputs
-    from gcompile.report import BenchResult, Latency, gcompile_version
+    from gcompile.energy import meters
+    from gcompile.report import BenchResult, Latency, gcompile_version, measured_energy
 
     arrays = None if input_ is None else read_arrays(input_)
     runner = runtime.load(folder, threads=threads)
+    device = ready_meter(plan, meter, runner.manifest.target) if plan else None
     call = runner.prepare(random_inputs(runner.inputs, seed) if arrays is None else arrays)
-    times, cpu_s = _time(call, warmup, repeats, seconds)
+    times, cpu_s = _time(call, warmup, None if measure else repeats, seconds)
+    measurement = None
+    if plan and device:
+        announce(device, plan, say)
+        measurement = meters.measure(call, device, plan)
+    predicted, estimate = _prediction(folder)
     result = BenchResult(
         gcompile_version=gcompile_version(),
         model=runner.manifest.model_name,
@@ -65,7 +123,9 @@ def bench(
         ),
         cpu_time_s=cpu_s / len(times),
         throughput_per_s=len(times) / sum(times),
-        energy=_energy(folder),
+        energy=measured_energy(measurement) if measurement else predicted,
+        predicted=predicted if measurement else None,
+        carbon=_carbon(measurement or estimate, accounting),
     )
     if format_ is Format.JSON:
         show_json(result.model_dump_json(indent=2))
@@ -96,8 +156,8 @@ def _more(done: int, elapsed_s: float, repeats: int | None, seconds: float) -> b
     return done < MIN_REPEATS or (elapsed_s < seconds and done < MAX_REPEATS)
 
 
-def _energy(folder: Path) -> BenchEnergy:
-    """Joules of one inference; predicted, and said to be."""
+def _prediction(folder: Path) -> tuple[BenchEnergy, Estimate | None]:
+    """What the build predicted for one inference, and said to be that."""
     from gcompile.report import BenchEnergy, read_report
     from gcompile.report.layout import threads_text
     from gcompile.report.quantity import format_energy
@@ -105,38 +165,98 @@ def _energy(folder: Path) -> BenchEnergy:
     try:
         report = read_report(folder)
     except ArtifactError as error:
-        return BenchEnergy(
-            joules_per_inference=None, provenance="unavailable", method=f"no estimate: {error}"
+        why = f"no estimate: {error}"
+        return (
+            BenchEnergy(joules_per_inference=None, provenance="unavailable", method=why),
+            None,
         )
     energy = report.energy.after
-    return BenchEnergy(
+    predicted = BenchEnergy(
         joules_per_inference=energy.energy_j,
         provenance="estimated",
         method=f"{report.estimated_by} model when it was built, {energy.boundary} boundary, "
         f"{threads_text(report.threads)}, between {format_energy(energy.low_j)} and "
         f"{format_energy(energy.high_j)}",
+        boundary=energy.boundary,
     )
+    return predicted, _estimate(report)
+
+
+def _estimate(report: Report) -> Estimate:
+    """The estimate that a report tells of."""
+    from gcompile.energy import Cost, Estimate
+
+    energy = report.energy.after
+    cost = Cost(
+        energy.compute_j, energy.movement_j, energy.launch_j, energy.static_j, energy.time_s
+    )
+    error = energy.high_j / energy.energy_j - 1 if energy.energy_j else 0.0
+    return Estimate(
+        report.estimated_by, energy.boundary, energy.idle_policy, cost, relative_error=error
+    )
+
+
+def _carbon(
+    energy: Estimate | Measurement | None, accounting: Accounting | None
+) -> CarbonSection | None:
+    if energy is None or accounting is None:
+        return None
+    from gcompile.energy.carbon import assess
+    from gcompile.report import carbon_section
+
+    return carbon_section(assess(energy, accounting))
 
 
 def _table(result: BenchResult) -> Table:
     from rich.table import Table
     from rich.text import Text
 
+    from gcompile.report import carbon_rows
     from gcompile.report.layout import threads_text
-    from gcompile.report.quantity import format_energy, format_time, printable
+    from gcompile.report.quantity import format_time, printable
 
-    latency, energy = result.latency_s, result.energy
-    joules = energy.joules_per_inference
-    rows = {
-        "model": f"{result.model} for {result.target}, {threads_text(result.threads)}",
-        "latency": f"median {format_time(latency.median)}, p95 {format_time(latency.p95)}, "
-        f"min {format_time(latency.min)} ({result.repeats} runs after {result.warmup})",
-        "CPU time": f"{format_time(result.cpu_time_s)} per inference",
-        "throughput": f"{result.throughput_per_s:,.0f} inferences per second",
-        "energy": f"{'unknown' if joules is None else format_energy(joules)} per inference, "
-        f"{energy.provenance} ({energy.method})",
-    }
+    latency = result.latency_s
+    rows = [
+        ("model", f"{result.model} for {result.target}, {threads_text(result.threads)}"),
+        (
+            "latency",
+            f"median {format_time(latency.median)}, p95 {format_time(latency.p95)}, "
+            f"min {format_time(latency.min)} ({result.repeats} runs after {result.warmup})",
+        ),
+        ("CPU time", f"{format_time(result.cpu_time_s)} per inference"),
+        ("throughput", f"{result.throughput_per_s:,.0f} inferences per second"),
+        ("energy", _energy_text(result.energy)),
+    ]
+    if result.predicted is not None:
+        rows.append(("  predicted", _energy_text(result.predicted)))
     table = Table.grid(padding=(0, 2))
-    for label, value in rows.items():
+    for label, value in (*rows, *carbon_rows(result.carbon)):
         table.add_row(Text(label, "bold"), Text(printable(value)))
     return table
+
+
+def _energy_text(energy: BenchEnergy) -> str:
+    from gcompile.report.quantity import format_energy
+
+    joules = energy.joules_per_inference
+    amount = "unknown" if joules is None else format_energy(joules)
+    if energy.provenance != "measured":
+        return f"{amount} per inference, {energy.provenance} ({energy.method})"
+    spread = format_energy(energy.stdev_j or 0.0)
+    return f"{amount} ± {spread} per inference, measured ({'; '.join(_metering(energy))})"
+
+
+def _metering(energy: BenchEnergy) -> Iterator[str]:
+    """Everything that is needed to believe a measurement."""
+    from gcompile.report.quantity import format_time
+
+    yield f"{energy.method}, {energy.boundary} boundary"
+    left_out = f", {energy.discarded} left out" if energy.discarded else ""
+    yield (
+        f"{energy.repeats} windows of {format_time(energy.window_s or 0.0)}{left_out}, "
+        f"{energy.inferences:,} inferences"
+    )
+    counted = "included" if energy.idle_policy == "full" else "subtracted"
+    yield f"{energy.power_w:.3g} W, idle {energy.idle_w:.3g} W {counted}"
+    if not energy.settled:
+        yield f"not settled, windows drift by {energy.drift:.1%}"

@@ -8,6 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gcompile.cli.carbon import (
+    CarbonEmbodiedOption,
+    CarbonInferencesOption,
+    CarbonIntensityOption,
+    CarbonKeyOption,
+    CarbonProviderOption,
+    CarbonZoneOption,
+    read_accounting,
+)
 from gcompile.cli.options import (
     Format,
     FormatOption,
@@ -38,7 +47,7 @@ def build(
     ] = None,
     budget: Annotated[
         str | None,
-        typer.Option("--budget", help="Energy allowed: 50mJ, 50J/1000, 0.2Wh/1000 or -40%."),
+        typer.Option("--budget", help="Energy allowed: 50mJ, 0.2Wh/1000, 5gCO2e/1000 or -40%."),
     ] = None,
     max_drop: Annotated[
         str | None,
@@ -62,6 +71,12 @@ def build(
         typer.Option("--passes", help="Pipeline, such as `fold-batch-norm,fuse-regions`."),
     ] = None,
     plugin: PluginOption = None,
+    carbon_zone: CarbonZoneOption = None,
+    carbon_intensity: CarbonIntensityOption = None,
+    carbon_provider: CarbonProviderOption = None,
+    carbon_key: CarbonKeyOption = None,
+    carbon_inferences: CarbonInferencesOption = None,
+    carbon_embodied: CarbonEmbodiedOption = None,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="Folder to write. [default: MODEL-TARGET]"),
@@ -95,10 +110,15 @@ def build(
         "plugins": plugin or None,
         "output": _text(output),
         "strict": strict or None,
+        "carbon_zone": carbon_zone,
+        "carbon_intensity": carbon_intensity,
+        "carbon_provider": carbon_provider,
+        "carbon_inferences": carbon_inferences,
+        "carbon_embodied": carbon_embodied,
     }
     resolved = resolve(given, config)
     try:
-        report = _build(resolved, quiet)
+        report = _build(resolved, quiet, carbon_key)
     except KeyboardInterrupt:
         say("gcompile: interrupted; nothing was written")
         raise typer.Exit(INTERRUPTED) from None
@@ -154,11 +174,21 @@ def _check(config: BuildConfig) -> None:
         )
 
 
-def _build(config: BuildConfig, quiet: bool) -> Report:
+def _build(config: BuildConfig, quiet: bool, carbon_key: str | None) -> Report:
     from gcompile.report import Budget, artifact_folder, write_config
 
-    if config.budget is not None and not quiet:
-        say(f"gcompile: budget {config.budget} is {Budget.parse(config.budget).echo}")
+    carbon = read_accounting(
+        config.carbon_zone,
+        config.carbon_intensity,
+        config.carbon_provider,
+        carbon_key,
+        config.carbon_inferences,
+        config.carbon_embodied,
+    )
+    if config.budget is not None:
+        budget = Budget.parse(config.budget).on(carbon.intensity if carbon else None)
+        if not quiet:
+            say(f"gcompile: budget {config.budget} is {budget.echo}")
     with artifact_folder(str(config.output)) as folder, progress(quiet) as show_progress:
         from gcompile import compiler
 
@@ -178,6 +208,7 @@ def _build(config: BuildConfig, quiet: bool) -> Report:
             output=folder,
             plugins=config.plugins,
             progress=show_progress,
+            carbon=carbon,
         )
         if config.strict:
             _refuse_fallbacks(compiled.report)

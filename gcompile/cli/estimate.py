@@ -7,6 +7,15 @@ from typing import Annotated
 
 import typer
 
+from gcompile.cli.carbon import (
+    CarbonEmbodiedOption,
+    CarbonInferencesOption,
+    CarbonIntensityOption,
+    CarbonKeyOption,
+    CarbonProviderOption,
+    CarbonZoneOption,
+    read_accounting,
+)
 from gcompile.cli.options import (
     Format,
     FormatOption,
@@ -26,6 +35,12 @@ def estimate(
     batch: Annotated[int | None, typer.Option("--batch", help="Rows per run.")] = None,
     shape: ShapeOption = None,
     threads: ThreadsOption = None,
+    carbon_zone: CarbonZoneOption = None,
+    carbon_intensity: CarbonIntensityOption = None,
+    carbon_provider: CarbonProviderOption = None,
+    carbon_key: CarbonKeyOption = None,
+    carbon_inferences: CarbonInferencesOption = None,
+    carbon_embodied: CarbonEmbodiedOption = None,
     top: Annotated[int, typer.Option("--top", help="Layers to print as text.")] = 12,
     format_: FormatOption = Format.TEXT,
 ) -> None:
@@ -33,6 +48,14 @@ def estimate(
     shapes = parse_shapes(shape or ())
     if batch is not None and batch < 1:
         raise UsageError(f"--batch {batch} is less than one. Give 1 or more.")
+    carbon = read_accounting(
+        carbon_zone,
+        carbon_intensity,
+        carbon_provider,
+        carbon_key,
+        carbon_inferences,
+        carbon_embodied,
+    )
     from gcompile import compiler
     from gcompile.report import make_estimate_report
     from gcompile.report.text import render_estimate
@@ -46,7 +69,7 @@ def estimate(
         threads=1 if threads is None else threads,
     )
     report = make_estimate_report(
-        predicted, model_name=model.stem, target=target, batch=batch or 1
+        predicted, model_name=model.stem, target=target, batch=batch or 1, carbon=carbon
     )
     if format_ is Format.JSON:
         show_json(report.model_dump_json(indent=2))

@@ -16,6 +16,7 @@ from gcompile.compiler.job import Job, Progress, prepare
 from gcompile.compiler.native import Measurer
 from gcompile.compiler.outcome import make_outcome
 from gcompile.compiler.stages import apply_exact_passes
+from gcompile.energy.carbon import Accounting, Intensity
 from gcompile.passes import Arrays
 from gcompile.report import Budget, Report, artifact_folder, check_output, write_report
 from gcompile.search import Metric
@@ -50,13 +51,14 @@ def compile(
     output: str | Path | None = None,
     plugins: Sequence[str] = (),
     progress: Progress | None = None,
+    carbon: Accounting | Intensity | str | float | None = None,
 ) -> Compiled:
     """Optimise a model for a target under an energy budget, build it, verify it, and report.
 
     Args:
         model: An ONNX file, or a model in memory, which is not changed.
         target: The name of a device, a TOML file that describes one, or a `Target`.
-        budget: `50mJ`, `50J/1000`, `0.2Wh/1000`, or `-40%` of the model compiled exactly.
+        budget: `50mJ`, `0.2Wh/1000`, `5gCO2e/1000`, or `-40%` of the model compiled exactly.
         max_drop: Loss of the metric that is accepted where `evaluate` is given: 0.01 or `1%`.
         metric: `top1`, `module:function`, or a function of (outputs by name, labels).
         calib: Rows for every input: what ranges and sensitivities are measured on. Without them
@@ -71,6 +73,8 @@ def compile(
         output: The folder to write, whole or not at all; by default a temporary one.
         plugins: Modules that bring passes.
         progress: Told what is being done and the fraction done.
+        carbon: The grid to count emissions on: a country such as `DE`, gCO2e per kWh, or an
+            `Accounting`. A budget such as `5gCO2e/1000` needs it.
 
     Raises:
         UsageError: An option, a shape or a data file cannot be used.
@@ -83,7 +87,7 @@ def compile(
     job = prepare(
         model, target, budget=budget, max_drop=max_drop, metric=metric, calib=calib,
         evaluate=evaluate, precision=precision, passes=passes, shapes=shapes, threads=threads,
-        seed=seed, plugins=plugins, progress=progress,
+        seed=seed, plugins=plugins, progress=progress, carbon=carbon,
     )  # fmt: skip
     return _compile(job, folder)
 

@@ -10,6 +10,7 @@ from gcompile import ir
 from gcompile.backends.onnxruntime import OnnxRuntime
 from gcompile.backends.tvm.llvm_target import llvm_target
 from gcompile.energy import Roofline
+from gcompile.energy.carbon import Accounting, Intensity, as_accounting, cpu_seconds
 from gcompile.errors import UsageError
 from gcompile.passes import Arrays, PassContext
 from gcompile.passes.registry import load_plugin
@@ -35,6 +36,8 @@ class Job:
         precision: The one precision asked for, wherever it is possible; None means a search.
         passes: Replaces the exact pipeline, as text; None keeps it.
         notes: Decisions taken on the user's behalf, as sentences for the report.
+        carbon: How emissions are counted; None leaves them out.
+        started_cpu_s: CPU seconds of the process when the work began.
     """
 
     model: ir.Model
@@ -50,6 +53,8 @@ class Job:
     passes: str | None
     progress: Progress
     notes: tuple[str, ...]
+    carbon: Accounting | None = None
+    started_cpu_s: float = 0.0
 
     @property
     def candidates(self) -> tuple[ir.Precision, ...]:
@@ -73,6 +78,7 @@ def prepare(
     seed: int,
     plugins: Sequence[str],
     progress: Progress | None,
+    carbon: Accounting | Intensity | str | float | None = None,
 ) -> Job:
     """Read everything a compilation needs.
 
@@ -80,6 +86,13 @@ def prepare(
         UsageError: An option or a data file cannot be used.
         GcompileError: The model or the target cannot be compiled.
     """
+    started_cpu_s = cpu_seconds()
+    counted = as_accounting(carbon)
+    limit = (
+        Budget.parse(budget).on(counted.intensity if counted else None)
+        if budget is not None
+        else None
+    )
     for plugin in plugins:
         load_plugin(plugin)
     device = load_target(target) if isinstance(target, str) else target
@@ -103,7 +116,7 @@ def prepare(
             calibration=calibration.inputs if calibration else None,
             run=OnnxRuntime(),
         ),
-        budget=Budget.parse(budget) if budget is not None else None,
+        budget=limit,
         max_drop=parse_drop(max_drop),
         metric_name=metric if isinstance(metric, str) else getattr(metric, "__name__", "metric"),
         metric=load_metric(metric) if isinstance(metric, str) else metric,
@@ -113,6 +126,8 @@ def prepare(
         passes=passes,
         progress=progress or (lambda what, fraction: None),
         notes=_notes(ready),
+        carbon=counted,
+        started_cpu_s=started_cpu_s,
     )
 
 

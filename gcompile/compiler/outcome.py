@@ -9,8 +9,10 @@ from gcompile.compiler.choose import Decision
 from gcompile.compiler.job import Job
 from gcompile.compiler.native import Measurer
 from gcompile.compiler.stages import Stage
+from gcompile.energy.carbon import BuildEnergy, build_energy, cpu_seconds
 from gcompile.report import Accuracy, Report, Verify, make_report
 from gcompile.search import Status
+from gcompile.targets import detect_host
 
 
 def make_outcome(
@@ -50,8 +52,17 @@ def make_outcome(
         fallbacks=code.fallbacks,
         threads=job.context.threads,
         seed=job.context.seed,
+        carbon=job.carbon,
+        build=_build_energy(job),
         notes=(*job.notes, *_advice(job, decision)),
     )
+
+
+def _build_energy(job: Job) -> BuildEnergy | None:
+    """What compiling took so far, on the machine that compiles."""
+    if job.carbon is None:
+        return None
+    return build_energy(cpu_seconds() - job.started_cpu_s, detect_host())
 
 
 def _status(decision: Decision, accuracy: Accuracy | None) -> tuple[Status, str]:

@@ -1,7 +1,8 @@
 """The user's budget, and what a compilation did with it: as data, text, Markdown and HTML."""
 
-from gcompile.report.bench import BenchEnergy, BenchResult, Latency
+from gcompile.report.bench import BenchEnergy, BenchResult, Latency, measured_energy
 from gcompile.report.budget import Budget, parse_drop
+from gcompile.report.carbon import CarbonSection, carbon_rows, carbon_section
 from gcompile.report.config import BuildConfig
 from gcompile.report.folder import artifact_folder, check_output
 from gcompile.report.html import to_html
@@ -26,6 +27,7 @@ __all__ = [
     "BenchResult",
     "Budget",
     "BuildConfig",
+    "CarbonSection",
     "EstimateReport",
     "Fidelity",
     "Latency",
@@ -35,10 +37,13 @@ __all__ = [
     "Status",
     "Verify",
     "artifact_folder",
+    "carbon_rows",
+    "carbon_section",
     "check_output",
     "gcompile_version",
     "make_estimate_report",
     "make_report",
+    "measured_energy",
     "parse_drop",
     "read_report",
     "to_html",

@@ -1,13 +1,14 @@
-"""What the user allows: joules per inference, and a loss of accuracy."""
+"""What the user allows: joules or emissions per inference, and a loss of accuracy."""
 
 from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from gcompile.energy.carbon import Intensity
 from gcompile.errors import UsageError
-from gcompile.report.quantity import format_energy, format_share
+from gcompile.report.quantity import format_energy, format_grams, format_share
 
 _JOULES = {
     "nJ": 1e-9,
@@ -22,33 +23,38 @@ _JOULES = {
     "Wh": 3600.0,
     "kWh": 3.6e6,
 }
-_EXAMPLES = "Write it as 50mJ, 50uJ/inference, 50J/1000, 0.2Wh/1000 or -40%."
+_GRAMS = {"ugCO2e": 1e-6, "µgCO2e": 1e-6, "mgCO2e": 1e-3, "gCO2e": 1.0, "kgCO2e": 1e3}
+_EXAMPLES = "Write it as 50mJ, 50uJ/inference, 50J/1000, 0.2Wh/1000, 5gCO2e/1000 or -40%."
 _NUMBER = r"(?P<number>[+-]?(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)"
-_ABSOLUTE = re.compile(rf"{_NUMBER}\s*(?P<unit>[^\W\d_]*)(?:\s*/\s*(?P<per>.+))?")
+_ABSOLUTE = re.compile(
+    rf"{_NUMBER}\s*(?P<unit>[^\W\d_]*(?:[Cc][Oo]2[^\W\d_]*)?)(?:\s*/\s*(?P<per>.+))?"
+)
 _RELATIVE = re.compile(rf"{_NUMBER}\s*%")
 _ONE_INFERENCE = frozenset({"inference", "inf", "sample", "row"})
 
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """Joules per inference, either absolute or as a saving.
+    """Joules per inference: absolute, as a saving, or as what may be emitted.
 
     A saving counts from the same model compiled with the exact passes only, so that nothing is
-    won by a slow baseline.
+    won by a slow baseline. Emissions become joules once the grid is known.
 
     Attributes:
         requested: The budget as the user wrote it.
-        energy_j: Joules per inference; None for a relative budget.
+        energy_j: Joules per inference; None for a relative budget, and for emissions before `on`.
         saving: The fraction of the energy to save; None for an absolute budget.
+        gco2e: Grams of CO2 equivalent per inference; None unless the budget is written so.
     """
 
     requested: str
     energy_j: float | None = None
     saving: float | None = None
+    gco2e: float | None = None
 
     @classmethod
     def parse(cls, text: str | Budget) -> Budget:
-        """Read `50mJ`, `50uJ/inference`, `50J/1000` (per thousand inferences), `0.2Wh` or `-40%`.
+        """Read `50mJ`, `50J/1000` (per thousand inferences), `0.2Wh`, `5gCO2e/1000` or `-40%`.
 
         Raises:
             UsageError: The text is no budget; the message says why and shows how to write one.
@@ -61,26 +67,54 @@ class Budget:
         match = _ABSOLUTE.fullmatch(written)
         if match is None:
             raise UsageError(f"Budget {written!r:.60} is not a number with a unit. {_EXAMPLES}")
-        energy_j = float(match["number"]) * _joules_of(written, match["unit"])
-        energy_j /= _inferences(written, match["per"])
-        if not (energy_j > 0 and math.isfinite(energy_j)):
+        is_carbon = match["unit"] in _GRAMS
+        scale = _GRAMS[match["unit"]] if is_carbon else _joules_of(written, match["unit"])
+        amount = float(match["number"]) * scale / _inferences(written, match["per"])
+        if not (amount > 0 and math.isfinite(amount)):
             raise UsageError(
-                f"Budget {written!r:.60} must be more than zero joules and finite. {_EXAMPLES}"
+                f"Budget {written!r:.60} must be more than zero and finite. {_EXAMPLES}"
             )
-        return cls(written, energy_j=energy_j)
+        return cls(written, gco2e=amount) if is_carbon else cls(written, energy_j=amount)
+
+    def on(self, grid: Intensity | None) -> Budget:
+        """The budget in joules, emissions converted by what the grid emits.
+
+        Raises:
+            UsageError: It is written as emissions, and no grid is given or its power is clean.
+        """
+        if self.gco2e is None:
+            return self
+        if grid is None:
+            raise self._without_grid()
+        return replace(self, energy_j=grid.energy_j(self.gco2e))
 
     def limit_j(self, exact_j: float) -> float:
-        """Joules one inference may cost, given what the exactly compiled model costs."""
+        """Joules one inference may cost, given what the exactly compiled model costs.
+
+        Raises:
+            UsageError: It is written as emissions and was not put on a grid.
+        """
         if self.energy_j is not None:
             return self.energy_j
+        if self.gco2e is not None:
+            raise self._without_grid()
         return exact_j * (1 - (self.saving or 0.0))
 
     @property
     def echo(self) -> str:
         """What was understood, for the user to check."""
+        if self.gco2e is not None:
+            joules = f", {format_energy(self.energy_j)}" if self.energy_j is not None else ""
+            return f"{format_grams(self.gco2e)}{joules} per inference"
         if self.energy_j is not None:
             return f"{format_energy(self.energy_j)} per inference"
         return f"{format_share(self.saving or 0.0)} less than the model compiled exactly"
+
+    def _without_grid(self) -> UsageError:
+        return UsageError(
+            f"Budget {self.requested!r:.60} is in emissions, which depend on the grid; add "
+            "--carbon-zone DE or --carbon-intensity 350, or give the budget in joules."
+        )
 
 
 def parse_drop(drop: str | float) -> float:
@@ -132,6 +166,8 @@ def _unit_problem(unit: str) -> str:
         return f"is in {unit}, which is power; a budget is energy, power times seconds"
     if unit.lower() in ("s", "ms", "us", "ns", "sec", "seconds"):
         return f"is in {unit}, which is time; a budget is energy"
+    if "co2" in unit.lower():
+        return f"is in {unit:.20}; emissions are written in {', '.join(_GRAMS)}"
     known = {name.lower(): name for name in _JOULES}
     if unit.lower() in known:
         return f"has the unit {unit!r}; capital letters matter: {known[unit.lower()]!r}"

@@ -42,6 +42,11 @@ class BuildConfig(BaseModel):
     plugins: list[str] = []
     output: str | None = None
     strict: bool = False
+    carbon_zone: str | None = None
+    carbon_intensity: float | None = None
+    carbon_provider: str | None = None
+    carbon_inferences: int | None = None
+    carbon_embodied: str | None = None
 
     @classmethod
     def read(cls, path: Path) -> dict[str, object]:

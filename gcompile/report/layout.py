@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gcompile.report.budget import Budget
+from gcompile.report.carbon import carbon_rows
 from gcompile.report.quantity import (
     format_change,
     format_energy,
@@ -45,6 +46,7 @@ def summary_rows(report: Report) -> list[tuple[str, str]]:
     if report.fidelity is not None:
         rows.append(("fidelity", _fidelity(report)))
     rows.append(("verified", _verify(report)))
+    rows += carbon_rows(report.carbon)
     if report.peak_memory_bytes is not None:
         rows.append(("peak memory", f"{report.peak_memory_bytes / 1e6:.2f} MB of tensors"))
     return rows

@@ -8,8 +8,10 @@ from importlib.metadata import PackageNotFoundError, version
 
 from gcompile import ir
 from gcompile.energy import Cost, Estimate
+from gcompile.energy.carbon import Accounting, BuildEnergy, assess
 from gcompile.passes import PassRecord
 from gcompile.report.budget import Budget
+from gcompile.report.carbon import CarbonSection, carbon_section
 from gcompile.report.report import (
     Accuracy,
     BudgetSection,
@@ -50,6 +52,8 @@ def make_report(
     threads: int = 1,
     seed: int = 0,
     peak_memory_bytes: int | None = None,
+    carbon: Accounting | None = None,
+    build: BuildEnergy | None = None,
     notes: Sequence[str] = (),
 ) -> Report:
     """Report on a compilation.
@@ -74,6 +78,8 @@ def make_report(
         threads: Threads the code was compiled for.
         seed: The seed of every random choice.
         peak_memory_bytes: Of the largest set of live tensors, if known.
+        carbon: How emissions are counted; None leaves them out.
+        build: What the compilation itself took, for its emissions.
         notes: Plain sentences, such as `Batch dimension N is bound to 1.`
     """
     limit_j = _limit(budget, limit_j, exact)
@@ -99,14 +105,21 @@ def make_report(
         verify=verify,
         fallbacks=dict(fallbacks or {}),
         peak_memory_bytes=peak_memory_bytes,
+        carbon=emissions(after, carbon, build),
         notes=list(notes),
     )
 
 
 def make_estimate_report(
-    estimate: Estimate, *, model_name: str, target: str, batch: int = 1
+    estimate: Estimate,
+    *,
+    model_name: str,
+    target: str,
+    batch: int = 1,
+    carbon: Accounting | None = None,
 ) -> EstimateReport:
     """Report on an estimate of a model that was not compiled."""
+    unit = "inference" if batch == 1 else f"batch of {batch}"
     return EstimateReport(
         gcompile_version=gcompile_version(),
         model=model_name,
@@ -114,6 +127,7 @@ def make_estimate_report(
         estimated_by=estimate.by,
         batch=batch,
         energy=energy_section(estimate),
+        carbon=emissions(estimate, carbon, unit=unit),
         layers=[_estimate_layer(name, cost) for name, cost in estimate.per_region.items()],
     )
 
@@ -133,6 +147,18 @@ def energy_section(estimate: Estimate) -> EnergySection:
         launch_j=cost.launch_j,
         static_j=cost.static_j,
     )
+
+
+def emissions(
+    estimate: Estimate,
+    accounting: Accounting | None,
+    build: BuildEnergy | None = None,
+    unit: str = "inference",
+) -> CarbonSection | None:
+    """What an estimate emits, as data; None where carbon is not counted."""
+    if accounting is None:
+        return None
+    return carbon_section(assess(estimate, accounting, build), unit)
 
 
 def gcompile_version() -> str:

@@ -10,6 +10,11 @@ def format_energy(energy_j: float) -> str:
     return _with_prefix(energy_j, "J")
 
 
+def format_grams(grams: float) -> str:
+    """Grams of CO2 equivalent with the unit that keeps the number short: `1.23 mgCO2e`."""
+    return _with_prefix(grams, "gCO2e")
+
+
 def format_time(time_s: float) -> str:
     """Seconds with the unit that keeps the number short: `45.6 us`."""
     if abs(time_s) >= 100:

@@ -9,17 +9,12 @@ from __future__ import annotations
 import math
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, Field
+
+from gcompile.report.carbon import CarbonSection
+from gcompile.report.section import Section
 
 Status = Literal["ok", "budget_not_met", "accuracy_not_met"]
-
-
-class Section(BaseModel):
-    """A part of a report: immutable, finite numbers only, unknown keys refused."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
-    )
 
 
 def _none_if_infinite(value: object) -> object:
@@ -155,6 +150,8 @@ class Report(Section):
     """Regions that generic code runs instead of our own kernels, with the reason."""
     peak_memory_bytes: int | None = None
     """Of the largest set of live tensors while running, if known."""
+    carbon: CarbonSection | None = None
+    """Emissions; null unless a grid was given."""
     notes: list[str] = Field(default_factory=list)
     """Sentences the user should read."""
 
@@ -182,4 +179,6 @@ class EstimateReport(Section):
     batch: int = 1
     """Samples of one run: all joules and seconds here are for all of them together."""
     energy: EnergySection
+    carbon: CarbonSection | None = None
+    """Emissions of one run; null unless a grid was given."""
     layers: list[EstimateLayer]

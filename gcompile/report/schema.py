@@ -10,7 +10,8 @@ from importlib.resources import files
 from pathlib import Path
 
 from gcompile.report.bench import BenchResult
-from gcompile.report.report import EstimateReport, Report, Section
+from gcompile.report.report import EstimateReport, Report
+from gcompile.report.section import Section
 
 SCHEMAS: dict[str, type[Section]] = {
     "report.schema.json": Report,

@@ -11,6 +11,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from gcompile.report.carbon import carbon_rows
 from gcompile.report.layout import (
     LAYER_COLUMNS,
     PASS_COLUMNS,
@@ -48,6 +49,7 @@ def render_estimate(report: EstimateReport, *, top: int | None = 12) -> Renderab
         ("energy", energy_text(report.energy, per)),
         ("time", format_time(report.energy.time_s)),
         ("estimated by", estimator_text(report.estimated_by, report.energy)),
+        *carbon_rows(report.carbon),
     ]
     table = _table("layers", ("layer", "energy", "share", "time", ""))
     for layer in dearest_estimates(report.layers, top):

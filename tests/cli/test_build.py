@@ -62,6 +62,7 @@ def test_every_option_reaches_the_compiler(call: Call, compiler: FakeCompiler) -
         "seed": 7,
         "passes": "fold-batch-norm",
         "plugins": ["one", "two"],
+        "carbon": None,
     }
 
 

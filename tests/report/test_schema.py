@@ -27,7 +27,8 @@ def test_the_schema_of_the_benchmark_names_its_figures() -> None:
     schema = json.loads(packaged_schema("bench.schema.json"))
     assert {"latency_s", "cpu_time_s", "throughput_per_s", "energy"} <= set(schema["required"])
     energy = schema["$defs"]["BenchEnergy"]
-    assert set(energy["properties"]) == {"joules_per_inference", "provenance", "method"}
+    assert set(energy["required"]) == {"joules_per_inference", "provenance", "method"}
+    assert {"stdev_j", "repeats", "window_s", "idle_w", "boundary"} <= set(energy["properties"])
     assert set(energy["properties"]["provenance"]["enum"]) == {
         *("measured", "estimated", "unavailable"),
     }
