@@ -1,10 +1,11 @@
-"""Which operators can be compiled at all: asked before any work starts."""
+"""Which models can be compiled at all: asked before any work starts."""
 
 from __future__ import annotations
 
 from gcompile import ir
 from gcompile.backends.tvm.fallback import refusal
-from gcompile.errors import UnsupportedOperatorsError
+from gcompile.errors import CompileError, UnsupportedOperatorsError
+from gcompile.runtime.manifest import DTYPES
 
 _LOWERED_HERE = frozenset({"If", "QuantizeLinear", "DequantizeLinear", "Mish"})
 
@@ -14,6 +15,7 @@ def refuse_unsupported(model: ir.Model) -> None:
 
     Raises:
         UnsupportedOperatorsError: Naming each operator and its nodes.
+        CompileError: An input or output has a type the runtime does not take.
     """
     found: dict[str, list[str]] = {}
     for node in ir.all_nodes(model):
@@ -25,3 +27,14 @@ def refuse_unsupported(model: ir.Model) -> None:
             found.setdefault(name, []).append(str(node.name))
     if found:
         raise UnsupportedOperatorsError(found)
+    for value in (*model.graph.inputs, *model.graph.outputs):
+        _refuse_type(value)
+
+
+def _refuse_type(value: ir.Value) -> None:
+    dtype = (value.dtype or ir.DataType.FLOAT).numpy().name
+    if dtype not in DTYPES:
+        raise CompileError(
+            f"The model takes or gives {value.name!r} as {dtype}, which plain numpy arrays cannot "
+            "hold. Cast it to float32 at the border of the model."
+        )

@@ -64,7 +64,7 @@ def flattened(kernel: ElementwiseKernel) -> ElementwiseKernel:
 
 
 def _line(image: Image) -> Image:
-    declared = image.declared or image.shape
+    declared = image.tensor_shape
     line = Image(1, 1, 1, image.size, image.dtype, fill=image.fill, declared=declared)
     return image if image.shape == line.shape else line
 

@@ -24,7 +24,7 @@ class Argument:
     @classmethod
     def of_image(cls, name: str, image: Image) -> Argument:
         """An argument with the shape under which Relax knows the image."""
-        return cls(name, image.declared or image.shape, image.storage_dtype)
+        return cls(name, image.tensor_shape, image.storage_dtype)
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,6 +49,11 @@ class Image:
         )
 
     @property
+    def tensor_shape(self) -> tuple[int, ...]:
+        """The shape under which Relax knows the tensor; a scalar's is empty."""
+        return self.shape if self.declared is None else self.declared
+
+    @property
     def storage_dtype(self) -> str:
         """The element type that memory and Relax see."""
         return "uint16" if self.dtype == "bfloat16" else self.dtype

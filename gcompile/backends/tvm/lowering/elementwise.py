@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from gcompile import ir
 from gcompile.backends.tvm.kernels.spec import ElementwiseKernel, Load, TransposeKernel
-from gcompile.backends.tvm.lowering.expressions import RegionExpression, read_region
+from gcompile.backends.tvm.lowering.expressions import RegionExpression, is_total, read_region
 from gcompile.backends.tvm.lowering.memory import Memory
 from gcompile.backends.tvm.lowering.operands import finish, output_image
-from gcompile.backends.tvm.lowering.placement import Layout, Placement
+from gcompile.backends.tvm.lowering.placement import Layout, Placement, is_padded
 
 
 def lower_elementwise(region: ir.Region, memory: Memory) -> None:
@@ -29,6 +29,8 @@ def _elementwise_layout(region: ir.Region, memory: Memory) -> Layout:
     if output is None or len(ir.static_shape(output)) not in (3, 4):
         return Layout.ROWS
     shape = ir.static_shape(output)
+    if is_padded(shape) and not all(is_total(node) for node in region.nodes):
+        return Layout.ROWS
     wide = [v for v in region.inputs if not ir.is_constant(v) and ir.static_shape(v) == shape]
     lies_last = any(v in memory.images for v in wide)
     return Layout.CHANNELS_LAST if lies_last or output in memory.requests else Layout.ROWS
@@ -43,6 +45,8 @@ def _try_transpose(body: RegionExpression, memory: Memory) -> bool:
     """Convert and change layout in one kernel, where the value lies in its logical order."""
     source = body.sources[0]
     if source.value in memory.images or len(ir.static_shape(body.output)) not in (3, 4):
+        return False
+    if (source.scale, source.zero_point) != (1.0, 0):
         return False
     stored, image = memory.tensor(source.value), memory.new_image(body.output)
     is_quantize = image.dtype == "uint8" and stored.image.dtype == "float32"

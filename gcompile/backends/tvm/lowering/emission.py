@@ -67,7 +67,7 @@ class Emission:
             code, name = code_of(kernel), f"{kind}_{len(self.functions)}"
             self.functions[kernel] = self.builder.add_func(code.function(name), name), code
         function, code = self.functions[kernel]
-        ty = relax.TensorType(result.declared or result.shape, result.storage_dtype)
+        ty = relax.TensorType(result.tensor_shape, result.storage_dtype)
         variable = self.emit(relax.call_tir(function, list(arguments), ty))
         self.calls[variable] = KernelCall(code, tuple(arguments), self.launch)
         return variable

@@ -19,7 +19,7 @@ from gcompile.backends.tvm.kernels.spec import (
     PerChannel,
     Unary,
 )
-from gcompile.backends.tvm.lowering.placement import DTYPES, Layout
+from gcompile.backends.tvm.lowering.placement import DTYPES, Layout, is_padded
 
 FloatArray = NDArray[np.float32]
 
@@ -41,6 +41,7 @@ _BINARY = {
     "Add": "add", "Sub": "sub", "Mul": "mul", "Div": "div", "Pow": "pow", "Max": "max",
     "Min": "min",
 }  # fmt: skip
+_PARTIAL = frozenset({"Log", "Sqrt", "Reciprocal", "Div", "Pow"})
 _FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 
 
@@ -102,6 +103,16 @@ def read_region(
     if output.dtype not in DTYPES:
         raise CannotEmitError(f"the output has type {output.dtype}")
     return result
+
+
+def is_total(node: ir.Node) -> bool:
+    """Say whether the node's result is finite whatever finite numbers it is given, overflow aside.
+
+    Channels that only pad an image hold arbitrary numbers, and products multiply them by zero.
+    That gives zero for every number but NaN and infinity, which must not arise there.
+    """
+    is_scaling = node.op_type == "Div" and ir.is_constant(node.inputs[1])
+    return node.op_type not in _PARTIAL or is_scaling
 
 
 def scalar(value: ir.Value | None, default: float | None = None) -> float:
@@ -201,6 +212,8 @@ class _Reader:
 
     def _node(self, node: ir.Node) -> Expression:
         op = node.op_type
+        if self.layout is Layout.CHANNELS_LAST and is_padded(self.shape) and not is_total(node):
+            raise CannotEmitError(f"{op} may give no number in channels that only pad")
         if op in _BINARY:
             return self._fold(_BINARY[op], node.inputs)
         if op == "Sum":

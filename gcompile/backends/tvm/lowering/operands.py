@@ -51,7 +51,8 @@ def finish(memory: Memory, body: RegionExpression, image: Image, layout: Layout)
         Source(placement.image, source.scale, source.zero_point)
         for placement, source in zip(placements, body.sources, strict=True)
     )
-    vectors = [pad_to(vector, (image.channels,)) for vector in body.vectors]
+    # Ones: whatever divides by a vector must not divide by zero in channels that only pad.
+    vectors = [pad_to(vector, (image.channels,), 1) for vector in body.vectors]
     operands = [memory.emission.constant(vector) for vector in vectors]
     operands += [placement.var for placement in placements]
     return Finished(

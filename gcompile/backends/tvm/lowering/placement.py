@@ -49,7 +49,7 @@ class Placement:
     @property
     def shape(self) -> tuple[int, ...]:
         """The shape under which Relax knows the variable."""
-        return self.image.declared or self.image.shape
+        return self.image.tensor_shape
 
 
 def stored_channels(channels: int) -> int:
@@ -60,6 +60,11 @@ def stored_channels(channels: int) -> int:
     not padded: there the products pad the kernel's width instead, which reads less.
     """
     return channels if channels <= 4 else -(-channels // 4) * 4
+
+
+def is_padded(shape: tuple[int, ...]) -> bool:
+    """Say whether the channels-last image of a logical shape stores more channels than it has."""
+    return len(shape) in (3, 4) and stored_channels(shape[1]) != shape[1]
 
 
 def image_of(value: ir.Value, layout: Layout, *, halo: Halo = NO_HALO, fill: float = 0.0) -> Image:

@@ -13,7 +13,13 @@ from gcompile.backends.tvm.lowering.expressions import (
 )
 from gcompile.backends.tvm.lowering.memory import Memory
 from gcompile.backends.tvm.lowering.operands import finish
-from gcompile.backends.tvm.lowering.placement import DTYPES, NO_HALO, Layout, Placement
+from gcompile.backends.tvm.lowering.placement import (
+    DTYPES,
+    NO_HALO,
+    Layout,
+    Placement,
+    stored_channels,
+)
 from gcompile.backends.tvm.lowering.windows import window_of
 
 
@@ -24,12 +30,12 @@ def lower_pool(region: ir.Region, memory: Memory) -> None:
         raise CannotEmitError("the pool's geometry is not one kernels know")
     node, shape = window.node, window.contraction
     layout, body = _pool_expression(region, node)
+    image = _pool_image(memory, body.output, layout, shape)
+    if stored_channels(shape.in_c) != image.channels:
+        raise CannotEmitError("input and output store different numbers of channels")
     halo = window.halo if "Max" in node.op_type else NO_HALO
     x = memory.image(window.stored, halo, window.fill)
-    image = _pool_image(memory, body.output, layout, shape)
     finished = finish(memory, body, image, layout)
-    if x.image.channels != image.channels:
-        raise CannotEmitError("input and output store different numbers of channels")
     channels = image.channels
     kernel = PoolKernel(
         **finished.kernel,

@@ -132,6 +132,7 @@ def _emit_product(
     unit = unit_named(tile.unit)
     if unit.x_dtype != x.image.dtype:
         raise CannotEmitError(f"unit {unit.name} does not read {x.image.dtype}")
+    weights = _weights_for(unit.x_dtype, operands)
     body.expression = substitute(body.expression, _real_product(body, operands))
     image = output_image(memory, body.output, layout)
     finished = finish(memory, body, image, layout)
@@ -143,10 +144,7 @@ def _emit_product(
         x=x.image,
         tile=tile,
     )
-    weights = pad_to(
-        _weights_for(unit.x_dtype, operands),
-        (shape.out_c, shape.in_c, shape.kernel_h, shape.kernel_w),
-    )
+    weights = pad_to(weights, (shape.out_c, shape.in_c, shape.kernel_h, shape.kernel_w))
     packed = memory.emission.constant(pack_weights(kernel, weights))
     var = memory.emission.call(kernel, [x.var, packed, *finished.operands], image)
     memory.put(body.output, Placement(var, layout, image))
@@ -154,6 +152,8 @@ def _emit_product(
 
 def _weights_for(dtype: str, operands: _Operands) -> Array:
     if dtype == "uint8":
+        if operands.weights.dtype != np.int8:
+            raise CannotEmitError("the input is quantized and the weight is not")
         return operands.weights
     if dtype == "bfloat16":
         return operands.real_weights.astype(ml_dtypes.bfloat16).view(np.uint16)

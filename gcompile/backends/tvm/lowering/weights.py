@@ -17,35 +17,23 @@ Reals = NDArray[np.float64]
 
 def constant_weights(value: ir.Value | None) -> tuple[Array, Reals]:
     """A constant weight as stored, output channel first, and the scale of each output channel."""
-    node = value.producer() if value is not None else None
-    if node is not None and node.op_type == "DequantizeLinear":
-        return _quantized_weights(node)
-    if node is not None and node.op_type == "Cast":
-        value = node.inputs[0]
-    array = ir.constant_array(value)
-    if array is None:
-        raise CannotEmitError("the weight is not constant")
-    if array.dtype == ml_dtypes.bfloat16:
-        array = array.astype(np.float32)
-    return array, np.ones(array.shape[0])
+    stored, scales, axis = _stored_weights(value)
+    if scales.size > 1 and axis != 0:
+        raise CannotEmitError("the weight's scales do not run along its output channels")
+    return stored, np.broadcast_to(scales, stored.shape[:1])
 
 
 def matrix_weights(node: ir.Node) -> tuple[Array, Reals]:
     """The right operand as (N, K, 1, 1), with one scale per column N."""
-    value = node.inputs[1]
     transposed = bool(node.attributes.get_int("transB", 0))
-    producer = value.producer() if value is not None else None
-    weights, scales = constant_weights(value)
-    if weights.ndim != 2:
+    stored, scales, axis = _stored_weights(node.inputs[1])
+    if stored.ndim != 2:
         raise CannotEmitError("the right operand is not a constant matrix")
-    columns = weights.shape[0 if transposed else 1]
-    if producer is not None and producer.op_type == "DequantizeLinear" and scales.size > 1:
-        axis = producer.attributes.get_int("axis", 1) % 2
-        if axis != (0 if transposed else 1):
-            raise CannotEmitError("the weight's scales run along its depth")
-    scales = np.broadcast_to(scales if scales.size in (1, columns) else np.ones(1), (columns,))
-    matrix = weights if transposed else weights.T
-    return np.ascontiguousarray(matrix)[:, :, None, None], scales.astype(np.float64)
+    if scales.size > 1 and axis != (0 if transposed else 1):
+        raise CannotEmitError("the weight's scales run along its depth")
+    matrix = stored if transposed else stored.T
+    scales = np.broadcast_to(scales, matrix.shape[:1])
+    return np.ascontiguousarray(matrix)[:, :, None, None], scales
 
 
 def constant_bias(value: ir.Value | None, channels: int) -> Reals:
@@ -61,17 +49,40 @@ def constant_bias(value: ir.Value | None, channels: int) -> Reals:
     return np.broadcast_to(numbers, (channels,)).copy()
 
 
-def pad_to(array: Array, shape: Sequence[int]) -> Array:
-    """Append zeros until the array has the shape given."""
+def pad_to(array: Array, shape: Sequence[int], fill: float = 0) -> Array:
+    """Append `fill` until the array has the shape given."""
     padding = [(0, wanted - size) for size, wanted in zip(array.shape, shape, strict=True)]
-    return np.pad(array, padding) if any(after for _, after in padding) else array
+    if not any(after for _, after in padding):
+        return array
+    return np.pad(array, padding, constant_values=fill)
 
 
-def _quantized_weights(node: ir.Node) -> tuple[Array, Reals]:
+def _stored_weights(value: ir.Value | None) -> tuple[Array, Reals, int]:
+    """A constant weight as stored, its scales, and the axis they run along where it has several.
+
+    The scale of a weight that is not quantized is 1.
+    """
+    node = value.producer() if value is not None else None
+    if node is not None and node.op_type == "DequantizeLinear":
+        return _quantized_weights(node)
+    if node is not None and node.op_type == "Cast":
+        value = node.inputs[0]
+    array = ir.constant_array(value)
+    if array is None:
+        raise CannotEmitError("the weight is not constant")
+    if array.dtype == ml_dtypes.bfloat16:
+        array = array.astype(np.float32)
+    return array, np.ones(1), 0
+
+
+def _quantized_weights(node: ir.Node) -> tuple[Array, Reals, int]:
     stored, scale = ir.constant_array(node.inputs[0]), ir.constant_array(node.inputs[1])
     zero = ir.constant_array(node.inputs[2]) if len(node.inputs) > 2 else None
     if stored is None or scale is None or stored.dtype != np.int8:
         raise CannotEmitError("the weight is not a constant of type int8")
     if zero is not None and zero.any():
         raise CannotEmitError("the weight has a zero point")
-    return stored, scale.astype(np.float64).reshape(-1)
+    if scale.ndim > 1:
+        raise CannotEmitError("the weight is quantized in blocks")
+    axis = node.attributes.get_int("axis", 1) % stored.ndim
+    return stored, scale.astype(np.float64).reshape(-1), axis
