@@ -40,7 +40,9 @@ def estimate(
         raise UsageError(f"A batch of {batch} holds no sample. Give 1 or more.")
     ready, _ = load_model(model, shapes, batch or 1)
     device = load_target(target) if isinstance(target, str) else target
-    pricing = Roofline().at(parse_precision(precision))
+    # Devices run formats that gcompile emits no code for; a price of them can be asked for.
+    priced = precision if isinstance(precision, ir.Precision) else parse_precision(precision)
+    pricing = Roofline().at(priced)
     ctx = PassContext(target=device, energy=pricing, threads=threads)
     canonicalize_pipeline().apply(ready, ctx)
     REGIONS.apply(ready, ctx)

@@ -74,11 +74,20 @@ def job_of(region: ir.Region) -> Job | None:
         contraction=contraction,
         product_ops=work.product_ops,
         vector_ops=work.vector_ops,
-        image_bytes=ir.value_bytes(image) if image is not None else 0,
+        image_bytes=_image_bytes(image, contraction),
         activation_bytes=(*read, *(ir.value_bytes(value) for value in region.outputs)),
         constant_bytes=sum(_read_bytes(value, region) for value in constants),
         launches=region.launch == region.name,
     )
+
+
+def _image_bytes(image: ir.Value | None, contraction: ir.Contraction | None) -> int:
+    """Count the pixels that are read: strides wider than the kernel leave the others out."""
+    if image is None or contraction is None:
+        return 0
+    high = min(1.0, contraction.kernel_h / contraction.stride_h)
+    wide = min(1.0, contraction.kernel_w / contraction.stride_w)
+    return round(ir.value_bytes(image) * high * wide)
 
 
 def tiled_contraction(region: ir.Region) -> ir.Contraction | None:

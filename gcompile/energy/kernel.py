@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from gcompile.energy.blocking import Blocking, blocking
 from gcompile.energy.cost import Cost
+from gcompile.energy.gpu import gpu_cost
 from gcompile.energy.job import Job
 from gcompile.energy.traffic import traffic
 from gcompile.ir import Precision, Tile
@@ -27,6 +28,8 @@ def kernel_cost(job: Job, tile: Tile, target: Target, footprint_bytes: float) ->
         target: The device.
         footprint_bytes: Bytes the whole model touches between two uses of the same weight.
     """
+    if target.kind == "gpu":
+        return gpu_cost(job, tile, target, footprint_bytes)
     blocks = blocks_of(job, tile, target)
     compute_s, operations_j = _compute(job, tile, blocks, target)
     sent = traffic(job, tile, blocks, target, footprint_bytes)

@@ -81,8 +81,8 @@ def _missed(
         footprint_bytes, all_bytes if tile.split == "n" else cache.size_bytes
     )
     missed = job.constant_bytes * weights_missed
-    missed += sum(size * _activation_missed(size, all_bytes) for size in job.activation_bytes)
-    image_missed = _activation_missed(job.image_bytes, all_bytes)
+    missed += sum(size * activation_missed(size, all_bytes) for size in job.activation_bytes)
+    image_missed = activation_missed(job.image_bytes, all_bytes)
     if blocks is None or job.contraction is None:
         return missed + job.image_bytes * image_missed + job.weight_bytes * weights_missed
     share = _share_of_one(operands(job, job.contraction, blocks), tile, private)
@@ -92,7 +92,8 @@ def _missed(
     return missed
 
 
-def _activation_missed(size_bytes: float, capacity_bytes: float) -> float:
+def activation_missed(size_bytes: float, capacity_bytes: float) -> float:
+    """Return the share of an activation that its consumer does not find where it was written."""
     return 1 - resident_share(2 * size_bytes, capacity_bytes)
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from gcompile.ir import Precision
+from gcompile.targets.calibration import Calibration
 
 Status = Literal["read", "read_secondary", "derived", "measured", "unverified"]
 
@@ -40,7 +41,7 @@ class Unit:
         latency_cycles: Cycles before an accumulator can be used again.
         operand_registers: Registers that one loaded operand takes: 2 where it is widened.
         spare_registers: Registers a product needs besides accumulators and operands.
-        sparse_ops_per_s: Peak on weights of which two in four are zero, counting the zeros; 0 where
+        sparse_ops_per_s: Peak on weights of which two in four are zero, zeros counted; 0 where
             there is no such unit. Dense work never runs at it.
         block: Rows and columns of the product that one processor of a GPU keeps on chip; zeros
             where kernels are cut into register blocks instead.
@@ -208,6 +209,7 @@ class Target:
         power: Limit of the device's power, and its surroundings; None where the clock is fixed and
             `static_w` counts everything.
         array: The processing elements of an accelerator.
+        calibration: What rows measured on this device say; prices then come from these alone.
     """
 
     name: str
@@ -234,6 +236,7 @@ class Target:
     processors: int = 1
     power: Power | None = None
     array: Array | None = None
+    calibration: Calibration | None = None
 
     def __hash__(self) -> int:
         return hash((self.name, self.cores, self.clock_hz))

@@ -1,0 +1,1 @@
+"""One module per question that `benchmarks.energy_fidelity` asks the energy model."""
