@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TypedDict
 
+import ml_dtypes
 import numpy as np
 import tvm
 from numpy.typing import NDArray
@@ -48,6 +49,7 @@ class Emission:
         vector_bits: Width of the target's vector registers.
         launch: The launch that the region being written belongs to.
         calls: Every kernel call so far, by the variable of its result.
+        branches: How many branches of If nodes have become functions.
     """
 
     builder: relax.BlockBuilder
@@ -55,6 +57,7 @@ class Emission:
     functions: dict[AnyKernel, tuple[tvm.ir.GlobalVar, Code]] = field(default_factory=dict)
     launch: str = ""
     calls: dict[relax.Var, KernelCall] = field(default_factory=dict)
+    branches: int = 0
 
     def shared(self, threads: int = 1) -> Shared:
         """The fields every kernel takes from the target."""
@@ -77,5 +80,6 @@ class Emission:
         return self.builder.emit(expression)
 
     def constant(self, array: NDArray[np.generic]) -> relax.Expr:
-        """Put data into the module."""
-        return relax.const(np.ascontiguousarray(array))
+        """Put data into the module; a scalar stays one."""
+        stored = array.view(np.uint16) if array.dtype == ml_dtypes.bfloat16 else array
+        return relax.const(np.asarray(stored, order="C"))

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import onnx
 import tvm
-from numpy.typing import NDArray
 from tvm import relax
 
 from gcompile import ir
@@ -19,7 +16,7 @@ from gcompile.backends.tvm.kernels.spec import AnyKernel, ProductKernel
 from gcompile.backends.tvm.kernels.units import unit_named
 from gcompile.backends.tvm.lowering.emission import Emission
 from gcompile.backends.tvm.lowering.expressions import CannotEmitError
-from gcompile.backends.tvm.lowering.memory import Memory
+from gcompile.backends.tvm.lowering.memory import Memory, array_of
 from gcompile.backends.tvm.lowering.merge import merge_launches
 from gcompile.backends.tvm.lowering.moves import stored_move, without_conversions, write_move
 from gcompile.backends.tvm.lowering.regions import lower_region
@@ -107,14 +104,8 @@ class _GraphLowering:
         return builder.get().get_global_var(self.name)
 
     def _results(self) -> relax.Expr:
-        results = [self._constant_or_plain(value) for value in self.graph.outputs]
+        results = [self.memory.plain(value) for value in self.graph.outputs]
         return results[0] if len(results) == 1 else relax.Tuple(results)
-
-    def _constant_or_plain(self, value: ir.Value) -> relax.Expr:
-        array = ir.constant_array(value)
-        if array is not None and value not in self.memory.rows:
-            self.memory.put_rows(value, self.emission.emit(self.emission.constant(array)))
-        return self.memory.plain(value)
 
     def _write_body(self, regions: Sequence[ir.Region]) -> None:
         for region in regions:
@@ -124,7 +115,8 @@ class _GraphLowering:
             else:
                 self._write_region(region)
 
-    def _write_region(self, region: ir.Region) -> None:
+    def _write_region(self, region: ir.Region, whole: CannotEmitError | None = None) -> None:
+        """Emit a region; `whole` says why the region it was cut from could not be."""
         move = stored_move(region)
         if move is not None and write_move(move, self.memory):
             return
@@ -134,9 +126,9 @@ class _GraphLowering:
             parts = without_conversions(region)
             if len(parts) > 1:
                 for part in parts:
-                    self._write_region(part)
+                    self._write_region(part, whole or reason)
             else:
-                self.fallbacks[region.name] = str(reason)
+                self.fallbacks[region.name] = str(whole or reason)
                 self._write_fallback(region)
 
     def _write_fallback(self, region: ir.Region) -> None:
@@ -155,8 +147,9 @@ class _GraphLowering:
     def _write_branch(self, node: ir.Node, attribute: str) -> _Branch:
         graph = node.attributes[attribute].as_graph()
         captured = _captured(graph)
-        name = f"{self.name}_{node.name}_{attribute}"
-        lowering = _GraphLowering(self.emission, graph, _identifier(name), self.fallbacks)
+        name = f"branch_{self.emission.branches}"
+        self.emission.branches += 1
+        lowering = _GraphLowering(self.emission, graph, name, self.fallbacks)
         return _Branch(lowering.write_function(captured), captured)
 
     def _call_branches(self, node: ir.Node) -> None:
@@ -191,14 +184,21 @@ class _Branch:
 def _region_proto(
     region: ir.Region, inputs: Sequence[ir.Value], outputs: Sequence[ir.Value]
 ) -> onnx.ModelProto:
-    """The region as a small model of its own."""
-    constants = [v for v in region.inputs if ir.is_constant(v)]
+    """The region as a small model of its own, its weights dequantized."""
+    known = {v: array_of(v) for v in region.inputs if ir.is_constant(v)}
+    nodes = []
+    for node in region.nodes:
+        results = ir.evaluate_node(node, ir.OPSET) if node.op_type == "DequantizeLinear" else None
+        if results is None:
+            nodes.append(ir.node_proto(node))
+        else:
+            known |= dict(zip(node.outputs, results, strict=True))
     graph = onnx.helper.make_graph(
-        [ir.node_proto(node) for node in region.nodes],
+        nodes,
         "region",
         [_value_info(value) for value in inputs],
         [_value_info(value) for value in outputs],
-        [onnx.numpy_helper.from_array(_array(v), v.name) for v in constants],
+        [onnx.numpy_helper.from_array(array, value.name) for value, array in known.items()],
     )
     opset = onnx.helper.make_opsetid("", ir.OPSET)
     return onnx.helper.make_model(graph, opset_imports=[opset], ir_version=10)
@@ -223,17 +223,6 @@ def _captured(graph: ir.Graph) -> list[ir.Value]:
     direct = [v for v in graph.outputs if v not in own and not ir.is_constant(v)]
     found.update(dict.fromkeys(direct))
     return list(found)
-
-
-def _identifier(text: str) -> str:
-    return re.sub(r"\W", "_", text)
-
-
-def _array(value: ir.Value) -> NDArray[np.generic]:
-    array = ir.constant_array(value)
-    if array is None:
-        raise CompileError(f"The constant {value.name!r} has no data.")
-    return array
 
 
 def _not_none(value: ir.Value | None) -> ir.Value:

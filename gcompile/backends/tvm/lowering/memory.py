@@ -28,11 +28,24 @@ from gcompile.backends.tvm.lowering.placement import (
     stored_channels,
 )
 from gcompile.backends.tvm.lowering.requests import Request
+from gcompile.errors import CompileError
+
+
+def array_of(value: ir.Value) -> ir.Array:
+    """The data of a constant.
+
+    Raises:
+        CompileError: It has none.
+    """
+    array = ir.constant_array(value)
+    if array is None:
+        raise CompileError(f"The value {value.name!r} is read before anything computes it.")
+    return array
 
 
 @dataclass
 class Memory:
-    """Every value of one graph, wherever it lies.
+    """Every value of one graph, wherever it lies. Constants are put there when they are read.
 
     Attributes:
         requests: What the readers of each value want; decides the halo of new images.
@@ -81,8 +94,10 @@ class Memory:
 
     def tensor(self, value: ir.Value) -> Placement:
         """The value in its logical order, under a shape Relax may not know it by."""
-        if value not in self.rows:
+        if value not in self.rows and value in self.images:
             self.rows[value] = self._to_rows(value)
+        if value not in self.rows:
+            self.put_rows(value, self.emission.emit(self.emission.constant(array_of(value))))
         return self.rows[value]
 
     def plain(self, value: ir.Value) -> relax.Expr:
@@ -112,7 +127,7 @@ class Memory:
         return placement
 
     def _from_rows(self, value: ir.Value, request: Request) -> Placement:
-        source, shape = self.rows[value], ir.static_shape(value)
+        source, shape = self.tensor(value), ir.static_shape(value)
         image = self.new_image(value)
         if not Request(image.halo, image.fill).serves(request):
             image = replace(image, halo=request.halo, fill=request.fill)

@@ -22,6 +22,8 @@ from gcompile.backends.tvm.kernels.spec import (
 )
 from gcompile.backends.tvm.lowering.expressions import RegionExpression
 
+_LARGEST = float(np.finfo(np.float32).max)
+
 
 def scale_by(region: RegionExpression, factor: float) -> None:
     """Multiply the region's expression by `factor` > 0, cheaply where that is possible."""
@@ -31,7 +33,7 @@ def scale_by(region: RegionExpression, factor: float) -> None:
 def _scale(node: Expression, factor: float, region: RegionExpression) -> Expression:
     match node:
         case Constant(value):
-            return Constant(value * factor)
+            return Constant(_finite(value * factor))
         case PerChannel(index):
             return region.add_vector(region.vectors[index] * np.float32(factor))
         case Load(index):
@@ -39,7 +41,8 @@ def _scale(node: Expression, factor: float, region: RegionExpression) -> Express
         case Unary("relu", operand):
             return Unary("relu", _scale(operand, factor, region))
         case Unary("clip", operand, low, high):
-            return Unary("clip", _scale(operand, factor, region), low * factor, high * factor)
+            bounds = _finite(low * factor), _finite(high * factor)
+            return Unary("clip", _scale(operand, factor, region), *bounds)
         case Unary("leaky_relu", operand, alpha):
             return Unary("leaky_relu", _scale(operand, factor, region), alpha)
         case Binary("add" | "sub" | "max" | "min" as function, left, right):
@@ -60,6 +63,11 @@ def _scale_load(node: Load, index: int, factor: float, region: RegionExpression)
     if scaled not in region.sources:
         region.sources.append(scaled)
     return Load(region.sources.index(scaled))
+
+
+def _finite(number: float) -> float:
+    """The nearest finite float32: a bound that is left open must not overflow."""
+    return min(max(number, -_LARGEST), _LARGEST)
 
 
 def prune(region: RegionExpression) -> None:
