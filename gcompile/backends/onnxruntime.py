@@ -53,8 +53,8 @@ class OnnxRuntime:
     """Runs models on rows; keeps the last few sessions, keyed by the model's bytes.
 
     An array may hold many rows: axis 0 holds a multiple of the model's leading dimension, the same
-    multiple for every input; a scalar is the same for all rows. A model of batch 1 runs all rows at
-    once where that provably gives the same results, else one inference at a time; outputs are
+    multiple for every input; a scalar is the same for all rows. A model of batch 1 runs all rows
+    at once where that provably gives the same results, else one inference at a time; outputs are
     joined along axis 0.
     """
 

@@ -128,7 +128,13 @@ def _rows(name: str, array: Array, value: ir.Value, what: str) -> tuple[Array, i
         check_finite(name, array, what)
         return array, 1
     lead = shape[0] if shape else 1
-    if shape and array.ndim and array.shape[1:] == shape[1:] and len(array) and len(array) % lead == 0:
+    if (
+        shape
+        and array.ndim
+        and array.shape[1:] == shape[1:]
+        and len(array)
+        and len(array) % lead == 0
+    ):
         found = array
     elif shape and array.ndim and array.shape[1:] == shape and len(array):
         found = array.reshape((-1, *shape[1:]))
