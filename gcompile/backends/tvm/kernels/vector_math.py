@@ -53,6 +53,25 @@ def exp(x: Expr, lanes: Lanes) -> Expr:
     return bind(_scale_by_power(above_one + lanes.splat(1.0), quotient, lanes))
 
 
+def exp_below_zero(x: Expr, lanes: Lanes) -> Expr:
+    """e^x for x <= 0, which is zero where it would hardly be a normal number.
+
+    Adding 1.5·2^23 rounds to an integer and leaves it in the lowest bits, from where a shift
+    brings it into the exponent.
+    """
+    x = bind(x)
+    lowest, magic = lanes.splat(-87.0), lanes.splat(1.5 * 2.0**23)
+    held = bind(T.max(lowest, x))
+    shifted = bind(held * lanes.splat(_LOG2_E) + magic)
+    quotient = bind(shifted - magic)
+    rest = held - quotient * lanes.splat(_LN_2_HIGH)
+    rest = bind(rest - quotient * lanes.splat(_LN_2_LOW))
+    fraction = bind(polynomial((1.0, 1.0, *_EXP), rest, lanes))
+    exponent = lanes.reinterpret("int32", shifted) << lanes.splat(23, "int32")
+    power = lanes.reinterpret("float32", lanes.reinterpret("int32", fraction) + exponent)
+    return bind(T.Select(x < lowest, lanes.splat(0.0), power))
+
+
 def expm1(x: Expr, lanes: Lanes) -> Expr:
     """e^x - 1, as precise near zero as elsewhere."""
     quotient, above_one = _exp_parts(x, lanes)
