@@ -41,7 +41,8 @@ def _normalized(kernel: NormalizeKernel, x: Array) -> Array:
     if kernel.is_centered:
         split = split - split.mean(axis=axes, keepdims=True)
     square = np.square(split).mean(axis=axes, keepdims=True)
-    return (split / np.sqrt(square + kernel.epsilon)).reshape(x.shape)
+    normalized: Array = (split / np.sqrt(square + kernel.epsilon)).reshape(x.shape)
+    return normalized
 
 
 def _check(kernel: NormalizeKernel, x: Array, tolerance: float = 3e-6) -> None:
@@ -132,7 +133,7 @@ def test_a_residual_is_added_before_and_integers_are_read() -> None:
     x = rng.standard_normal((1, 1, 5, 40)).astype(np.float32)
     added = rng.integers(0, 256, (1, 1, 5, 40), dtype=np.uint8)
     ones, zeros = np.ones(40, np.float32), np.zeros(40, np.float32)
-    inputs = [ones, zeros, x, added]
+    inputs: list[Array] = [ones, zeros, x, added]
     actual = run(normalize.emit(kernel, "normalize"), inputs, kernel.output)
     expected = _normalized(kernel, x + (added.astype(np.float64) - 100) * 0.05)
     np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=3e-6)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -21,9 +23,14 @@ from gcompile.backends.tvm.kernels.spec import (
     Unary,
 )
 from gcompile.errors import CompileError
-from tests.backends.tvm.kernels.compiling import inside, run, with_halo
+from tests.backends.tvm.kernels.compiling import Array, inside, run, with_halo
 
-_NUMPY = {"sum": np.sum, "max": np.max, "min": np.min, "product": np.prod}
+_NUMPY: dict[str, Callable[..., Array]] = {
+    "sum": np.sum,
+    "max": np.max,
+    "min": np.min,
+    "product": np.prod,
+}
 
 
 @settings(max_examples=20, deadline=None, derandomize=True)

@@ -28,7 +28,8 @@ from tests.backends.tvm.kernels.compiling import Array, inside, run, with_halo
 def _softmax(x: Array, is_log: bool) -> Array:
     distance = x - x.max(axis=-1, keepdims=True)
     total = np.exp(distance).sum(axis=-1, keepdims=True)
-    return distance - np.log(total) if is_log else np.exp(distance) / total
+    result: Array = distance - np.log(total) if is_log else np.exp(distance) / total
+    return result
 
 
 def _kernel(
