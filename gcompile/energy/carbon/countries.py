@@ -28,9 +28,7 @@ def zone_intensity(zone: str) -> Intensity:
     codes = _codes()
     if wanted not in codes:
         near = difflib.get_close_matches(wanted, codes, n=1)
-        hint = (
-            f" Did you mean {near[0].upper() if len(near[0]) < 4 else near[0]!r}?" if near else ""
-        )
+        hint = f" Did you mean {table['countries'][codes[near[0]]]['code']}?" if near else ""
         raise UsageError(
             f"Unknown carbon zone {zone!r:.40}.{hint} Give a country as DE, DEU or Germany, or "
             "'world'; regions of a grid need --carbon-provider."

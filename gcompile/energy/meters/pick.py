@@ -105,4 +105,4 @@ def _boundary(text: str) -> Boundary:
         if text == boundary:
             known: Boundary = boundary
             return known
-    raise UnknownNameError("boundary", text, get_args(Boundary))
+    raise UsageError(f"Boundary {text!r:.40} is not chip, board or wall. {_CSV_EXAMPLE}")
