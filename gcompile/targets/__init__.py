@@ -1,5 +1,6 @@
 """What we know about a piece of hardware, with the source of every number."""
 
+from gcompile.targets.calibration import Calibration, Coefficient, CoefficientSet
 from gcompile.targets.detect import detect_host
 from gcompile.targets.load import HOST, list_targets, load_target
 from gcompile.targets.read import read_target
@@ -14,10 +15,14 @@ from gcompile.targets.target import (
     Target,
     Unit,
 )
+from gcompile.targets.write import target_text, write_target
 
 __all__ = [
     "HOST",
     "Array",
+    "Calibration",
+    "Coefficient",
+    "CoefficientSet",
     "Memory",
     "Multiplier",
     "Power",
@@ -30,4 +35,6 @@ __all__ = [
     "list_targets",
     "load_target",
     "read_target",
+    "target_text",
+    "write_target",
 ]

@@ -18,10 +18,13 @@ from pydantic import BaseModel, ValidationError
 
 from gcompile.errors import TargetError
 from gcompile.ir import Precision
+from gcompile.targets.calibration import Calibration, Coefficient, CoefficientSet
 from gcompile.targets.schema import (
     RANGES,
     Architecture,
     ArrayEntry,
+    CalibrationEntry,
+    CoefficientEntry,
     Number,
     PowerEntry,
     TargetEntry,
@@ -78,6 +81,7 @@ def read_target(path: Path) -> Target:
         processors=int(_value(entry.processors, 1)),
         power=_power(entry.power) if entry.power else None,
         array=_array(entry.array) if entry.array else None,
+        calibration=_calibration(entry.calibration) if entry.calibration else None,
     )
     _check_whole(path, target)
     return target
@@ -218,6 +222,29 @@ def _array(entry: ArrayEntry) -> Array:
             for name, item in entry.multipliers.items()
         },
         multiplier=entry.multiplier,
+    )
+
+
+def _calibration(entry: CalibrationEntry) -> Calibration:
+    def coefficients(table: dict[str, CoefficientEntry]) -> dict[str, Coefficient]:
+        return {term: Coefficient(c.value, c.low, c.high) for term, c in table.items()}
+
+    sets = (
+        CoefficientSet(
+            precision=precision,
+            rows=item.rows,
+            fold_error=item.fold_error,
+            family_error=item.family_error,
+            energy_j=coefficients(item.energy_j),
+            time_s=coefficients(item.time_s),
+        )
+        for precision, item in entry.sets.items()
+    )
+    return Calibration(
+        entry.source,
+        entry.status,
+        entry.date,
+        tuple(sorted(sets, key=lambda item: -item.precision.bits)),
     )
 
 

@@ -116,6 +116,36 @@ class ArrayEntry(_Strict):
     multipliers: dict[str, MultiplierEntry] = {}
 
 
+_Positive = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class CoefficientEntry(_Strict):
+    """The cost of one unit of a term, with the interval that resampling the rows gives."""
+
+    value: _Positive
+    low: _Positive
+    high: _Positive
+
+
+class CoefficientSetEntry(_Strict):
+    """One `[calibration.sets.PRECISION]` table."""
+
+    rows: Annotated[int, Field(ge=1)]
+    fold_error: _Positive
+    family_error: _Positive | None = None
+    energy_j: dict[str, CoefficientEntry]
+    time_s: dict[str, CoefficientEntry] = {}
+
+
+class CalibrationEntry(_Strict):
+    """The `[calibration]` table, as `gcompile calibrate` writes it."""
+
+    source: Annotated[str, Field(min_length=1)]
+    status: Literal["measured"]
+    date: str
+    sets: Annotated[dict[Precision, CoefficientSetEntry], Field(min_length=1)]
+
+
 class TargetEntry(_Strict):
     """A whole file."""
 
@@ -139,6 +169,7 @@ class TargetEntry(_Strict):
     processors: Number | None = None
     power: PowerEntry | None = None
     array: ArrayEntry | None = None
+    calibration: CalibrationEntry | None = None
     sources: dict[str, str] = {}
     units: dict[str, UnitEntry]
     memories: dict[str, MemoryEntry]
