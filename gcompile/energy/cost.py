@@ -39,3 +39,13 @@ class Cost:
             self.static_j + other.static_j,
             self.time_s + other.time_s,
         )
+
+    def times(self, factor: float) -> Cost:
+        """Return every cause and the time multiplied by the factor."""
+        return Cost(
+            self.compute_j * factor,
+            {level: joules * factor for level, joules in self.movement_j.items()},
+            self.launch_j * factor,
+            self.static_j * factor,
+            self.time_s * factor,
+        )

@@ -1,7 +1,8 @@
 """The energy model: the slower of compute and memory sets the time, everything has its price.
 
 Each region is priced as the kernel that is emitted for it: with the tile on the region, or with
-the tile that the tile pass would choose.
+the tile that the tile pass would choose. On a calibrated target the joules and seconds are those
+that were measured there.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from gcompile import ir
+from gcompile.energy.calibration import measured_cost
 from gcompile.energy.cost import Cost
 from gcompile.energy.job import Job, job_of
 from gcompile.energy.kernel import is_blocked, kernel_cost
@@ -49,7 +51,12 @@ class Roofline:
         footprint = self.footprint_bytes
         if footprint is None:
             footprint = job.alone_bytes
-        return _price(job, _usable_tile(region, job, target, threads), target, threads, footprint)
+        tile = _usable_tile(region, job, target, threads)
+        if target.calibration is not None:
+            # A tile was chosen for the region's own precision, not for one that is supposed.
+            tile = tile if self.precision is None else None
+            return _as_measured(region, job, tile, target, threads, footprint)
+        return _price(job, tile, target, threads, footprint)
 
 
 def best_tile(
@@ -108,6 +115,29 @@ def _usable_tile(region: ir.Region, job: Job, target: Target, threads: int) -> i
         return tile if tile.rows == tile.columns == 1 else None
     fits = unit == target.unit_for(job.precision) and is_legal(tile, job.contraction, unit)
     return tile if fits else None
+
+
+def _as_measured(
+    region: ir.Region,
+    job: Job,
+    tile: ir.Tile | None,
+    target: Target,
+    threads: int,
+    footprint_bytes: int,
+) -> Cost:
+    """Price by what was measured on this device; the roofline says only what a choice changes.
+
+    A tile costs more than the best one by their ratio in the roofline, and a precision without
+    rows differs from the nearest measured one by theirs.
+    """
+    if target.calibration is None:
+        raise ValueError(f"{target.name} is not calibrated")
+    coefficients = target.calibration.set_for(job.precision)
+    measured = measured_cost(region, coefficients)
+    here = _price(job, tile, target, threads, footprint_bytes)
+    there = _price(job.at(coefficients.precision), None, target, threads, footprint_bytes)
+    seconds = measured.time_s * here.time_s / there.time_s if measured.time_s else here.time_s
+    return replace(measured.times(here.energy_j / there.energy_j), time_s=seconds)
 
 
 @lru_cache(maxsize=16384)

@@ -14,7 +14,7 @@ from gcompile.errors import UsageError
 from gcompile.targets.schema import Architecture, Number, TargetEntry, UnitEntry
 from gcompile.targets.target import Source, Target
 
-_UNKNOWN = Source("As the system describes this machine", "derived")
+_UNKNOWN = Source("The base that was calibrated", "derived")
 _HAND_WRITTEN = ("sources", "units", "memories", "calibration", "array")
 
 Table = dict[str, object]
@@ -70,10 +70,9 @@ def _table(
         if key in _HAND_WRITTEN or found is None or key == "architecture":
             continue
         if Number in kinds:
-            optional = type(None) in kinds and not found
-            if not optional:
+            if type(None) not in kinds or found != _default(value, key):
                 table[key] = _number(found, sources.get(prefix + key, _UNKNOWN), names)
-        elif nested := next((k for k in kinds if _is_model(k)), None):
+        elif nested := _model(kinds):
             table[key] = _table(nested, found, f"{prefix}{key}.", sources, names)
         else:
             table[key] = found
@@ -125,8 +124,15 @@ def _kinds(annotation: object) -> tuple[object, ...]:
     return get_args(annotation) if is_union else (annotation,)
 
 
-def _is_model(kind: object) -> bool:
-    return isinstance(kind, type) and issubclass(kind, BaseModel)
+def _model(kinds: tuple[object, ...]) -> type[BaseModel] | None:
+    models = (k for k in kinds if isinstance(k, type) and issubclass(k, BaseModel))
+    return next(models, None)
+
+
+def _default(value: object, key: str) -> object:
+    """Return what the attribute is where a file does not say."""
+    known = getattr(type(value), "__dataclass_fields__", {})
+    return known[key].default if key in known else None
 
 
 def _item_type(key: str) -> type[BaseModel]:
@@ -151,7 +157,7 @@ def _lines(prefix: str, table: Table) -> list[str]:
 
 
 def _is_inline(table: Table) -> bool:
-    return "value" in table or "source" in table and "sets" not in table
+    return "value" in table or ("source" in table and "sets" not in table)
 
 
 def _key(key: str) -> str:
