@@ -56,8 +56,10 @@ def read_plan(
 
     if meter is not None:
         parse_meter(meter)
+    window_s = 5.0 if window is None else parse_seconds(window)
     return Plan(
-        window_s=5.0 if window is None else parse_seconds(window),
+        window_s=window_s,
+        warmup_s=min(2.0, window_s),  # Timing, which comes first, has warmed it up already.
         repeats=WINDOWS if repeats is None else repeats,
         idle="marginal" if idle is IdleName.MARGINAL else "full",
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gcompile import ir
 from gcompile.energy import Cost, Estimate
+from gcompile.energy.carbon import Accounting, BuildEnergy, Embodied, zone_intensity
 from gcompile.passes import PassRecord
 from gcompile.report import Accuracy, Budget, Fidelity, Report, Verify, make_report
 from gcompile.targets import Memory, Target, Unit
@@ -75,6 +76,7 @@ def report(
     message: str = "",
     notes: tuple[str, ...] = ("Batch dimension N is bound to 1.",),
     accuracy: bool = True,
+    carbon: bool = False,
 ) -> Report:
     """A report on the tiny model, as a compilation would make it."""
     return make_report(
@@ -95,4 +97,6 @@ def report(
         errors={"a": 3.0, "b": 1.0},
         fallbacks={"b": "no kernel for Add of these shapes"},
         notes=notes,
+        carbon=Accounting(zone_intensity("DE"), 1000, Embodied(150.0, 4.0)) if carbon else None,
+        build=BuildEnergy(12.0, 4.0, 24.0, 96.0) if carbon else None,
     )

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gcompile.energy.carbon import fixed_intensity
 from gcompile.errors import UsageError
 from gcompile.report import Budget, parse_drop
 
@@ -58,6 +59,11 @@ def test_a_relative_budget_counts_from_the_exactly_compiled_model(
         ("50mW", "power"),
         ("50ms", "time"),
         ("50cal", "unknown unit"),
+        ("5gCO2", "emissions are written in ugCO2e"),
+        ("5gco2e", "emissions are written in ugCO2e"),
+        ("5tCO2e", "emissions are written in ugCO2e"),
+        ("0gCO2e", "more than zero"),
+        ("5gCO2e/h", "number of inferences"),
         ("40%", "no minus sign"),
         ("+40%", "no minus sign"),
         ("0%", "no minus sign"),
@@ -98,6 +104,51 @@ def test_any_text_is_a_budget_or_a_usage_error(text: str) -> None:
 def test_the_echo_says_what_was_understood() -> None:
     assert Budget.parse("50J/1000").echo == "50.0 mJ per inference"
     assert Budget.parse("-40%").echo == "40.0 % less than the model compiled exactly"
+
+
+@pytest.mark.parametrize(
+    ("text", "grams"),
+    [
+        ("5gCO2e/1000", 5e-3),
+        ("5 mgCO2e", 5e-3),
+        ("2kgCO2e/1_000_000", 2e-3),
+        ("70ugCO2e/inference", 7e-5),
+        ("70µgCO2e", 7e-5),
+    ],
+)
+def test_emissions_become_joules_on_a_grid(text: str, grams: float) -> None:
+    budget = Budget.parse(text)
+    assert budget.gco2e == pytest.approx(grams)
+    assert budget.energy_j is None
+    on_grid = budget.on(fixed_intensity(360.0))
+    assert on_grid.limit_j(1.0) == pytest.approx(grams / 360.0 * 3.6e6)
+    assert on_grid.requested == text
+    assert on_grid.gco2e == budget.gco2e
+
+
+def test_emissions_without_a_grid_are_no_limit() -> None:
+    budget = Budget.parse("5gCO2e/1000")
+    for ask in (lambda: budget.limit_j(1.0), lambda: budget.on(None)):
+        with pytest.raises(UsageError, match="--carbon-zone DE or --carbon-intensity 350"):
+            ask()
+
+
+def test_emissions_on_a_clean_grid_are_no_limit_either() -> None:
+    with pytest.raises(UsageError, match="give the budget in joules"):
+        Budget.parse("5gCO2e/1000").on(fixed_intensity(0.0))
+
+
+def test_a_grid_leaves_a_budget_in_joules_alone() -> None:
+    for text in ("50mJ", "-40%"):
+        budget = Budget.parse(text)
+        assert budget.on(fixed_intensity(360.0)) is budget
+        assert budget.on(None) is budget
+
+
+def test_the_echo_of_emissions_says_the_joules_once_they_are_known() -> None:
+    budget = Budget.parse("5gCO2e/1000")
+    assert budget.echo == "5.00 mgCO2e per inference"
+    assert budget.on(fixed_intensity(360.0)).echo == "5.00 mgCO2e, 50.0 J per inference"
 
 
 def test_parsing_a_budget_again_changes_nothing() -> None:

@@ -88,6 +88,26 @@ def test_every_rendering_shows_what_the_reader_needs(render: object) -> None:
         assert part in text
 
 
+@pytest.mark.parametrize("render", [to_text, to_markdown, to_html])
+def test_emissions_are_shown_with_grid_terms_and_build(render: object) -> None:
+    assert callable(render)
+    text = " ".join(str(render(examples.report(carbon=True))).replace("\\", "").split())
+    for part in (
+        "1.06 ngCO2e per inference (0.529 ngCO2e to 2.12 ngCO2e, estimated, board boundary)",
+        "1.06 ugCO2e per 1,000",
+        "380.9 gCO2e/kWh, DE 2023, average: Germany, Our World in Data and Ember, CC BY 4.0",
+        "((E 2.78e-12 kWh · I 380.9 gCO2e/kWh) + M 4.75 ngCO2e) per inference = 5.81 ngCO2e",
+        "estimated: 12.0 CPU seconds at 4 W, 48.0 J (24.0 J to 96.0 J)",
+    ):
+        assert part in text
+
+
+@pytest.mark.parametrize("render", [to_text, to_markdown, to_html])
+def test_without_a_grid_no_emissions_are_shown(render: object) -> None:
+    assert callable(render)
+    assert "CO2" not in str(render(examples.report()))
+
+
 def test_a_missing_evaluation_is_said_plainly() -> None:
     assert "not measured: no evaluation rows were given" in to_text(
         examples.report(accuracy=False)

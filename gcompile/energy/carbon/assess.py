@@ -11,6 +11,7 @@ and no offsets, and neither does this.
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import dataclass
 from typing import Literal
 
@@ -134,8 +135,8 @@ def build_energy(cpu_s: float, host: Target) -> BuildEnergy:
 
 def cpu_seconds() -> float:
     """Return the CPU seconds of this process and of those it has started and that have ended."""
-    times = os.times()
-    return times.user + times.system + times.children_user + times.children_system
+    ended = os.times()
+    return time.process_time() + ended.children_user + ended.children_system
 
 
 def _figures(energy: Estimate | Measurement) -> tuple[float, float, float, float]:

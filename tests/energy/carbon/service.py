@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -39,11 +39,12 @@ def serve() -> Iterator[Service]:
                 service.delay.wait(5)
             status, body = service.answers.get(self.path.partition("?")[0], (404, {}))
             text = body if isinstance(body, str) else json.dumps(body)
-            self.send_response(status)
-            for name, value in service.headers.items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(text.encode())
+            with suppress(BrokenPipeError):  # The client may have lost its patience.
+                self.send_response(status)
+                for name, value in service.headers.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(text.encode())
 
         def log_message(self, *_: object) -> None:
             """Say nothing."""
