@@ -31,6 +31,7 @@ _OPTIONAL = {
     "onnx-graphsurgeon": "passes written for graphsurgeon",
     "openvino": "side-by-side benchmarks",
     "torch": "training the example model",
+    "zeus": "measuring GPUs, Apple chips and Jetsons",
 }
 _LINKERS = ("g++", "gcc", "clang++", "clang", "c++", "cc")
 _IMPORT_LIMIT_S = 120
@@ -65,6 +66,7 @@ def _findings() -> Iterator[Finding]:
     yield from _imports()
     yield from _machine()
     yield _linker()
+    yield from _meters()
     for name, purpose in _OPTIONAL.items():
         yield Finding(name, _version(name) or f"not installed (optional: {purpose})")
 
@@ -169,6 +171,16 @@ def _linker() -> Finding:
         return Finding("linker", found)
     remedy = "Install a C compiler with its linker, such as the system package gcc."
     return Finding("linker", f"none of {', '.join(_LINKERS)}", False, remedy)
+
+
+def _meters() -> Iterator[Finding]:
+    """Estimates need none, so a meter that is missing is nothing broken."""
+    from gcompile.energy.meters import RaplMeter, ZeusMeter
+
+    meters = {"rapl": RaplMeter(), "zeus": ZeusMeter("cpu"), "zeus for GPUs": ZeusMeter("gpu")}
+    for name, meter in meters.items():
+        reason = meter.why_unavailable()
+        yield Finding(f"meter {name}", f"unavailable: {reason}" if reason else meter.method)
 
 
 def _version(distribution: str) -> str | None:
