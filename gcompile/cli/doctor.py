@@ -175,9 +175,13 @@ def _linker() -> Finding:
 
 def _meters() -> Iterator[Finding]:
     """Estimates need none, so a meter that is missing is nothing broken."""
-    from gcompile.energy.meters import RaplMeter, ZeusMeter
+    from gcompile.energy.meters import Meter, RaplMeter, ZeusMeter
 
-    meters = {"rapl": RaplMeter(), "zeus": ZeusMeter("cpu"), "zeus for GPUs": ZeusMeter("gpu")}
+    meters: dict[str, Meter] = {
+        "rapl": RaplMeter(),
+        "zeus": ZeusMeter("cpu"),
+        "zeus for GPUs": ZeusMeter("gpu"),
+    }
     for name, meter in meters.items():
         reason = meter.why_unavailable()
         yield Finding(f"meter {name}", f"unavailable: {reason}" if reason else meter.method)
