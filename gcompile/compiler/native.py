@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gcompile import ir, runtime
-from gcompile.backends.onnxruntime import OnnxRuntime
+from gcompile.backends.onnxruntime import OnnxRuntime, Optimization
 from gcompile.backends.tvm.build import NativeCode, generate, write_artifact
 from gcompile.backends.verify import Agreement, seeded_inputs, tolerance_for, verify_outputs
 from gcompile.compiler.job import Job
@@ -32,10 +32,14 @@ class Measurer:
 
     Attributes:
         reference: The model as given, which the reference runtime runs.
+        optimized: Runs it as its user would, with every optimization.
     """
 
     job: Job
     reference: ir.Model
+    optimized: OnnxRuntime = field(
+        default_factory=lambda: OnnxRuntime(optimization=Optimization.ALL)
+    )
     last: tuple[ir.Model, NativeCode] | None = field(default=None, repr=False)
 
     def code(self, model: ir.Model) -> NativeCode:
@@ -61,7 +65,7 @@ class Measurer:
     def reference_accuracy(self) -> float:
         """The task metric of the model as given, run by the reference runtime."""
         rows = self._evaluation
-        return self.job.metric(OnnxRuntime()(self.reference, rows.inputs), _labels(rows))
+        return self.job.metric(self.optimized(self.reference, rows.inputs), _labels(rows))
 
     def compare_accuracy(self, runner: runtime.Runner, reference: float | None) -> Accuracy | None:
         """The accuracies for the report; None without evaluation rows."""
@@ -80,7 +84,7 @@ class Measurer:
         if self.job.calibration is None:
             return None
         rows = self.job.calibration.first(_FIDELITY_ROWS)
-        expected = OnnxRuntime()(self.reference, rows.inputs)
+        expected = self.optimized(self.reference, rows.inputs)
         actual = run_rows(runner, rows)
         return Fidelity(
             sqnr_db=signal_to_noise_db(expected, actual),
@@ -101,7 +105,7 @@ class Measurer:
             lambda batch: reference(stage.model, batch),
             self._verification_batches(stage.model),
             tolerance_for(stage.model, stage.numerics),
-            (lambda batch: reference(self.reference, batch)) if is_lossy else None,
+            (lambda batch: self.optimized(self.reference, batch)) if is_lossy else None,
         )
 
     def _verification_batches(self, model: ir.Model) -> list[Arrays]:
