@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from gcompile import ir, runtime
     from gcompile.compiler import Compiled, compile
+    from gcompile.compiler.calibrate import calibrate
     from gcompile.compiler.estimate import estimate
     from gcompile.energy import Estimate
     from gcompile.errors import GcompileError
@@ -34,6 +35,7 @@ _HOMES = {
     "Report": "gcompile.report",
     "Skip": "gcompile.passes",
     "Target": "gcompile.targets",
+    "calibrate": "gcompile.compiler.calibrate",
     "compile": "gcompile.compiler",
     "estimate": "gcompile.compiler",
     "load_target": "gcompile.targets",
@@ -53,6 +55,7 @@ __all__ = [
     "Report",
     "Skip",
     "Target",
+    "calibrate",
     "compile",
     "estimate",
     "ir",

@@ -8,6 +8,7 @@ import typer
 
 from gcompile.cli.bench import bench
 from gcompile.cli.build import build
+from gcompile.cli.calibrate import calibrate
 from gcompile.cli.compare import compare
 from gcompile.cli.doctor import doctor
 from gcompile.cli.estimate import estimate
@@ -15,7 +16,17 @@ from gcompile.cli.passes import passes
 from gcompile.cli.run import run
 from gcompile.cli.targets import app as targets
 
-COMMANDS = ("build", "estimate", "run", "bench", "compare", "passes", "targets", "doctor")
+COMMANDS = (
+    "build",
+    "estimate",
+    "run",
+    "bench",
+    "compare",
+    "passes",
+    "targets",
+    "calibrate",
+    "doctor",
+)
 
 app = typer.Typer(
     help="Compile a model under an energy budget.\n\n"
@@ -33,6 +44,7 @@ app.command()(bench)
 app.command()(compare)
 app.command()(passes)
 app.add_typer(targets, name="targets")
+app.command()(calibrate)
 app.command()(doctor)
 
 
