@@ -1,11 +1,12 @@
 """Boards at the wall: fit MobileNet v1, ask for v2, against MACs alone and five linear terms.
 
-Three priors are shown. `shipped` has seen all boards of the file, so it is what a user gets but no
+Two priors are shown. `shipped` has seen all boards of the file, so it is what a user gets but no
 proof. `unseen` was learned without the board's hardware in any runtime: this is the honest figure.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
@@ -15,13 +16,21 @@ import numpy as np
 from scipy.optimize import nnls
 
 from benchmarks.fidelity.learn_prior import learn
-from benchmarks.fidelity.rows import FILE, Board, Vector, read_boards, regions_of
+from benchmarks.fidelity.rows import FILE, Board, Vector, counted, read_boards, regions_of
 from gcompile import ir
+from gcompile.energy.calibration import TERMS
 from gcompile.energy.calibration.fit import fit
 from gcompile.energy.calibration.prior import prior_of
 from gcompile.energy.calibration.validate import fold_errors
 
 TRAINED_ON = "mobilenet-v1"
+POINTS = "energy_tables.json"
+RESNET_50 = {
+    "rpi4-tflite-v2.7.1-ruy": "v2.0 rpi4-tflite-v2.7.1-ruy",
+    "rpi4-armnn-v21.11-neon": "v2.0 rpi4-armnn-v21.11-neon",
+    "xavier-power.0-fan.cool-armnn-v21.05-neon": "v1.0 xavier-power.0-fan.cool-armnn-v21.02-neon",
+}
+"""Where ResNet-50 was measured, and the rows of the same board and runtime, or its nearest."""
 Fitter = Callable[[Vector, Vector], Vector]
 
 
@@ -42,14 +51,12 @@ def report(data: Path) -> str:
     columns: dict[str, list[Errors]] = {name: [] for name in names}
     lines = [f"{'v1 -> v2 / 5-fold, %':52}" + "".join(f"{name:>15}" for name in columns)]
     for board in boards:
-        others = [
-            b for b in boards if b.precision is board.precision and b.hardware != board.hardware
-        ]
+        shipped, unseen = prior_of(board.precision), learn(_strangers(board, boards))
         found = {
             "MACs only": errors(board, _least_squares, five_terms(board)[:, :1]),
             "5 terms": errors(board, _least_squares, five_terms(board)),
-            "unseen": errors(board, partial(fit, prior=learn(others)), board.amounts),
-            "shipped": errors(board, partial(fit, prior=prior_of(board.precision)), board.amounts),
+            "unseen": errors(board, partial(fit, prior=unseen), board.amounts),
+            "shipped": errors(board, partial(fit, prior=shipped), board.amounts),
         }
         for name, error in found.items():
             columns[name].append(error)
@@ -63,7 +70,31 @@ def report(data: Path) -> str:
             for column in columns.values()
         ]
         lines.append(_line(name, values))
-    return "\n".join(lines)
+    return "\n".join([*lines, "", *_dense_network(data, boards)])
+
+
+def _dense_network(data: Path, boards: list[Board]) -> list[str]:
+    """Ask for ResNet-50, seven times the largest MobileNet and without depthwise convolutions."""
+    points = data / POINTS
+    if not points.is_file():
+        return [f"ResNet-50: skipped, {POINTS} is not in {str(data)!r}."]
+    found = json.loads(points.read_text(encoding="utf-8"))["validation_points"]
+    measured = {p["system"]: p["J_per_inference"] for p in found if p["benchmark"] == "resnet50"}
+    lines = ["ResNet-50 fp32 from MobileNets, unseen prior: measured J, predicted J, error"]
+    for point, system in RESNET_50.items():
+        board = next(b for b in boards if b.system == system and b.precision == "fp32")
+        network = counted("resnet50", board.precision).amounts
+        amounts = np.array([network.get(term, 0.0) for term in TERMS])
+        costs = fit(board.amounts, board.joules, learn(_strangers(board, boards)))
+        joules, truth = float(amounts @ costs), measured[point]
+        lines.append(f"{point:52}{truth:15.3f}{joules:15.3f}{joules / truth - 1:15.1%}")
+    return lines
+
+
+def _strangers(board: Board, boards: list[Board]) -> list[Board]:
+    """Return the boards of other hardware in the same precision."""
+    same = [b for b in boards if b.precision is board.precision]
+    return [b for b in same if b.hardware != board.hardware]
 
 
 def errors(board: Board, fitter: Fitter, amounts: Vector) -> Errors:
