@@ -16,37 +16,16 @@ from dataclasses import dataclass
 from tvm.tirx import Buffer, Expr, PrimFunc
 from tvm.tirx.script import builder as T
 
-from gcompile.backends.tvm.kernels.amx_tiles import (
-    Issue,
-    TileLayout,
-    depth_tile_bytes,
-    issue_instruction,
-    pixels_per_tile,
-)
+from gcompile.backends.tvm.kernels.amx_tiles import Issue, TileLayout, depth_tile_bytes
 from gcompile.backends.tvm.kernels.expression import write_channels
-from gcompile.backends.tvm.kernels.function import (
-    Argument,
-    Code,
-    Tensors,
-    kernel_code,
-    prim_func,
-    share,
-    tasks,
-    view,
-    when,
-)
-from gcompile.backends.tvm.kernels.image_access import Position, fill_halo
+from gcompile.backends.tvm.kernels.function import Argument, prim_func, share, view, when
+from gcompile.backends.tvm.kernels.image_access import Position
 from gcompile.backends.tvm.kernels.lanes import Lanes
-from gcompile.backends.tvm.kernels.packing import (
-    depth_run,
-    depth_runs,
-    leading_arguments,
-    weight_shape,
-)
-from gcompile.backends.tvm.kernels.pixels import Pixels
+from gcompile.backends.tvm.kernels.packing import depth_of
+from gcompile.backends.tvm.kernels.parts import Multiplication, Part
 from gcompile.backends.tvm.kernels.spec import ProductKernel
 from gcompile.backends.tvm.kernels.units import unit_named
-from gcompile.errors import CompileError
+from gcompile.ir.tile import Tile
 
 _LANES = 16
 """Output channels of one tile."""
@@ -72,118 +51,85 @@ def amx_permission(name: str) -> PrimFunc:
 def supports(kernel: ProductKernel) -> str | None:
     """Why AMX cannot carry a product, or None if it can."""
     unit = unit_named(kernel.tile.unit)
-    if kernel.contraction.groups != 1:
-        return "grouped contractions are not one product"
     if kernel.x.dtype != unit.x_dtype:
         return f"{unit.name} reads {unit.x_dtype}, the input is {kernel.x.dtype}"
-    if depth_run(kernel) % unit.group:
+    if depth_of(kernel).run % unit.group:
         return "a run of the input is not a multiple of 4 bytes"
-    needed = unit.registers_needed(kernel.tile.rows, kernel.tile.columns)
+    return refuses_tile(kernel.tile)
+
+
+def refuses_tile(tile: Tile) -> str | None:
+    """Why AMX has no room for a tile, or None if it has."""
+    unit = unit_named(tile.unit)
+    needed = unit.registers_needed(tile.rows, tile.columns)
     if needed > unit.registers:
         return f"a block needs {needed} tile registers, there are {unit.registers}"
     return None
 
 
-def emit(kernel: ProductKernel, name: str, issue: Issue = issue_instruction) -> PrimFunc:
-    """Make a function of the kernel; see `code`."""
-    return code(kernel, issue).function(name)
-
-
-def code(kernel: ProductKernel, issue: Issue = issue_instruction) -> Code:
-    """Emit a product for AMX.
-
-    Args:
-        kernel: What to compute. `tile.rows` and `tile.columns` count tile registers.
-        issue: Emits one tile instruction; tests put an emulation here.
-
-    Raises:
-        CompileError: `supports` has a reason against it.
-    """
-    reason = supports(kernel)
-    if reason is not None:
-        raise CompileError(f"AMX cannot carry this product: {reason}.")
-
-    def body(buffers: list[Buffer], tensors: Tensors) -> None:
-        x = view(buffers[0], (kernel.x.size,))
-        weights = view(buffers[1], (math.prod(weight_shape(kernel)),))
-        product = _TileProduct.of(kernel, x, weights, tensors, issue)
-        tasks(kernel.tile.threads, product.task)
-
-    return kernel_code(kernel, leading_arguments(kernel), body)
-
-
 @dataclass(frozen=True, slots=True)
-class _TileProduct:
-    """One kernel while it is being emitted."""
+class TileProduct:
+    """Multiplies parts of one shape on tile registers.
 
-    kernel: ProductKernel
-    pixels: Pixels
+    Attributes:
+        sums: Memory for the sums of one block.
+        element_bytes: Size of one element of the operands.
+    """
+
+    shared: Multiplication
     layout: TileLayout
-    x: Buffer
-    weights: Buffer
-    tensors: Tensors
+    sums: Buffer
+    element_bytes: int
     issue: Issue
 
     @classmethod
-    def of(
-        cls,
-        kernel: ProductKernel,
-        x: Buffer,
-        weights: Buffer,
-        tensors: Tensors,
-        issue: Issue,
-    ) -> _TileProduct:
-        pixels = Pixels.of(kernel, pixels_per_tile(kernel))
-        vectors = -(-kernel.contraction.out_c // _LANES)
+    def of(cls, shared: Multiplication, shape: Part, issue: Issue) -> TileProduct:
+        """Take memory for parts of the shape of this one, and configure the tile registers."""
+        element_bytes = 4 // shared.unit.group
         layout = TileLayout(
-            rows=min(kernel.tile.rows, pixels.blocks),
-            columns=min(kernel.tile.columns, vectors),
-            pixels=pixels.rows,
-            depth_bytes=depth_tile_bytes(kernel),
+            rows=min(shared.tile.rows, shape.pixels.blocks),
+            columns=min(shared.tile.columns, -(-shape.channels // _LANES)),
+            pixels=shape.pixels.rows,
+            depth_bytes=depth_tile_bytes(shape.depth.run * element_bytes),
         )
-        return cls(kernel, pixels, layout, x, weights, tensors, issue)
-
-    @property
-    def _element_bytes(self) -> int:
-        return 1 if self.kernel.x.dtype == "uint8" else 2
-
-    def task(self, task: Expr) -> None:
-        """One thread's share: a range of pixel blocks or of channel blocks."""
-        tile, image = self.kernel.tile, self.kernel.output.image
         configuration = _memory(16, "int32")
-        for index, word in enumerate(self.layout.configuration()):
+        for index, word in enumerate(layout.configuration()):
             T.buffer_store(configuration, T.int32(word), [index])
-        self.issue("ldtilecfg", configuration.access_ptr("r"))
-        fill_halo(image, self.tensors.output, 512, task, tile.threads)
-        size = self.layout.rows * self.pixels.rows * self.layout.columns * _LANES
-        sums = _memory(size, unit_named(tile.unit).accumulator_dtype)
-        for pixel_range, rows in self._pixel_ranges(task):
-            for channel_range, channels in self._channel_ranges(task):
-                self._region(sums, pixel_range, rows, channel_range, channels)
+        issue("ldtilecfg", configuration.access_ptr("r"))
+        size = layout.rows * layout.pixels * layout.columns * _LANES
+        sums = _memory(size, shared.unit.accumulator_dtype)
+        return cls(shared, layout, sums, element_bytes, issue)
+
+    def release(self) -> None:
+        """Give the tile registers back."""
         self.issue("tilerelease")
 
-    def _pixel_ranges(self, task: Expr) -> list[tuple[_Range, int]]:
+    def multiply(self, part: Part, task: Expr = 0, threads: int = 1) -> None:
+        """Emit the task's share of a part: a range of pixel blocks or of channel blocks."""
+        for pixel_range, rows in self._pixel_ranges(part, task, threads):
+            for channel_range, channels in self._channel_ranges(part, task, threads):
+                self._region(part, pixel_range, rows, channel_range, channels)
+
+    def _pixel_ranges(self, part: Part, task: Expr, threads: int) -> list[tuple[_Range, int]]:
         """Blocks of as many tiles of pixels as the layout has, and the one that has fewer."""
-        blocks = -(-self.pixels.blocks // self.layout.rows)
-        full, rest = divmod(self.pixels.blocks, self.layout.rows)
-        start, stop = self._share(blocks, task, "m")
+        blocks = -(-part.pixels.blocks // self.layout.rows)
+        full, rest = divmod(part.pixels.blocks, self.layout.rows)
+        is_split = self.shared.tile.split == "m"
+        start, stop = share(blocks, task, threads) if is_split else (0, blocks)
         return _full_and_rest(start, stop, full, (self.layout.rows, rest))
 
-    def _channel_ranges(self, task: Expr) -> list[tuple[_Range, int]]:
+    def _channel_ranges(self, part: Part, task: Expr, threads: int) -> list[tuple[_Range, int]]:
         """Blocks of as many channels as the layout has, and the one that has fewer."""
         width = self.layout.columns * _LANES
-        blocks = -(-self.kernel.contraction.out_c // width)
-        full, rest = divmod(self.kernel.contraction.out_c, width)
-        start, stop = self._share(blocks, task, "n")
+        blocks = -(-part.channels // width)
+        full, rest = divmod(part.channels, width)
+        is_split = self.shared.tile.split == "n"
+        start, stop = share(blocks, task, threads) if is_split else (0, blocks)
         return _full_and_rest(start, stop, full, (width, rest))
-
-    def _share(self, blocks: int, task: Expr, dimension: str) -> tuple[Expr, Expr]:
-        tile = self.kernel.tile
-        return share(blocks, task, tile.threads) if tile.split == dimension else (0, blocks)
 
     def _region(
         self,
-        sums: Buffer,
+        part: Part,
         pixel_range: _Range,
         rows: int,
         channel_range: _Range,
@@ -195,7 +141,7 @@ class _TileProduct:
         columns = -(-channels // _LANES)
 
         def block(index: Expr) -> tuple[Expr, Expr]:
-            if self.kernel.tile.outer == "n":
+            if self.shared.tile.outer == "n":
                 m, n = index % m_count, index // m_count
             else:
                 m, n = index // n_count, index % n_count
@@ -203,27 +149,30 @@ class _TileProduct:
             return first_tile, T.Bind((channel_range.start + n) * self.layout.columns)
 
         with T.serial(blocks + 1) as index:
-            when(index < blocks, lambda: self._multiply(*block(index), rows, columns))
-            when(index > 0, lambda: self._write(sums, *block(index - 1), rows, channels))
-            when(index < blocks, lambda: self._store_sums(sums, rows, columns))
+            when(index < blocks, lambda: self._multiply_block(part, *block(index), rows, columns))
+            when(index > 0, lambda: self._write(part, *block(index - 1), rows, channels))
+            when(index < blocks, lambda: self._store_sums(rows, columns))
 
-    def _multiply(self, first_tile: Expr, first_vector: Expr, rows: int, columns: int) -> None:
+    def _multiply_block(
+        self, part: Part, first_tile: Expr, first_vector: Expr, rows: int, columns: int
+    ) -> None:
         """Pass over the whole depth and leave the sums in the accumulator tiles."""
-        layout, size = self.layout, self._element_bytes
-        places = [self.pixels.place(first_tile + row) for row in range(rows)]
-        steps = depth_run(self.kernel) * size // layout.depth_bytes
-        (kernel_rows, down), (runs, across) = depth_runs(self.kernel)
+        layout, size = self.layout, self.element_bytes
+        places = [part.pixels.place(first_tile + row) for row in range(rows)]
+        steps = part.depth.run * size // layout.depth_bytes
+        (kernel_rows, down), (runs, across) = part.depth.rows, part.depth.columns
+        weights = view(part.weights, (math.prod(int(extent) for extent in part.weights.shape),))
         tile_elements = layout.depth_bytes * _LANES // size
         vector_elements = kernel_rows * runs * steps * tile_elements
 
         def load_pixels(row: int, offset: Expr) -> None:
-            pointer = T.address_of(self.x[places[row].address + offset])
-            stride = T.int64(self.pixels.step * size)
+            pointer = T.address_of(self.shared.x[places[row].address + part.origin + offset])
+            stride = T.int64(part.pixels.step * size)
             self.issue("tileloadd64", layout.pixel_tile(row), pointer, stride)
 
         def load_weights(column: int, offset: Expr) -> None:
-            start = (first_vector + column) * vector_elements
-            pointer = T.address_of(self.weights[start + offset])
+            start = (part.first_block + first_vector + column) * vector_elements
+            pointer = T.address_of(weights[start + offset])
             self.issue("tileloadd64", layout.weight_tile(column), pointer, T.int64(64))
 
         def dot(row: int, column: int) -> None:
@@ -255,32 +204,35 @@ class _TileProduct:
                     for row in range(rows):
                         dot(row, column)
 
-    def _store_sums(self, sums: Buffer, rows: int, columns: int) -> None:
+    def _store_sums(self, rows: int, columns: int) -> None:
         for row in range(rows):
             for column in range(columns):
-                pointer = sums.access_ptr("w", offset=self._sum_index(row, 0) + column * _LANES)
+                pointer = self.sums.access_ptr(
+                    "w", offset=self._sum_index(row, 0) + column * _LANES
+                )
                 stride = T.int64(self.layout.columns * _LANES * 4)
                 self.issue("tilestored64", self.layout.sum_tile(row, column), pointer, stride)
 
     def _sum_index(self, tile: int, pixel: Expr) -> Expr:
-        return (tile * self.pixels.rows + pixel) * (self.layout.columns * _LANES)
+        return (tile * self.layout.pixels + pixel) * (self.layout.columns * _LANES)
 
     def _write(
-        self, sums: Buffer, first_tile: Expr, first_vector: Expr, rows: int, channels: int
+        self, part: Part, first_tile: Expr, first_vector: Expr, rows: int, channels: int
     ) -> None:
         """Evaluate the expression of a block whose sums are in the scratch."""
         for tile in range(rows):
-            place = self.pixels.place(first_tile + tile)
-            with T.serial(self.pixels.rows) as pixel:
+            place = part.pixels.place(first_tile + tile)
+            with T.serial(self.layout.pixels) as pixel:
                 start = self._sum_index(tile, pixel)
-                write = functools.partial(self._write_pixel, sums, start, channels)
-                self.pixels.at(place, pixel, first_vector * _LANES, write)
+                write = functools.partial(self._write_pixel, part, start, channels)
+                part.pixels.at(place, pixel, first_vector * _LANES, write)
 
-    def _write_pixel(self, sums: Buffer, start: Expr, channels: int, position: Position) -> None:
+    def _write_pixel(self, part: Part, start: Expr, channels: int, position: Position) -> None:
         def total(offset: int, lanes: Lanes) -> Expr:
-            return sums[lanes.index(start + offset)]
+            return self.sums[lanes.index(start + offset)]
 
-        write_channels(self.kernel, self.tensors, position, (channels, _LANES), total)
+        kernel, tensors = self.shared.kernel, self.shared.tensors
+        write_channels(kernel, tensors, part.placed(position), (channels, _LANES), total)
 
 
 def _memory(size: int, dtype: str) -> Buffer:

@@ -8,9 +8,6 @@ from dataclasses import dataclass
 from tvm.tirx import Expr
 from tvm.tirx.script import builder as T
 
-from gcompile.backends.tvm.kernels.packing import depth_run
-from gcompile.backends.tvm.kernels.spec import ProductKernel
-
 Issue = Callable[..., None]
 """Emit one instruction: its LLVM name without `llvm.x86.`, then its operands."""
 
@@ -22,18 +19,14 @@ def issue_instruction(name: str, *operands: Expr) -> None:
     T.evaluate(T.call_llvm_intrin("void", f"llvm.x86.{name}", *operands))
 
 
-def pixels_per_tile(kernel: ProductKernel) -> int:
-    """As many pixels as a tile has rows, or an even share of a row of the image."""
-    if kernel.tile.flat:
-        return 16
-    out_w = kernel.contraction.out_w
-    return -(-out_w // -(-out_w // 16))
+def pixels_per_tile(line: int, is_flat: bool) -> int:
+    """As many pixels as a tile has rows, or an even share of a line of the image."""
+    return 16 if is_flat else -(-line // -(-line // 16))
 
 
-def depth_tile_bytes(kernel: ProductKernel) -> int:
+def depth_tile_bytes(run_bytes: int) -> int:
     """The largest part of a run that fits a tile and divides the run."""
-    run = depth_run(kernel) * (1 if kernel.x.dtype == "uint8" else 2)
-    return max(size for size in range(4, 65, 4) if run % size == 0)
+    return max((size for size in range(4, 65, 4) if run_bytes % size == 0), default=4)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,17 +11,19 @@ import numpy as np
 import numpy.typing as npt
 
 from gcompile.backends.tvm.kernels.function import Argument
+from gcompile.backends.tvm.kernels.parts import Depth
 from gcompile.backends.tvm.kernels.spec import ProductKernel
-from gcompile.backends.tvm.kernels.units import unit_named
+from gcompile.backends.tvm.kernels.units import Unit, unit_named
 
 
 def weight_shape(kernel: ProductKernel) -> tuple[int, int, int]:
-    """The shape of the packed weights."""
+    """The shape of the packed weights. Each group of a grouped convolution has its own blocks."""
     unit = unit_named(kernel.tile.unit)
     contraction = kernel.contraction
-    depth = contraction.kernel_h * contraction.kernel_w * kernel.x.channels
+    depth = contraction.kernel_h * contraction.kernel_w * kernel.x.channels // contraction.groups
     steps = depth // unit.group + (1 if unit.signed_dot else 0)
-    return -(-contraction.out_c // unit.lanes), steps, unit.lanes * unit.group
+    blocks = -(-contraction.out_c // contraction.groups // unit.lanes)
+    return contraction.groups * blocks, steps, unit.lanes * unit.group
 
 
 def weight_dtype(kernel: ProductKernel) -> str:
@@ -35,21 +37,16 @@ def leading_arguments(kernel: ProductKernel) -> list[Argument]:
     return [Argument.of_image("x", kernel.x), weights]
 
 
-def depth_run(kernel: ProductKernel) -> int:
-    """Contiguous elements of the input that one window row (or pixel, if dilated) reads."""
-    contraction = kernel.contraction
-    columns = contraction.kernel_w if contraction.dilation_w == 1 else 1
-    return columns * kernel.x.channels
-
-
-def depth_runs(kernel: ProductKernel) -> list[tuple[int, int]]:
-    """The loops over the runs of a window: (how many, elements from one to the next)."""
+def depth_of(kernel: ProductKernel) -> Depth:
+    """What one output pixel reads: a row of its window is one run where it is contiguous."""
     contraction, image = kernel.contraction, kernel.x
     down = contraction.dilation_h * image.shape[2] * image.channels
-    if contraction.dilation_w == 1:
-        return [(contraction.kernel_h, down), (1, 0)]
+    channels = image.channels // contraction.groups
+    rows = (contraction.kernel_h, down)
+    if contraction.kernel_w == 1 or (contraction.dilation_w == 1 and contraction.groups == 1):
+        return Depth(contraction.kernel_w * channels, rows)
     across = contraction.dilation_w * image.channels
-    return [(contraction.kernel_h, down), (contraction.kernel_w, across)]
+    return Depth(channels, rows, (contraction.kernel_w, across))
 
 
 def pack_weights(
@@ -59,21 +56,26 @@ def pack_weights(
 
     Args:
         kernel: The kernel that will read them.
-        weights: (out, in, kernel_h, kernel_w) as float32, int8, or bfloat16 bits in uint16.
+        weights: (out, in / groups, kernel_h, kernel_w) as float32, int8, or bfloat16 bits in
+            uint16.
 
     Returns:
         An array of `weight_shape` and `weight_dtype`; lanes and channels that do not exist
         are zero.
     """
-    unit = unit_named(kernel.tile.unit)
-    blocks, _, step_elements = weight_shape(kernel)
+    unit, groups = unit_named(kernel.tile.unit), kernel.contraction.groups
+    channels = kernel.x.channels // groups
+    return np.concatenate([_pack(unit, channels, part) for part in np.split(weights, groups)])
+
+
+def _pack(unit: Unit, channels: int, weights: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
     out_c, in_c, kernel_h, kernel_w = weights.shape
-    padded_shape = (blocks * unit.lanes, kernel_h, kernel_w, kernel.x.channels)
-    padded = np.zeros(padded_shape, weights.dtype)
+    blocks = -(-out_c // unit.lanes)
+    padded = np.zeros((blocks * unit.lanes, kernel_h, kernel_w, channels), weights.dtype)
     padded[:out_c, ..., :in_c] = weights.transpose(0, 2, 3, 1)
     grouped = padded.reshape(blocks, unit.lanes, -1, unit.group).transpose(0, 2, 1, 3)
     packed = np.ascontiguousarray(grouped, dtype=unit.weight_dtype)
-    packed = packed.reshape(blocks, -1, step_elements)
+    packed = packed.reshape(blocks, -1, unit.lanes * unit.group)
     if not unit.signed_dot:
         return packed
     lost = 128 * padded.astype(np.int32).sum(axis=(1, 2, 3), dtype=np.int32)

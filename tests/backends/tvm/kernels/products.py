@@ -46,6 +46,7 @@ def convolution(
     stride: tuple[int, int] = (1, 1),
     dilation: tuple[int, int] = (1, 1),
     pads: tuple[int, int, int, int] = (0, 0, 0, 0),
+    groups: int = 1,
 ) -> Contraction:
     """A contraction whose output size follows from the rest; pads are top, left, bottom, right."""
     _, height, width, _ = image
@@ -53,7 +54,8 @@ def convolution(
     out_h = (height + top + bottom - (kernel[0] - 1) * dilation[0] - 1) // stride[0] + 1
     out_w = (width + left + right - (kernel[1] - 1) * dilation[1] - 1) // stride[1] + 1
     return Contraction(
-        *image, out_h, out_w, out_c, *kernel, *stride, *dilation, top, left, bottom, right
+        *(*image, out_h, out_w, out_c, *kernel, *stride, *dilation),
+        *(top, left, bottom, right, groups),
     )
 
 
@@ -64,16 +66,18 @@ def product_kernels(draw: st.DrawFn, unit: str, tiles: st.SearchStrategy[Tile]) 
     kernel = draw(st.tuples(st.integers(1, 3), st.integers(1, 3)))
     dilation = draw(st.tuples(st.integers(1, 2), st.integers(1, 2)))
     window = [(size - 1) * spread + 1 for size, spread in zip(kernel, dilation, strict=True)]
-    in_c = draw(st.integers(1, 9))
+    groups = draw(st.sampled_from([1, 1, 1, 3]))
+    in_c = draw(st.integers(1, 9)) if groups == 1 else groups * unit_named(unit).group
     batch = draw(st.integers(1, 2))
     size = [draw(st.integers(extent, extent + 6)) for extent in window]
     contraction = convolution(
         (batch, size[0], size[1], in_c),
-        draw(st.sampled_from([1, 10, 16, 17, 40])),
+        groups * draw(st.sampled_from([1, 10, 16, 17, 40])),
         kernel,
         draw(st.tuples(st.integers(1, 2), st.integers(1, 2))),
         dilation,
         draw(st.tuples(small, small, small, small)),
+        groups,
     )
     may_be_flat = batch == contraction.stride_h == contraction.stride_w == 1
     tile = draw(tiles.filter(lambda tile: may_be_flat or not tile.flat))
@@ -116,7 +120,8 @@ def random_operands(kernel: ProductKernel, seed: int = 0) -> Operands:
     contraction, image = kernel.contraction, kernel.x
     x = np.zeros((image.batch, image.height, image.width, image.channels), REAL)
     kept = (*x.shape[:3], contraction.in_c)
-    shape = (contraction.out_c, contraction.in_c, contraction.kernel_h, contraction.kernel_w)
+    in_c = contraction.in_c // contraction.groups
+    shape = (contraction.out_c, in_c, contraction.kernel_h, contraction.kernel_w)
     weights: Array
     if image.dtype == "uint8":
         x[..., : contraction.in_c] = rng.integers(0, 256, kept)
@@ -139,14 +144,22 @@ def sums(kernel: ProductKernel, x: Array, weights: Array) -> Array:
     pads = ((0, 0), contraction.pads[0::2], contraction.pads[1::2], (0, 0))
     padded = np.pad(x.astype(REAL), pads, constant_values=kernel.x.fill)
     padded = padded[..., : contraction.in_c]
-    total = np.zeros((x.shape[0], contraction.out_h, contraction.out_w, contraction.out_c))
+    groups = contraction.groups
+    slices = np.split(padded, groups, axis=-1)
+    parts = zip(slices, np.split(weights.astype(REAL), groups), strict=True)
+    return np.concatenate([_window_sums(contraction, *part) for part in parts], axis=-1)
+
+
+def _window_sums(contraction: Contraction, padded: Array, weights: Array) -> Array:
+    sizes = (contraction.batch, contraction.out_h, contraction.out_w, weights.shape[0])
+    total = np.zeros(sizes)
     for row in range(contraction.kernel_h):
         for column in range(contraction.kernel_w):
             rows = _seen(row * contraction.dilation_h, contraction.out_h, contraction.stride_h)
             columns = _seen(
                 column * contraction.dilation_w, contraction.out_w, contraction.stride_w
             )
-            total += padded[:, rows, columns] @ weights[:, :, row, column].astype(REAL).T
+            total += padded[:, rows, columns] @ weights[:, :, row, column].T
     return total
 
 

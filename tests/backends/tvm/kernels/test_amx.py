@@ -66,7 +66,7 @@ def emulate(name: str, *operands: Expr) -> None:
 
 
 def run_emulated(kernel: ProductKernel, inputs: list[Array]) -> Array:
-    return run(amx.emit(kernel, "product", emulate), inputs, kernel.output)
+    return run(product.emit(kernel, "product", emulate), inputs, kernel.output)
 
 
 def tiles(unit: str) -> st.SearchStrategy[Tile]:
@@ -163,4 +163,4 @@ def test_products_amx_cannot_carry_come_with_a_reason() -> None:
     odd = dataclasses.replace(fits, x=Image(1, 1, 6, 9, "uint8"))
     assert "multiple of 4 bytes" in (amx.supports(odd) or "")
     with pytest.raises(CompileError, match="tile registers"):
-        amx.emit(too_many, "f")
+        product.emit(too_many, "f")

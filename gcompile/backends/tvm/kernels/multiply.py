@@ -1,0 +1,33 @@
+"""Multiplication of parts on whichever unit the tile names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+
+from gcompile.backends.tvm.kernels.amx import TileProduct
+from gcompile.backends.tvm.kernels.amx_tiles import Issue
+from gcompile.backends.tvm.kernels.dot import dot_of
+from gcompile.backends.tvm.kernels.function import llvm_functions
+from gcompile.backends.tvm.kernels.parts import Multiplication, Part
+from gcompile.backends.tvm.kernels.units import Unit
+from gcompile.backends.tvm.kernels.vector_product import VectorProduct
+
+Multiply = Callable[..., None]
+"""Emit a part: `multiply(part, task, threads)` a task's share of it, `multiply(part)` all."""
+
+
+def unit_functions(unit: Unit) -> AbstractContextManager[None]:
+    """Statements that multiply on a unit stand inside this."""
+    return llvm_functions("" if unit.is_tiled else dot_of(unit).llvm)
+
+
+@contextmanager
+def multiplying(shared: Multiplication, shape: Part, issue: Issue) -> Iterator[Multiply]:
+    """Make a task ready to multiply parts of the shape of the one given."""
+    if not shared.unit.is_tiled:
+        yield VectorProduct.of(shared, shape).multiply
+        return
+    product = TileProduct.of(shared, shape, issue)
+    yield product.multiply
+    product.release()

@@ -1,0 +1,80 @@
+"""A kernel as one or several matrix products: the groups of a convolution, the heads of attention.
+
+Each part reads its own slice of the input and of the weights, and writes its own slice of the
+output. The units multiply parts; what the parts are is the kernel's business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tvm.tirx import Buffer, Expr
+
+from gcompile.backends.tvm.kernels.function import Tensors
+from gcompile.backends.tvm.kernels.image_access import Position
+from gcompile.backends.tvm.kernels.pixels import Pixels
+from gcompile.backends.tvm.kernels.spec import Kernel
+from gcompile.backends.tvm.kernels.units import Unit
+from gcompile.ir.tile import Tile
+
+
+@dataclass(frozen=True, slots=True)
+class Depth:
+    """Where the depth of one row of the product lies: runs of contiguous elements.
+
+    Attributes:
+        run: Elements of one run.
+        rows: How many rows of runs there are, and the elements from one to the next.
+        columns: How many runs a row has, and the elements from one to the next.
+    """
+
+    run: int
+    rows: tuple[int, int] = (1, 0)
+    columns: tuple[int, int] = (1, 0)
+
+
+def _same(position: Position) -> Position:
+    return position
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One matrix product.
+
+    Attributes:
+        pixels: Its rows.
+        depth: What each row reads.
+        channels: Its columns.
+        weights: Packed weights: (blocks of columns, steps, lanes · group).
+        first_block: The first of the blocks that are this part's.
+        origin: Elements of the input before this part's slice of a pixel.
+        placed: Where in the output a row and column of this part are written.
+    """
+
+    pixels: Pixels
+    depth: Depth
+    channels: int
+    weights: Buffer
+    first_block: Expr = 0
+    origin: Expr = 0
+    placed: Callable[[Position], Position] = _same
+
+
+@dataclass(frozen=True, slots=True)
+class Multiplication:
+    """What all parts of a kernel share.
+
+    Attributes:
+        kernel: The expression, its operands and the output.
+        tile: How parts are cut into blocks. `columns` may be more than a part has.
+        unit: The unit it names.
+        x: The input as one line of elements.
+        tensors: The buffers of what all kernels share.
+    """
+
+    kernel: Kernel
+    tile: Tile
+    unit: Unit
+    x: Buffer
+    tensors: Tensors
