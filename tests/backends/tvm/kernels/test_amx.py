@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import ctypes
 import dataclasses
-import shutil
-import subprocess
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tvm.tirx import Expr
-from tvm.tirx.script import builder
 
 from gcompile.backends.tvm.kernels import amx, product
 from gcompile.backends.tvm.kernels.spec import Image, Output, ProductKernel
@@ -22,6 +16,7 @@ from gcompile.errors import CompileError
 from gcompile.ir.contraction import Contraction
 from gcompile.ir.tile import Tile
 from tests.backends.tvm.kernels.compiling import Array, compile_function, run, with_halo
+from tests.backends.tvm.kernels.emulation import emulate, load_emulation
 from tests.backends.tvm.kernels.products import (
     RELU_OF_AFFINE_PLUS_SOURCE,
     bare_product,
@@ -46,23 +41,9 @@ FEW = settings(
 
 
 @pytest.fixture(scope="module")
-def faults(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], int]:
-    """Load the emulation into the process; returns how many rules kernels have broken so far."""
-    compiler = shutil.which("cc") or shutil.which("gcc")
-    if compiler is None:
-        pytest.skip("there is no C compiler to build the emulation with")
-    library = tmp_path_factory.mktemp("amx") / "amx_emulation.so"
-    source = Path(__file__).with_name("amx_emulation.c")
-    command = [compiler, "-O2", "-shared", "-fPIC", "-o", str(library), str(source)]
-    subprocess.run(command, check=True)
-    loaded = ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)
-    count: Callable[[], int] = loaded.emulated_faults
-    return count
-
-
-def emulate(name: str, *operands: Expr) -> None:
-    """Call the emulation instead of emitting the instruction."""
-    builder.evaluate(builder.call_extern("int32", f"emulated_{name}", *operands))
+def faults() -> Callable[[], int]:
+    """How many rules kernels have broken so far."""
+    return load_emulation()
 
 
 def run_emulated(kernel: ProductKernel, inputs: list[Array]) -> Array:

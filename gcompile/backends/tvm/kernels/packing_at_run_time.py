@@ -1,0 +1,162 @@
+"""Bring a matrix that is only known at run time into the order in which units read weights.
+
+Packed weights are (blocks of columns, steps, lanes · group), as in `packing`. What one lane reads
+in one step is a group of 32 bits: one float32, two bfloat16 or four bytes of consecutive depth.
+"""
+
+from __future__ import annotations
+
+import functools
+import operator
+from dataclasses import dataclass
+
+from tvm.tirx import Buffer, Expr
+from tvm.tirx.script import builder as T
+
+from gcompile.backends.tvm.kernels.function import loop, scratch, view
+from gcompile.backends.tvm.kernels.lanes import Lanes, bind, pieces
+from gcompile.backends.tvm.kernels.transpose import transposed
+from gcompile.backends.tvm.kernels.units import Unit
+
+_BITS = 32
+"""Bits of one lane's group."""
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """A matrix in a line of memory.
+
+    Attributes:
+        start: Index of its first element.
+        pitch: Elements from one row to the next.
+    """
+
+    buffer: Buffer
+    start: Expr
+    pitch: int
+    rows: int
+    columns: int
+
+    def vector(self, row: Expr, column: Expr, lanes: Lanes) -> Expr:
+        """Some consecutive elements of a row."""
+        return self.buffer[lanes.index(self.start + row * self.pitch + column)]
+
+
+@dataclass(frozen=True, slots=True)
+class Packing:
+    """How right operands of one shape are packed.
+
+    Attributes:
+        columns: Columns of the product.
+        depth: Elements of depth that exist.
+        padded_depth: Elements of depth that are read; those beyond `depth` are zero.
+        is_transposed: A row of the matrix is a column of the product.
+    """
+
+    unit: Unit
+    columns: int
+    depth: int
+    padded_depth: int
+    is_transposed: bool
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """The shape of the packed operand."""
+        unit = self.unit
+        blocks = -(-self.columns // unit.lanes)
+        return blocks, self.padded_depth // unit.group, unit.lanes * unit.group
+
+    def memory(self) -> Buffer:
+        """Room for one packed operand."""
+        blocks, steps, width = self.shape
+        return view(scratch(blocks * steps * width, self.unit.weight_dtype), self.shape)
+
+    def write(self, matrix: Matrix, packed: Buffer) -> None:
+        """Pack one matrix. Lanes beyond the last column stay undefined."""
+        full, rest = divmod(self.columns, self.unit.lanes)
+        pack = self._from_columns if self.is_transposed else self._from_rows
+        loop(0, full, lambda block: pack(matrix, packed, block, self.unit.lanes))
+        if rest:
+            pack(matrix, packed, full, rest)
+
+    def _from_rows(self, matrix: Matrix, packed: Buffer, block: Expr, count: int) -> None:
+        """Rows of the matrix are steps of depth: a group of rows is interleaved."""
+        group = self.unit.group
+
+        def step(index: Expr, rows: int) -> None:
+            for offset, lanes in pieces(count, self.unit.lanes):
+                column = block * self.unit.lanes + offset
+                bits = [
+                    self._bits(matrix.vector(index * group + row, column, lanes), lanes)
+                    << lanes.splat(row * _BITS // group, "uint32")
+                    for row in range(rows)
+                ]
+                self._store(
+                    packed, (block, index, offset), functools.reduce(operator.or_, bits), lanes
+                )
+
+        whole, rest = divmod(self.depth, group)
+        loop(0, whole, lambda index: step(index, group))
+        if rest:
+            step(whole, rest)
+        self._clear(packed, block, -(-self.depth // group))
+
+    def _from_columns(self, matrix: Matrix, packed: Buffer, block: Expr, count: int) -> None:
+        """Rows of the matrix are columns of the product: squares of groups are transposed."""
+        group, side = self.unit.group, self.unit.lanes
+        first = block * side
+
+        def square(step: Expr, steps: Lanes) -> None:
+            together = Lanes(steps.count * group)
+            rows = [
+                bind(
+                    steps.reinterpret("uint32", matrix.vector(first + row, step * group, together))
+                )
+                if row < count
+                else steps.splat(0, "uint32")
+                for row in range(side)
+            ]
+            for index, numbers in enumerate(transposed(rows, steps.count)):
+                self._store(packed, (block, step + index, 0), numbers, Lanes(side))
+
+        whole, rest = divmod(self.depth, group)
+        squares = whole // side
+        loop(0, squares, lambda index: square(index * side, Lanes(side)))
+        for offset, lanes in pieces(whole - squares * side, side):
+            square(squares * side + offset, lanes)
+        if rest:
+            self._last_group(matrix, packed, block, count)
+        self._clear(packed, block, -(-self.depth // group))
+
+    def _last_group(self, matrix: Matrix, packed: Buffer, block: Expr, count: int) -> None:
+        """The group of depth that the matrix does not fill."""
+        group = self.unit.group
+        step, rest = divmod(self.depth, group)
+        with T.serial(count) as lane:
+            for element in range(group):
+                row = block * self.unit.lanes + lane
+                value = T.Cast(self.unit.weight_dtype, 0)
+                if element < rest:
+                    value = matrix.vector(row, step * group + element, Lanes(1))
+                T.buffer_store(packed, value, [block, step, lane * group + element])
+
+    def _clear(self, packed: Buffer, block: Expr, first: int) -> None:
+        zero = Lanes(self.unit.lanes).splat(0, "uint32")
+        lanes = Lanes(self.unit.lanes)
+        loop(first, self.shape[1], lambda step: self._store(packed, (block, step, 0), zero, lanes))
+
+    def _bits(self, stored: Expr, lanes: Lanes) -> Expr:
+        """Elements as the lowest bits of 32."""
+        group = self.unit.group
+        if group == 1:
+            return lanes.reinterpret("uint32", stored)
+        unsigned = f"uint{_BITS // group}"
+        return lanes.cast("uint32", lanes.reinterpret(unsigned, stored))
+
+    def _store(
+        self, packed: Buffer, place: tuple[Expr, Expr, int], bits: Expr, lanes: Lanes
+    ) -> None:
+        block, step, lane = place
+        elements = Lanes(lanes.count * self.unit.group)
+        value = elements.reinterpret(self.unit.weight_dtype, bits)
+        T.buffer_store(packed, value, [block, step, elements.index(lane * self.unit.group)])
