@@ -1,6 +1,6 @@
 """Hold the energy model against measurements: one table per question.
 
-    python -m benchmarks.energy_fidelity --data ../shared/data/energy [--only boards]
+    python -m benchmarks.energy_fidelity --data FOLDER [--only boards]
 
 Questions whose measurements are published are always asked; the boards' rows are found in --data.
 """

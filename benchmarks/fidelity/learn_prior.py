@@ -1,6 +1,6 @@
 """Learn from many boards which terms take which share, and write it as the calibration's prior.
 
-    python -m benchmarks.fidelity.learn_prior --data ../shared/data/energy [-o prior.toml]
+    python -m benchmarks.fidelity.learn_prior --data FOLDER [-o prior.toml]
 
 Each board b costs s_b · c_b per unit, where only c_b = N(mean, deviation) is common to all boards.
 Given the mean, each board's c_b is a Gaussian in closed form; given those, the mean is theirs. The
