@@ -1,7 +1,10 @@
-"""Depthwise convolutions: each channel is filtered on its own.
+"""Convolutions of narrow groups: depthwise, with several outputs per channel, or a few by a few.
 
 A strip of neighbouring outputs stays in registers, channels along the vector. Each input vector of
 the strip's rows is loaded once and used by every window that covers it.
+
+Where a group is more than one channel by one, the input is spread in registers: for every channel
+of a group in turn, each lane gets that channel of its own group.
 
 Integers are multiplied as float32: their products and sums are exact below 2^24, and the fused
 multiply-add of floats is as fast as any integer instruction for this shape of work.
@@ -9,9 +12,11 @@ multiply-add of floats is as fast as any integer instruction for this shape of w
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from tvm import tirx
 from tvm.tirx import Buffer, Expr, PrimFunc
 from tvm.tirx.script import builder as T
 
@@ -21,11 +26,12 @@ from gcompile.backends.tvm.kernels.function import (
     Code,
     Tensors,
     kernel_code,
+    loop,
     tasks,
     view,
 )
 from gcompile.backends.tvm.kernels.image_access import Position, fill_halo, to_real
-from gcompile.backends.tvm.kernels.lanes import Lanes, Register, bind, for_each_vector
+from gcompile.backends.tvm.kernels.lanes import Lanes, Register, bind, pieces
 from gcompile.backends.tvm.kernels.spec import DepthwiseKernel, Source
 from gcompile.backends.tvm.kernels.window import Window, rows_of_task
 from gcompile.errors import CompileError
@@ -44,19 +50,30 @@ def emit(kernel: DepthwiseKernel, name: str) -> PrimFunc:
 
 
 def code(kernel: DepthwiseKernel) -> Code:
-    """Emit a depthwise convolution.
+    """Emit a convolution of narrow groups.
 
-    The function's arguments are x, the weights (kernel_h · kernel_w, channels) in float32, the
-    channel vectors, the sources and the output.
+    The function's arguments are x, the weights in float32 (kernel_h · kernel_w, channels of a
+    group, output channels; a depthwise convolution has no middle axis), the channel vectors, the
+    sources and the output.
 
     Raises:
-        CompileError: The contraction is not depthwise, or the halo of x is too narrow.
+        CompileError: The groups do not divide the channels, x has padded channels, or its halo
+            is too narrow.
     """
     contraction = kernel.contraction
-    if not contraction.is_depthwise and contraction.in_c != 1:
-        raise CompileError("A depthwise kernel needs one input channel per output channel.")
+    groups = contraction.groups
+    if contraction.in_c % groups or contraction.out_c % groups:
+        raise CompileError(f"{groups} groups do not divide the channels of this contraction.")
+    if groups < contraction.in_c and kernel.x.channels != contraction.in_c:
+        raise CompileError("The input of a grouped contraction cannot have padded channels.")
     Window(contraction, kernel.x).check_halo()
-    weight_shape = (contraction.kernel_h * contraction.kernel_w, contraction.out_c)
+    weight_shape: tuple[int, ...] = (
+        contraction.kernel_h * contraction.kernel_w,
+        contraction.in_c // groups,
+        contraction.out_c,
+    )
+    if contraction.in_c == groups:
+        weight_shape = (weight_shape[0], weight_shape[2])
     leading = [
         Argument.of_image("x", kernel.x),
         Argument("weights", weight_shape, "float32"),
@@ -64,7 +81,8 @@ def code(kernel: DepthwiseKernel) -> Code:
 
     def body(buffers: list[Buffer], tensors: Tensors) -> None:
         x = view(buffers[0], kernel.x.shape)
-        tasks(kernel.threads, _Depthwise(kernel, x, buffers[1], tensors).task)
+        weights = view(buffers[1], (math.prod(weight_shape),))
+        tasks(kernel.threads, _Depthwise(kernel, x, weights, tensors).task)
 
     return kernel_code(kernel, leading, body)
 
@@ -93,26 +111,60 @@ class _Depthwise:
             self._strip(Position(batch, y, strips * width, 0), rest)
 
     def _strip(self, first: Position, width: int) -> None:
-        def vector(channel: Expr, lanes: Lanes) -> None:
-            self._vector(Position(first.batch, first.y, first.x, channel), width, lanes)
+        """Every output channel of neighbouring pixels, in runs that hold whole groups."""
+        run, channels = run_of_channels(self.kernel), self.kernel.contraction.out_c
+        runs, rest = divmod(channels, run)
 
-        lanes = self.kernel.vector_bits // _FLOAT_BITS
-        for_each_vector(self.kernel.contraction.out_c, lanes, vector)
+        def vectors(start: Expr, count: int) -> None:
+            for offset, lanes in pieces(count, self.kernel.vector_bits // _FLOAT_BITS):
+                self._vector(first.moved(start), offset, width, lanes)
 
-    def _vector(self, first: Position, width: int, lanes: Lanes) -> None:
-        """One vector of channels of `width` neighbouring outputs."""
+        if runs == 1:
+            vectors(0, run)
+        elif runs:
+            loop(0, runs, lambda index: vectors(T.Bind(index * run), run))
+        vectors(runs * run, rest)
+
+    def _vector(self, first: Position, offset: int, width: int, lanes: Lanes) -> None:
+        """One vector of channels, `offset` after whole groups, of `width` neighbouring outputs."""
         sums = [Register.of("float32", lanes) for _ in range(width)]
         for register in sums:
             register.set(lanes.splat(0.0))
         for kernel_row in range(self.kernel.contraction.kernel_h):
             for column, uses in _uses_by_column(self.kernel, width).items():
-                value = bind(self._load(first, kernel_row, column, lanes))
-                for output, kernel_column in uses:
-                    weight = self._weight(kernel_row, kernel_column, first.channel, lanes)
-                    sums[output].set(sums[output].value + value * weight)
+                for depth, value in enumerate(
+                    self._spread(first, offset, kernel_row, column, lanes)
+                ):
+                    for output, kernel_column in uses:
+                        place = (kernel_row, kernel_column, depth)
+                        weight = self._weight(place, first.channel + offset, lanes)
+                        sums[output].set(sums[output].value + value * weight)
         for output, register in enumerate(sums):
-            position = Position(first.batch, first.y, first.x + output, first.channel)
+            position = replace(first, x=first.x + output, channel=first.channel + offset)
             write(self.kernel, self.tensors, position, lanes, register.value)
+
+    def _spread(
+        self, first: Position, offset: int, kernel_row: int, column: int, lanes: Lanes
+    ) -> list[Expr]:
+        """For each channel of a group: what every lane reads of the input."""
+        sizes = self.kernel.contraction
+        ins, outs = sizes.in_c // sizes.groups, sizes.out_c // sizes.groups
+        channel = first.channel if ins == outs else first.channel // outs * ins
+        first_group = offset // outs
+        groups = (offset + lanes.count - 1) // outs - first_group + 1
+        read = Lanes(groups * ins)
+        place = replace(first, channel=channel + first_group * ins)
+        values = bind(self._load(place, kernel_row, column, read))
+        if ins == outs == 1:
+            return [values]
+        groups_of_lanes = [(offset + lane) // outs - first_group for lane in range(lanes.count)]
+        if read.count == 1:
+            return [bind(lanes.splat(values))]
+        copies = [values] * -(-lanes.count // read.count)  # A shuffle adds no lanes.
+        return [
+            bind(tirx.Shuffle(copies, [group * ins + depth for group in groups_of_lanes]))
+            for depth in range(ins)
+        ]
 
     def _load(self, first: Position, kernel_row: int, column: int, lanes: Lanes) -> Expr:
         sizes, (top, left, _, _) = self.kernel.contraction, self.kernel.x.halo
@@ -121,15 +173,26 @@ class _Depthwise:
         stored = self.x[first.batch, row, pixel, lanes.index(first.channel)]
         return to_real(Source(self.kernel.x), stored, lanes)
 
-    def _weight(self, kernel_row: int, kernel_column: int, channel: Expr, lanes: Lanes) -> Expr:
-        index = kernel_row * self.kernel.contraction.kernel_w + kernel_column
-        return self.weights[index, lanes.index(channel)]
+    def _weight(self, place: tuple[int, int, int], channel: Expr, lanes: Lanes) -> Expr:
+        sizes = self.kernel.contraction
+        kernel_row, kernel_column, depth = place
+        step = kernel_row * sizes.kernel_w + kernel_column
+        row = step * (sizes.in_c // sizes.groups) + depth
+        return self.weights[lanes.index(row * sizes.out_c + channel)]
+
+
+def run_of_channels(kernel: DepthwiseKernel) -> int:
+    """Output channels after which vectors and groups begin together again."""
+    vector = kernel.vector_bits // _FLOAT_BITS
+    return math.lcm(vector, kernel.contraction.out_c // kernel.contraction.groups)
 
 
 def strip_width(kernel: DepthwiseKernel) -> int:
     """How many neighbouring outputs are computed at once: a divisor of the row if one is near."""
     sizes = kernel.contraction
-    code = sizes.kernel_h * sizes.kernel_w + size(kernel.expression)
+    products = sizes.kernel_h * sizes.kernel_w * (sizes.in_c // sizes.groups)
+    vectors = run_of_channels(kernel) * _FLOAT_BITS // kernel.vector_bits
+    code = (products + size(kernel.expression)) * vectors
     widest = max(1, min(_WIDEST_STRIP[kernel.vector_bits], _MOST_CODE // code, sizes.out_w))
     divisors = [width for width in range(1, widest + 1) if sizes.out_w % width == 0]
     return divisors[-1] if 2 * divisors[-1] > widest else widest

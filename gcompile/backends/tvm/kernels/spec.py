@@ -167,7 +167,10 @@ class Kernel:
 
 @dataclass(frozen=True, slots=True)
 class ProductKernel(Kernel):
-    """A contraction with packed constant weights (groups = 1), then the expression.
+    """A contraction with packed constant weights, then the expression.
+
+    With groups, each is a product of its own over a slice of the channels; groups of fewer output
+    channels than a vector has lanes are better off in a `DepthwiseKernel`.
 
     `x` is read at its stored integers: for uint8 inputs the caller folds the zero point into a
     per-channel vector, and the halo of `x` is filled with the zero point, which makes padding
@@ -185,11 +188,12 @@ class ProductKernel(Kernel):
 
 @dataclass(frozen=True, slots=True)
 class DepthwiseKernel(Kernel):
-    """A depthwise convolution (groups = channels), then the expression.
+    """A convolution of narrow groups, mostly of one channel each, then the expression.
 
     For integer `x`, the zero point is subtracted by the caller through a per-channel vector as for
-    `ProductKernel`. Weights are (kernel_h · kernel_w, channels) float32 holding exact integers
-    when `x` is an integer image; sums stay exact while |sum| < 2^24.
+    `ProductKernel`. Weights are (kernel_h · kernel_w, channels) float32, or where a group reads
+    several channels (kernel_h · kernel_w, channels of a group, output channels). They hold exact
+    integers when `x` is an integer image; sums stay exact while |sum| < 2^24.
     """
 
     contraction: Contraction = Contraction.matmul(1, 1, 1)

@@ -12,6 +12,7 @@ from gcompile.backends.tvm.kernels.packing import pack_weights
 from gcompile.backends.tvm.kernels.spec import (
     Accumulator,
     Binary,
+    DepthwiseKernel,
     Expression,
     Image,
     Load,
@@ -138,7 +139,7 @@ def _numpy_dtype(dtype: str) -> np.dtype[np.generic]:
     return np.dtype(ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype)
 
 
-def sums(kernel: ProductKernel, x: Array, weights: Array) -> Array:
+def sums(kernel: ProductKernel | DepthwiseKernel, x: Array, weights: Array) -> Array:
     """The convolution in float64, which is exact for integers."""
     contraction = kernel.contraction
     pads = ((0, 0), contraction.pads[0::2], contraction.pads[1::2], (0, 0))

@@ -24,6 +24,7 @@ from gcompile.backends.tvm.kernels.spec import (
 from gcompile.errors import CompileError
 from gcompile.ir.contraction import Contraction
 from tests.backends.tvm.kernels.compiling import inside, run, with_halo
+from tests.backends.tvm.kernels.products import convolution, sums
 
 Array = npt.NDArray[Any]
 
@@ -154,11 +155,14 @@ def test_a_narrow_halo_is_refused() -> None:
         depthwise.emit(narrow, "depthwise")
 
 
-def test_a_contraction_that_is_not_depthwise_is_refused() -> None:
+def test_groups_that_do_not_divide_the_channels_are_refused() -> None:
     kernel = _kernel(_contraction(5, 5, 8))
-    grouped = replace(kernel, contraction=replace(kernel.contraction, groups=2))
-    with pytest.raises(CompileError, match="depthwise"):
-        depthwise.emit(grouped, "depthwise")
+    uneven = replace(kernel, contraction=replace(kernel.contraction, groups=3))
+    with pytest.raises(CompileError, match="3 groups"):
+        depthwise.code(uneven)
+    padded = replace(kernel, contraction=replace(kernel.contraction, in_c=6, out_c=6, groups=3))
+    with pytest.raises(CompileError, match="padded channels"):
+        depthwise.code(padded)
 
 
 def test_strips_divide_the_row_where_they_can() -> None:
@@ -206,3 +210,43 @@ def test_any_window_agrees_with_float64(
             vector_bits=bits,
         )
     )
+
+
+@settings(max_examples=10, deadline=None, derandomize=True)
+@given(
+    groups=st.integers(1, 21),
+    ins=st.integers(1, 4),
+    outs=st.sampled_from([1, 2, 3, 4, 6, 8]),
+    kernel=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    stride=st.tuples(st.integers(1, 2), st.integers(1, 2)),
+    dtype=st.sampled_from(["float32", "bfloat16", "uint8"]),
+    bits=st.sampled_from([128, 256, 512]),
+    threads=st.integers(1, 2),
+)
+def test_narrow_groups_of_any_size_are_convolved(
+    groups: int,
+    ins: int,
+    outs: int,
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    dtype: str,
+    bits: int,
+    threads: int,
+) -> None:
+    contraction = convolution(
+        (1, 5, 8, groups * ins), groups * outs, kernel, stride, pads=(1, 0, 1, 1), groups=groups
+    )
+    narrow = replace(
+        _kernel(contraction, dtype, out_halo=(1, 1, 0, 0), threads=threads, vector_bits=bits),
+        expression=Accumulator(),
+        channel_vectors=0,
+    )
+    narrow = replace(narrow, x=replace(narrow.x, fill=0.0))
+    rng = np.random.default_rng(groups)
+    x = with_halo(narrow.x, rng.integers(0, 50, (1, 5, 8, groups * ins)))
+    weights = rng.integers(-50, 50, (groups * outs, ins, *kernel)).astype(np.float32)
+    packed = weights.transpose(2, 3, 1, 0).reshape(-1, ins, groups * outs)
+    packed = packed[:, 0] if ins == 1 else packed
+    stored = run(depthwise.emit(narrow, "narrow"), [x, packed], narrow.output)
+    expected = sums(narrow, inside(narrow.x, x), weights)
+    np.testing.assert_array_equal(stored, with_halo(narrow.output.image, expected))
