@@ -91,6 +91,7 @@ def _by_meter(target: str, meter: str | None, window: str | None) -> Target:
 
 def _summary(target: Target, output: Path) -> RenderableType:
     from rich.box import SIMPLE_HEAD
+    from rich.console import Group
     from rich.table import Table
     from rich.text import Text
 
@@ -100,11 +101,11 @@ def _summary(target: Target, output: Path) -> RenderableType:
             f"{output}: {target.name} by micro-benchmarks, idle {target.static_w:.3g} W at the "
             f"{target.boundary}; estimates within x/÷ {1 + target.relative_error:.2f}"
         )
-    title = f"{output}: {target.name}, calibrated on {found.source}"
-    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
+    table = Table(box=SIMPLE_HEAD)
     for column in ("precision", "rows", "error in folds", "error across families"):
         table.add_column(column, justify="right")
     for item in found.sets:
         across = "one family only" if item.family_error is None else f"{item.family_error:.1%}"
         table.add_row(item.precision, str(item.rows), f"{item.fold_error:.1%}", across)
-    return table
+    head = Text(f"{target.name}, calibrated on {found.source}", "bold")
+    return Group(head, table, Text(f"Written to {output}", overflow="fold"))
