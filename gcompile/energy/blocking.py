@@ -32,6 +32,7 @@ class Blocking:
         loaded_bytes: Bytes that register loads read from the first-level cache.
         weight_bytes: The weights, padded as the kernel stores them.
         busy_share: The share of the cycles that the busiest thread has.
+        panel_columns: Columns of the product in one whole block.
     """
 
     row_blocks: int
@@ -41,6 +42,7 @@ class Blocking:
     loaded_bytes: float
     weight_bytes: float
     busy_share: float
+    panel_columns: int = 0
 
 
 def blocking(contraction: Contraction, tile: Tile, unit: Unit, target: Target) -> Blocking:
@@ -77,6 +79,7 @@ def blocking(contraction: Contraction, tile: Tile, unit: Unit, target: Target) -
         + float(column_blocks * issued_rows * steps * broadcast_bytes),
         weight_bytes=weight_bytes,
         busy_share=_busy_share(tile, row_blocks, vectors),
+        panel_columns=tile.columns * (TILE_ROWS if is_matrix else unit.lanes),
     )
 
 

@@ -20,6 +20,8 @@ class Job:
         activation_bytes: Sizes of the other activations read and written.
         constant_bytes: Constants read besides the contraction's weights.
         launches: It is started by itself, not as part of a kernel that starts several regions.
+        sliding: The windows of a depthwise convolution; None for everything else.
+        sliding_bytes: Bytes of the image they slide over, once; part of `activation_bytes`.
     """
 
     precision: ir.Precision
@@ -30,6 +32,8 @@ class Job:
     activation_bytes: tuple[int, ...]
     constant_bytes: int
     launches: bool = True
+    sliding: ir.Contraction | None = None
+    sliding_bytes: int = 0
 
     @property
     def weight_bytes(self) -> int:
@@ -54,6 +58,7 @@ class Job:
             precision=precision,
             image_bytes=round(self.image_bytes * ratio),
             activation_bytes=tuple(round(size * ratio) for size in self.activation_bytes),
+            sliding_bytes=round(self.sliding_bytes * ratio),
         )
 
 
@@ -66,6 +71,9 @@ def job_of(region: ir.Region) -> Job | None:
     image = weights = None
     if contraction is not None and region.anchor is not None:
         image, weights = (_source(v, region) for v in region.anchor.inputs[:2])
+    sliding = region.contraction
+    if sliding is not None and not sliding.is_depthwise:
+        sliding = None
     constants = [v for v in region.inputs if v.const_value is not None and v is not weights]
     activations = [v for v in region.inputs if v.const_value is None and v is not image]
     read = (_read_bytes(value, region) for value in activations)
@@ -78,7 +86,14 @@ def job_of(region: ir.Region) -> Job | None:
         activation_bytes=(*read, *(ir.value_bytes(value) for value in region.outputs)),
         constant_bytes=sum(_read_bytes(value, region) for value in constants),
         launches=region.launch == region.name,
+        sliding=sliding,
+        sliding_bytes=_sliding_bytes(region) if sliding is not None else 0,
     )
+
+
+def _sliding_bytes(region: ir.Region) -> int:
+    source = _source(region.anchor.inputs[0], region) if region.anchor is not None else None
+    return ir.value_bytes(source) if source is not None else 0
 
 
 def _image_bytes(image: ir.Value | None, contraction: ir.Contraction | None) -> int:

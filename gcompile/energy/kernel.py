@@ -14,6 +14,7 @@ from gcompile.energy.blocking import Blocking, blocking
 from gcompile.energy.cost import Cost
 from gcompile.energy.gpu import gpu_cost
 from gcompile.energy.job import Job
+from gcompile.energy.spatial import accelerator_cost
 from gcompile.energy.traffic import traffic
 from gcompile.ir import Precision, Tile
 from gcompile.targets import Target, Unit
@@ -30,6 +31,8 @@ def kernel_cost(job: Job, tile: Tile, target: Target, footprint_bytes: float) ->
     """
     if target.kind == "gpu":
         return gpu_cost(job, tile, target, footprint_bytes)
+    if target.kind == "accelerator":
+        return accelerator_cost(job, target, footprint_bytes)
     blocks = blocks_of(job, tile, target)
     compute_s, operations_j = _compute(job, tile, blocks, target)
     sent = traffic(job, tile, blocks, target, footprint_bytes)

@@ -14,12 +14,19 @@ activation stays where it fits twice (its consumer writes something of its own).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from gcompile.energy.blocking import Blocking
 from gcompile.energy.job import Job
-from gcompile.ir import Contraction, Tile
+from gcompile.ir import Contraction, Precision, Tile
 from gcompile.targets import Memory, Target
+
+LINE_BYTES = 64
+"""A cache line."""
+
+_WIDEST_STRIP = {512: 14, 256: 8, 128: 8}
+_FLOAT_BYTES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +36,7 @@ class Operands:
     Attributes:
         window_bytes: Rows of the image that the kernel's height spans.
         overlap: How often each row of the image is read where those rows do not stay.
+        written_bytes: What one panel of columns adds to one row of the output.
     """
 
     image_bytes: float
@@ -39,6 +47,7 @@ class Operands:
     column_panel_bytes: float
     window_bytes: float
     overlap: float
+    written_bytes: float = 0.0
 
 
 def traffic(
@@ -56,9 +65,15 @@ def traffic(
     once = sum(job.activation_bytes) + job.constant_bytes
     first = target.memories[0]
     unblocked = job.image_bytes + job.weight_bytes
-    sent = {first.name: once + (blocks.loaded_bytes if blocks else unblocked)}
+    loaded = blocks.loaded_bytes if blocks else unblocked
+    if job.sliding is not None:
+        loaded += _strip_loads(job, job.sliding, target)
+    sent = {first.name: once + loaded}
     for inner, outer in zip(target.memories, target.memories[1:], strict=False):
         sent[outer.name] = _missed(job, tile, blocks, inner, footprint_bytes)
+        if job.sliding is not None:
+            private = tile.threads if inner.per_core else 1
+            sent[outer.name] += _slid(job, job.sliding, target, inner.size_bytes, private)
     return sent
 
 
@@ -85,6 +100,8 @@ def _missed(
     image_missed = activation_missed(job.image_bytes, all_bytes)
     if blocks is None or job.contraction is None:
         return missed + job.image_bytes * image_missed + job.weight_bytes * weights_missed
+    if tile.outer == "n":
+        missed += _split_lines(job, job.contraction, blocks, all_bytes)
     share = _share_of_one(operands(job, job.contraction, blocks), tile, private)
     image_passes, weight_passes = _passes(share, tile, cache.size_bytes)
     missed += private * share.image_bytes * (image_passes - 1 + image_missed)
@@ -113,6 +130,40 @@ def operands(job: Job, contraction: Contraction, blocks: Blocking) -> Operands:
         column_panel_bytes=blocks.weight_bytes / blocks.column_blocks,
         window_bytes=window,
         overlap=max(1.0, contraction.kernel_h / contraction.stride_h),
+        written_bytes=contraction.out_w
+        * _written_element(job, contraction)
+        * contraction.n
+        / blocks.column_blocks,
+    )
+
+
+def _written_element(job: Job, contraction: Contraction) -> float:
+    """Bytes of one output of the product."""
+    written = job.activation_bytes[-1] if job.activation_bytes else 0
+    return written / (contraction.m * contraction.n)
+
+
+def _split_lines(
+    job: Job, contraction: Contraction, blocks: Blocking, capacity_bytes: float
+) -> float:
+    """Bytes that come again because a panel of columns ends in the middle of a cache line.
+
+    The next panel returns to that line when the whole output has passed.
+    """
+    element = _written_element(job, contraction)
+    pixel = contraction.n * element
+    panel = blocks.panel_columns * element
+    if not 0 < panel < pixel:
+        return 0.0
+    starts = range(math.ceil(pixel / panel))
+    touched = sum(
+        math.ceil(min((i + 1) * panel, pixel) / LINE_BYTES) - i * panel // LINE_BYTES
+        for i in starts
+    )
+    again = max(0.0, touched * LINE_BYTES / (math.ceil(pixel / LINE_BYTES) * LINE_BYTES) - 1)
+    return sum(
+        size * again * (1 - resident_share(size + job.image_bytes, capacity_bytes))
+        for size in job.activation_bytes
     )
 
 
@@ -130,6 +181,7 @@ def _share_of_one(whole: Operands, tile: Tile, private: int) -> Operands:
         column_panel_bytes=whole.column_panel_bytes,
         window_bytes=whole.window_bytes,
         overlap=whole.overlap,
+        written_bytes=whole.written_bytes,
     )
 
 
@@ -144,5 +196,51 @@ def _passes(share: Operands, tile: Tile, capacity_bytes: float) -> tuple[float, 
         weights_stay = share.weight_bytes + share.row_panel_bytes <= capacity_bytes
         image_walks = 1 if panels_fit else share.column_blocks
         weight_passes = 1 if weights_stay else share.row_blocks
-    halo_stays = share.window_bytes + share.column_panel_bytes <= capacity_bytes
-    return image_walks * (1.0 if halo_stays else share.overlap), weight_passes
+    # Before a row is read again, the window, the panel and a row of the output have passed.
+    passed = share.window_bytes + share.column_panel_bytes + share.written_bytes
+    again = (share.overlap - 1) * (1 - resident_share(passed, capacity_bytes))
+    return image_walks * (1 + again), weight_passes
+
+
+def _strip_width(sizes: Contraction, target: Target) -> int:
+    """Neighbouring outputs that a depthwise kernel computes at once, as its emitter has it."""
+    widest = _WIDEST_STRIP.get(target.unit_for(Precision.FP32, dense=False).vector_bits, 8)
+    widest = max(1, min(widest, sizes.out_w))
+    divisor = max(width for width in range(1, widest + 1) if sizes.out_w % width == 0)
+    return divisor if 2 * divisor > widest else widest
+
+
+def _strip_loads(job: Job, sizes: Contraction, target: Target) -> float:
+    """Bytes of register loads beyond one of each value: windows overlap, weights repeat."""
+    width = _strip_width(sizes, target)
+    columns = (width - 1) * sizes.stride_w + sizes.kernel_w
+    strips = sizes.batch * sizes.out_h * math.ceil(sizes.out_w / width)
+    values = strips * sizes.out_c * sizes.kernel_h * columns * job.precision.bits / 8
+    weights = strips * sizes.out_c * sizes.kernel_h * sizes.kernel_w * width * _FLOAT_BYTES
+    return max(0.0, values - job.sliding_bytes) + weights
+
+
+def _slid(
+    job: Job, sizes: Contraction, target: Target, capacity_bytes: float, private: int
+) -> float:
+    """Bytes that a window sliding over the image fetches again.
+
+    A strip of outputs takes all channels. Where its rows and the weights stay until the next
+    strip, neighbouring strips share columns; where the rows of a whole window stay, neighbouring
+    rows of the output share rows.
+    """
+    width = _strip_width(sizes, target)
+    depth = sizes.in_c * job.precision.bits / 8
+    columns = (width - 1) * sizes.stride_w + sizes.kernel_w
+    weights = sizes.out_c * sizes.kernel_h * sizes.kernel_w * _FLOAT_BYTES
+    written = width * sizes.out_c * job.precision.bits / 8
+    strip = sizes.kernel_h * columns * depth + weights + written
+    strip_gone = 1 - resident_share(strip, capacity_bytes)
+    window = sizes.kernel_h * sizes.dilation_h * sizes.in_w * depth
+    window_gone = 1 - resident_share(window + weights + sizes.out_w * written / width,
+                                     capacity_bytes)  # fmt: skip
+    rows = 1 + (max(1.0, sizes.kernel_h / sizes.stride_h) - 1) * window_gone
+    shared = max(1.0, columns / (width * sizes.stride_w))
+    walks = rows * (1 + (shared - 1) * strip_gone)
+    strips = sizes.batch * sizes.out_h * math.ceil(sizes.out_w / width)
+    return job.sliding_bytes * (walks - 1) + (strips - private) * weights * strip_gone

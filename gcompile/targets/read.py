@@ -222,6 +222,7 @@ def _array(entry: ArrayEntry) -> Array:
             for name, item in entry.multipliers.items()
         },
         multiplier=entry.multiplier,
+        multiply_share=_value(entry.multiply_share, 1.0),
     )
 
 

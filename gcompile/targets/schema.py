@@ -111,6 +111,7 @@ class ArrayEntry(_Strict):
     rows: Number
     columns: Number
     noc_j: Number
+    multiply_share: Number | None = None
     stores: dict[Literal["inputs", "weights", "sums"], StoreEntry] = {}
     converters: ConvertersEntry | None = None
     multipliers: dict[str, MultiplierEntry] = {}
@@ -177,7 +178,7 @@ class TargetEntry(_Strict):
 
 RANGES = {
     "cores": (1, 4096),
-    "clock_hz": (1e7, 1e10),
+    "clock_hz": (1e6, 1e10),
     "static_w": (0, 1e4),
     "core_w": (0, 100),
     "launch_s": (0, 1e-3),
@@ -205,6 +206,7 @@ RANGES = {
     "rows": (1, 4096),
     "columns": (1, 4096),
     "noc_j": (0, 1e-9),
+    "multiply_share": (0, 1),
     "element_bytes": (0.5, 8),
     "read_j": (1e-16, 1e-9),
     "write_j": (1e-16, 1e-9),

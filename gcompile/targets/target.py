@@ -167,6 +167,7 @@ class Array:
         converter_j: Energy of one conversion: `input` to analog, `output` back; analog arrays.
         multipliers: Approximate multipliers that were published for such elements, by name.
         multiplier: The one that is built in; empty for the exact one.
+        multiply_share: The multiplier's share of the energy of a multiply-accumulate.
     """
 
     dataflow: Literal["row-stationary", "weight-stationary"]
@@ -177,11 +178,15 @@ class Array:
     converter_j: Mapping[str, float] = field(default_factory=dict)
     multipliers: Mapping[str, Multiplier] = field(default_factory=dict)
     multiplier: str = ""
+    multiply_share: float = 1.0
 
     @property
-    def multiply_ratio(self) -> float:
-        """Energy of the multiplier that is built in, relative to the exact one."""
-        return self.multipliers[self.multiplier].power_ratio if self.multiplier else 1.0
+    def operation_ratio(self) -> float:
+        """Energy of a multiply-accumulate relative to one with an exact multiplier."""
+        if not self.multiplier:
+            return 1.0
+        saved = 1 - self.multipliers[self.multiplier].power_ratio
+        return 1 - self.multiply_share * saved
 
 
 @dataclass(frozen=True)
