@@ -58,7 +58,7 @@ def code(kernel: ProductKernel, issue: Issue = issue_instruction) -> Code:
         UnknownNameError: There is no such unit.
     """
     unit = unit_named(kernel.tile.unit)
-    _check(kernel, unit)
+    check(kernel, unit)
     tile = kernel.tile
 
     def body(buffers: list[Buffer], tensors: Tensors) -> None:
@@ -102,7 +102,12 @@ def part_of_group(kernel: ProductKernel, unit: Unit, weights: Buffer, group: Exp
     )
 
 
-def _check(kernel: ProductKernel, unit: Unit) -> None:
+def check(kernel: ProductKernel, unit: Unit) -> None:
+    """Refuse what the unit cannot carry.
+
+    Raises:
+        CompileError: With the reason.
+    """
     if kernel.x.dtype != unit.x_dtype:
         raise CompileError(
             f"Unit {unit.name!r} reads {unit.x_dtype}, but the input is {kernel.x.dtype}; "
