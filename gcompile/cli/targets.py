@@ -58,6 +58,77 @@ def show(
         print_result(_one(target))
 
 
+@app.command()
+def validate(
+    files: Annotated[
+        list[str], typer.Argument(metavar="FILE...", help="Target files, or names of the list.")
+    ],
+) -> None:
+    """Check target files: units, ranges, memories, a source for every number."""
+    from gcompile.targets import load_target
+
+    for name in files:
+        target = load_target(name)
+        unverified = sum(s.status == "unverified" for s in target.sources.values())
+        print_result(
+            f"{name}: {target.name} is sound; {len(target.sources)} numbers, "
+            f"{unverified} unverified."
+        )
+
+
+@app.command()
+def diff(
+    one: Annotated[str, typer.Argument(metavar="NAME", help="A name of the list, or a file.")],
+    other: Annotated[str, typer.Argument(metavar="NAME", help="What to compare it with.")],
+    format_: FormatOption = Format.TEXT,
+) -> None:
+    """Show the numbers in which two targets differ."""
+    from gcompile.targets import load_target
+
+    left, right = (_numbers(_data(load_target(name))) for name in (one, other))
+    found = {
+        key: (left.get(key), right.get(key))
+        for key in dict.fromkeys([*left, *right])
+        if left.get(key) != right.get(key)
+    }
+    if format_ is Format.JSON:
+        show_json(json.dumps({key: list(pair) for key, pair in found.items()}, indent=2))
+    elif found:
+        print_result(_differences(found, one, other))
+    else:
+        print_result(f"{one} and {other} have the same numbers.")
+
+
+def _numbers(data: object, prefix: str = "") -> dict[str, object]:
+    """Flatten to dotted keys; units and memories by name; sources and texts left out."""
+    if isinstance(data, dict):
+        items = [(str(key), value) for key, value in data.items() if key != "sources"]
+    elif isinstance(data, list | tuple) and all(isinstance(item, dict) for item in data):
+        items = [(str(item["name"]), item) for item in data]
+    else:
+        return {prefix.rstrip("."): data}
+    flat: dict[str, object] = {}
+    for key, value in items:
+        if key not in ("name", "description"):
+            flat |= _numbers(value, f"{prefix}{key}.")
+    return flat
+
+
+def _differences(found: dict[str, tuple[object, object]], one: str, other: str) -> Table:
+    from rich.text import Text
+
+    table = _table("", "number", one, other)
+    for key, pair in found.items():
+        table.add_row(Text(key), *(Text(_shown(value)) for value in pair))
+    return table
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return "" if value is None else str(value)
+
+
 def _head(name: str, target: Target) -> dict[str, str]:
     return {"name": name, "kind": target.kind, "description": target.description}
 
@@ -92,7 +163,7 @@ def _one(target: Target) -> RenderableType:
 
 
 def _facts(target: Target) -> dict[str, str]:
-    return {
+    facts = {
         "target": target.name,
         "description": target.description,
         "boundary": target.boundary,
@@ -103,13 +174,24 @@ def _facts(target: Target) -> dict[str, str]:
         "uncertainty": f"an absolute estimate times or divided by {1 + target.relative_error:.2f}",
         "calibrated": "by measurements of this device" if target.calibrated else "no",
     }
+    if target.power is not None:
+        facts["power limit"] = f"{target.power.limit_w:g} W of the device"
+    if target.array is not None:
+        array = target.array
+        multiplier = f", multiplier {array.multiplier}" if array.multiplier else ""
+        facts["array"] = f"{array.rows} by {array.columns}, {array.dataflow}{multiplier}"
+    return facts
 
 
 def _units(target: Target) -> Table:
-    table = _table("units", "unit", "precision", "peak Gop/s", "efficiency", "pJ per operation")
+    table = _table(
+        "units", "unit", "precision", "peak Gop/s", "2:4 sparse", "efficiency", "pJ per operation"
+    )
     for unit in target.units:
-        numbers = (unit.peak_ops_per_s / 1e9, unit.efficiency, unit.op_j * 1e12)
-        table.add_row(unit.name, unit.precision.value, *(f"{n:.4g}" for n in numbers))
+        sparse = f"{unit.sparse_ops_per_s / 1e9:.4g}" if unit.sparse_ops_per_s else ""
+        numbers = (f"{unit.efficiency:.4g}", f"{unit.op_j * 1e12:.4g}")
+        peak = f"{unit.peak_ops_per_s / 1e9:.4g}"
+        table.add_row(unit.name, unit.precision.value, peak, sparse, *numbers)
     return table
 
 

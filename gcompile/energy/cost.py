@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 
@@ -26,19 +26,22 @@ class Cost:
         """All joules."""
         return self.compute_j + sum(self.movement_j.values()) + self.launch_j + self.static_j
 
+    @classmethod
+    def total(cls, costs: Iterable[Cost]) -> Cost:
+        """Add up many, in one go."""
+        movement: dict[str, float] = {}
+        compute_j = launch_j = static_j = time_s = 0.0
+        for cost in costs:
+            compute_j += cost.compute_j
+            launch_j += cost.launch_j
+            static_j += cost.static_j
+            time_s += cost.time_s
+            for level, joules in cost.movement_j.items():
+                movement[level] = movement.get(level, 0.0) + joules
+        return cls(compute_j, movement, launch_j, static_j, time_s)
+
     def __add__(self, other: Cost) -> Cost:
-        levels = dict.fromkeys([*self.movement_j, *other.movement_j])
-        movement = {
-            level: self.movement_j.get(level, 0.0) + other.movement_j.get(level, 0.0)
-            for level in levels
-        }
-        return Cost(
-            self.compute_j + other.compute_j,
-            movement,
-            self.launch_j + other.launch_j,
-            self.static_j + other.static_j,
-            self.time_s + other.time_s,
-        )
+        return Cost.total((self, other))
 
     def times(self, factor: float) -> Cost:
         """Return every cause and the time multiplied by the factor."""

@@ -67,7 +67,7 @@ def estimate(model: ir.Model, target: Target, energy: EnergyModel, threads: int 
         energy.name,
         target.boundary,
         "full",
-        sum(per_region.values(), Cost()),
+        Cost.total(per_region.values()),
         per_region,
         target.relative_error,
         target.ratio_error,

@@ -64,9 +64,10 @@ class Job:
 
 def job_of(region: ir.Region) -> Job | None:
     """Return the region's job, or None when it only renames memory."""
-    work = ir.work_of(_without_folded(region))
-    if work.is_view:
+    nodes = _without_folded(region)
+    if ir.is_view(region):
         return None
+    product_ops, vector_ops = ir.operations_of(nodes)
     contraction = tiled_contraction(region)
     image = weights = None
     if contraction is not None and region.anchor is not None:
@@ -80,8 +81,8 @@ def job_of(region: ir.Region) -> Job | None:
     return Job(
         precision=region.precision,
         contraction=contraction,
-        product_ops=work.product_ops,
-        vector_ops=work.vector_ops,
+        product_ops=product_ops,
+        vector_ops=vector_ops,
         image_bytes=_image_bytes(image, contraction),
         activation_bytes=(*read, *(ir.value_bytes(value) for value in region.outputs)),
         constant_bytes=sum(_read_bytes(value, region) for value in constants),
@@ -125,16 +126,16 @@ def _source(value: ir.Value | None, region: ir.Region) -> ir.Value | None:
     return value
 
 
-def _without_folded(region: ir.Region) -> ir.Region:
+def _without_folded(region: ir.Region) -> tuple[ir.Node, ...]:
     """Leave out what the product's kernel does for nothing: it dequantizes in its scales."""
+    if region.anchor is None or len(region.nodes) == 1:
+        return region.nodes
+    producers = (value.producer() for value in region.anchor.inputs if value is not None)
     folded = {
-        value.producer()
-        for value in (region.anchor.inputs if region.anchor is not None else ())
-        if value is not None and (producer := value.producer()) is not None
-        and producer.op_type in ("DequantizeLinear", "Cast")
+        node for node in producers
+        if node is not None and node.op_type in ("DequantizeLinear", "Cast")
     }  # fmt: skip
-    kept = tuple(node for node in region.nodes if node not in folded)
-    return ir.Region(region.name, kept) if kept != region.nodes else region
+    return tuple(node for node in region.nodes if node not in folded)
 
 
 def _read_bytes(value: ir.Value, region: ir.Region) -> int:

@@ -4,7 +4,18 @@ This is the only room that knows which library stores the graph. `load` and `par
 *ready* model: every node named, one opset, every shape static, constants no longer inputs.
 """
 
-from onnx_ir import Attr, AttributeType, DataType, Graph, Model, Node, Shape, Value, tensor
+from onnx_ir import (
+    Attr,
+    AttributeType,
+    DataType,
+    Graph,
+    Model,
+    Node,
+    Shape,
+    TensorType,
+    Value,
+    tensor,
+)
 
 from gcompile.ir.constants import Array, add_constant, constant_array, is_constant
 from gcompile.ir.contraction import Contraction
@@ -20,7 +31,7 @@ from gcompile.ir.shapes import Shapes, infer_shapes, static_shape
 from gcompile.ir.tile import Tile
 from gcompile.ir.verify import verify
 from gcompile.ir.walk import all_graphs, all_nodes, remove_unused
-from gcompile.ir.work import VIEWS, Work, value_bytes, work_of
+from gcompile.ir.work import VIEWS, Work, is_view, operations_of, value_bytes, work_of
 from gcompile.ir.write import node_proto, save, to_proto, to_text
 
 __all__ = [
@@ -38,6 +49,7 @@ __all__ = [
     "Region",
     "Shape",
     "Shapes",
+    "TensorType",
     "Tile",
     "Value",
     "Work",
@@ -56,9 +68,11 @@ __all__ = [
     "from_graphsurgeon",
     "infer_shapes",
     "is_constant",
+    "is_view",
     "load",
     "node_proto",
     "only_reader",
+    "operations_of",
     "origin_of",
     "parse",
     "prepare",

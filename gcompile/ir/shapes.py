@@ -22,12 +22,16 @@ def static_shape(value: onnx_ir.Value | None) -> tuple[int, ...]:
     Raises:
         InvalidModelError: The shape is unknown or not static.
     """
-    if value is None or value.shape is None or not value.shape.is_static():
+    # Pricing asks for every shape of the model after every pass: one look at each dimension.
+    shape = value.shape if value is not None else None
+    dims = shape.dims if shape is not None else (None,)
+    sizes = tuple(dim for dim in dims if isinstance(dim, int))
+    if len(sizes) < len(dims):
         name = value.name if value is not None else None
         raise InvalidModelError(
             f"The shape of value {name!r} depends on the data, and gcompile needs static shapes."
         )
-    return tuple(value.shape.numpy())
+    return sizes
 
 
 def bind_shapes(model: onnx_ir.Model, shapes: Shapes, batch: int = 1) -> dict[str, int]:

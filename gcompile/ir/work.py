@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import onnx_ir
@@ -62,12 +63,9 @@ def work_of(region: Region) -> Work:
     Raises:
         InvalidModelError: A shape is not known.
     """
-    if all(node.op_type in VIEWS and not node.domain for node in region.nodes):
+    if is_view(region):
         return Work(precision=region.precision, is_view=True)
-    product, vector = 0, 0
-    for node in region.nodes:
-        node_product, node_vector = _operations(node)
-        product, vector = product + node_product, vector + node_vector
+    product, vector = operations_of(region.nodes)
     return Work(
         precision=region.precision,
         product_ops=product,
@@ -76,6 +74,24 @@ def work_of(region: Region) -> Work:
         weight_bytes=sum(value_bytes(v) for v in region.inputs if v.const_value is not None),
         write_bytes=sum(value_bytes(value) for value in region.outputs),
     )
+
+
+def is_view(region: Region) -> bool:
+    """Say whether the region only renames memory."""
+    return all(node.op_type in VIEWS and not node.domain for node in region.nodes)
+
+
+def operations_of(nodes: Iterable[onnx_ir.Node]) -> tuple[int, int]:
+    """Count the operations of dense products, and those that only a vector unit does.
+
+    Raises:
+        InvalidModelError: A shape is not known.
+    """
+    product, vector = 0, 0
+    for node in nodes:
+        node_product, node_vector = _operations(node)
+        product, vector = product + node_product, vector + node_vector
+    return product, vector
 
 
 def value_bytes(value: onnx_ir.Value) -> int:

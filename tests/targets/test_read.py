@@ -57,6 +57,43 @@ def test_gpu_peaks_are_dense() -> None:
     assert load_target("nvidia-a100-sxm-80").unit_for(Precision.INT8).peak_ops_per_s == 624e12
 
 
+def test_sparse_peaks_stand_apart_and_are_twice_the_dense_ones() -> None:
+    for path in _SHIPPED:
+        for unit in read_target(path).units:
+            if unit.sparse_ops_per_s:
+                assert unit.sparse_ops_per_s == pytest.approx(2 * unit.peak_ops_per_s, rel=1e-3)
+    assert load_target("nvidia-a100-sxm-80").unit_for(Precision.INT8).sparse_ops_per_s == 1248e12
+    assert not load_target("nvidia-t4").unit_for(Precision.INT8).sparse_ops_per_s
+
+
+def test_amx_does_2048_int8_operations_per_core_and_cycle() -> None:
+    for name in ("intel-xeon-8490h", "intel-xeon-6980p"):
+        target = load_target(name)
+        per_cycle = target.unit_for(Precision.INT8).peak_ops_per_s
+        assert per_cycle / target.cores / target.clock_hz == pytest.approx(2048, rel=1e-3)
+
+
+@pytest.mark.parametrize("path", _SHIPPED, ids=lambda path: path.stem)
+def test_unverified_numbers_widen_the_uncertainty(path: Path) -> None:
+    target = read_target(path)
+    power = {"static_w", "core_w", "power.limit_w"} & target.sources.keys()
+    if any(target.sources[key].status == "unverified" for key in power):
+        assert target.relative_error >= 0.6
+    assert target.relative_error >= 0.6 or target.calibrated
+
+
+def test_every_device_of_the_table_ships() -> None:
+    devices = {
+        "nvidia-t4", "nvidia-a10", "nvidia-a100-sxm-40", "nvidia-a100-sxm-80",
+        "nvidia-a100-pcie-80", "nvidia-l4", "nvidia-l40s", "nvidia-h100-sxm", "nvidia-h100-pcie",
+        "nvidia-h200-sxm", "nvidia-b200", "nvidia-rtx4090", "nvidia-jetson-agx-orin-64",
+        "nvidia-jetson-xavier-nx", "intel-xeon-8380", "intel-xeon-8490h", "intel-xeon-6980p",
+        "amd-epyc-7763", "amd-epyc-9654", "aws-graviton3", "apple-m2", "apple-m3-max",
+        "raspberry-pi-4b", "raspberry-pi-5", "odroid-n2plus", "rk3588s-firefly",
+    }  # fmt: skip
+    assert devices <= set(list_targets())
+
+
 def test_the_names_of_instruction_set_levels_are_targets() -> None:
     assert load_target("x86-64-v3").unit_for(Precision.FP32).name == "avx2"
     assert load_target("x86-64-v4").unit_for(Precision.FP32).name == "avx512"
