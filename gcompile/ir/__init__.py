@@ -50,6 +50,7 @@ __all__ = [
     "Shape",
     "Shapes",
     "TensorType",
+    "TensorType",
     "Tile",
     "Value",
     "Work",

@@ -7,6 +7,7 @@ branch is inferred as a model of its own, whose inputs are the values it capture
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 
 import onnx
 import onnx_ir
@@ -15,6 +16,8 @@ from gcompile.errors import InvalidModelError
 
 _SMALL_TENSOR_ELEMENTS = 1024
 """Constants up to this size may decide a shape, so inference gets to see their values."""
+
+_FAILURES = (onnx.shape_inference.InferenceError, RuntimeError, ValueError)
 
 
 def infer_graph(graph: onnx_ir.Graph, opsets: Mapping[str, int]) -> None:
@@ -57,10 +60,8 @@ def _copy_from_branches(node: onnx_ir.Node, branches: list[onnx_ir.Graph]) -> bo
 def _infer_scope(graph: onnx_ir.Graph, opsets: Mapping[str, int]) -> None:
     proto = _as_model(graph, opsets)
     try:
-        inferred = onnx.shape_inference.infer_shapes(
-            proto, check_type=True, strict_mode=True, data_prop=True
-        )
-    except (onnx.shape_inference.InferenceError, RuntimeError, ValueError) as error:
+        inferred = _inferred(proto)
+    except _FAILURES as error:
         raise InvalidModelError(
             f"The shapes of the model contradict each other: {_first_sentence(error)} "
             "Check --shape against the shapes the model was exported for."
@@ -69,6 +70,20 @@ def _infer_scope(graph: onnx_ir.Graph, opsets: Mapping[str, int]) -> None:
     for value in (value for node in graph for value in node.outputs):
         if value.name in found:
             _set_type(value, found[value.name])
+
+
+def _inferred(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """Infer with the values of small constants, and without where ONNX trips over them.
+
+    It does where branches inside branches read one value: "Data for input 0 already exists".
+    """
+    infer = partial(onnx.shape_inference.infer_shapes, check_type=True, strict_mode=True)
+    try:
+        return infer(proto, data_prop=True)
+    except _FAILURES as error:
+        if "already exists" not in str(error):
+            raise
+        return infer(proto)
 
 
 def _first_sentence(error: Exception) -> str:

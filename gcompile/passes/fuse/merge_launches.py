@@ -21,13 +21,14 @@ class MergeLaunches(Pass):
 
     Attributes:
         worth: A region joins when its own work takes less than this many launches.
-        most: Regions of one launch, which bounds the size of a function.
+        most: Regions of one launch. The compiler's time grows with the square of a function's
+            length, and the eighth launch saved is worth little.
     """
 
     name: ClassVar[str] = "merge-launches"
     numerics: ClassVar[Numerics] = Numerics.EXACT
     worth: float = 50.0
-    most: int = 32
+    most: int = 8
 
     def run(self, model: ir.Model, ctx: PassContext) -> int:
         """Assign launches; count the regions whose launch changed."""

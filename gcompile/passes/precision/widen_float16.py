@@ -69,7 +69,7 @@ def _widen_constant(value: ir.Value) -> None:
     array = ir.constant_array(value)
     assert array is not None
     value.const_value = ir.tensor(array.astype(np.float32), name=value.name)
-    value.dtype = ir.DataType.FLOAT
+    value.type = ir.TensorType(ir.DataType.FLOAT)
 
 
 def _widen_input(graph: ir.Graph, value: ir.Value, namer: Names) -> None:
@@ -102,7 +102,7 @@ def _cast(value: ir.Value, dtype: ir.DataType, name: str, namer: Names) -> ir.No
 def _widen_node(node: ir.Node) -> None:
     for value in node.outputs:
         if value.dtype is ir.DataType.FLOAT16:
-            value.dtype = ir.DataType.FLOAT
+            value.type = ir.TensorType(ir.DataType.FLOAT)  # Copies of the model share the old one.
     for name, attr in list(node.attributes.items()):
         if name in _DTYPE_ATTRIBUTES and attr.type is ir.AttributeType.INT:
             if attr.as_int() == ir.DataType.FLOAT16:
