@@ -19,13 +19,34 @@ def ask_boards(data: Path) -> str:
 
 
 def ask_gpus(_: Path) -> str:
-    """GPUs at the wall, uncalibrated."""
+    """GPUs at the wall, uncalibrated, and the ratio of two precisions."""
     from benchmarks.fidelity import gpus
 
     return gpus.report(gpus.rows())
 
 
-QUESTIONS = {"boards": ask_boards, "gpus": ask_gpus}
+def ask_eyeriss(_: Path) -> str:
+    """The published breakdown of an array like Eyeriss."""
+    from benchmarks.fidelity import eyeriss
+
+    return eyeriss.report(eyeriss.rows())
+
+
+def ask_misses(_: Path) -> str:
+    """Cache misses of generated kernels, as cachegrind counts them."""
+    from benchmarks.fidelity import cache_misses
+
+    if missing := cache_misses.missing_tools():
+        return f"Not asked: {missing} is not installed."
+    return cache_misses.report(cache_misses.rows())
+
+
+QUESTIONS = {
+    "boards": ask_boards,
+    "gpus": ask_gpus,
+    "eyeriss": ask_eyeriss,
+    "misses": ask_misses,
+}
 """Each takes the folder of measurements and returns a table, or says why there is none."""
 
 

@@ -164,10 +164,14 @@ def report(found: list[Row]) -> str:
 
 def main() -> None:
     argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
-    for tool in ("valgrind", "cc"):
-        if shutil.which(tool) is None:
-            raise SystemExit(f"{tool} is not installed; this benchmark counts with it.")
+    if missing := missing_tools():
+        raise SystemExit(f"{missing} is not installed; this benchmark counts with it.")
     print(report(rows()))
+
+
+def missing_tools() -> str:
+    """Name what has to be installed first; empty when nothing is missing."""
+    return " and ".join(tool for tool in ("valgrind", "cc") if shutil.which(tool) is None)
 
 
 def _two_levels(target: Target) -> Target:
