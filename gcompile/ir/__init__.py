@@ -50,7 +50,6 @@ __all__ = [
     "Shape",
     "Shapes",
     "TensorType",
-    "TensorType",
     "Tile",
     "Value",
     "Work",
