@@ -150,12 +150,35 @@ def save(model: onnx.ModelProto, path: Path) -> None:
             stream.write((0.05 * numbers).tobytes())
 
 
+def draw_weights(model: onnx.ModelProto, seed: int = 0) -> None:
+    """Put weights into a model that leaves them to the shared file, drawn so that signals last.
+
+    Calibration and agreement need activations that neither vanish nor grow from layer to layer.
+    """
+    rng = np.random.default_rng(seed)
+    for tensor in model.graph.initializer:
+        if tensor.data_location == TensorProto.EXTERNAL:
+            values = _drawn(tuple(tensor.dims), tensor.name, rng)
+            tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
+
+
+def _drawn(shape: tuple[int, ...], name: str, rng: np.random.Generator) -> NDArray[np.floating]:
+    """Normal numbers: He's deviation for weights, small for biases, about 1 for scales."""
+    values = rng.standard_normal(shape, np.float32)
+    if len(shape) == 1:
+        return 1 + 0.1 * values if name.startswith("scale") else 0.1 * values
+    fan_in = int(np.prod(shape[1:])) if len(shape) > 2 else shape[0]
+    return values * np.float32(np.sqrt((2.0 if len(shape) > 2 else 1.0) / fan_in))
+
+
 def network(name: str, batch: int = 1) -> onnx.ModelProto:
     """Return an architecture by name, weights in the shared file.
 
     Args:
         name: `mobilenet-v1-0.25-128`, `mobilenet-v2-1.4-224`, `efficientnet-lite0`, `resnet50`,
-            `bert-base-128`, `bert-large-384`; `-quantized` and `-non-quantized` are ignored.
+            `bert-base-128`, `bert-large-384`, `squeezenet`, `vit-tiny`, `audio-transformer`;
+            `gemm-M-K-N`, `conv-SIZE-IN-OUT-KERNEL-STRIDE` and `depthwise-SIZE-CHANNELS-KERNEL` are
+            single layers. `-quantized` and `-non-quantized` are ignored.
         batch: Samples of one inference.
     """
     plain = re.sub(r"-(non-)?quantized$", "", name)
@@ -172,6 +195,14 @@ def network(name: str, batch: int = 1) -> onnx.ModelProto:
             return bert(12, 768, int(tokens), batch)
         case ["bert", "large", tokens]:
             return bert(24, 1024, int(tokens), batch)
+        case ["squeezenet"]:
+            return squeezenet(batch)
+        case ["vit", "tiny"]:
+            return vision_transformer(12, 192, batch)
+        case ["audio", "transformer"]:
+            return audio_transformer(3, 256, batch)
+        case ["gemm" | "conv" | "depthwise" as kind, *sizes]:
+            return single_layer(kind, *(int(size) for size in sizes), batch=batch)
     raise ValueError(f"No network is called {name!r}.")
 
 
@@ -354,3 +385,102 @@ def _dense(net: GraphWriter, x: str, inside: int, outside: int) -> str:
 def _layer_norm(net: GraphWriter, x: str, width: int) -> str:
     scale, shift = net.weight((width,), 0.02, "scale"), net.weight((width,), 0.02, "shift")
     return net.add("LayerNormalization", x, scale, shift)
+
+
+def squeezenet(batch: int = 1, classes: int = 1000) -> onnx.ModelProto:
+    """SqueezeNet 1.1 (Iandola et al., 2016)."""
+    net = GraphWriter()
+    y = net.add("Relu", net.conv("x", (3, 64), 3, 2, bias=True))
+    inside = 64
+    for squeeze, expand, is_pooled in (
+        (16, 64, True), (16, 64, False), (32, 128, True), (32, 128, False), (48, 192, True),
+        (48, 192, False), (64, 256, False), (64, 256, False),
+    ):  # fmt: skip
+        if is_pooled:
+            y = net.add("MaxPool", y, kernel_shape=[3, 3], strides=[2, 2], ceil_mode=1)
+        y = net.add("Relu", net.conv(y, (inside, squeeze), 1, bias=True))
+        parts = [
+            net.add("Relu", net.conv(y, (squeeze, expand), kernel, bias=True)) for kernel in (1, 3)
+        ]
+        y, inside = net.add("Concat", *parts, axis=1), 2 * expand
+    y = net.add("Relu", net.conv(y, (inside, classes), 1, bias=True))
+    y = net.add("Softmax", net.add("Flatten", net.add("GlobalAveragePool", y)))
+    return net.model("x", (batch, 3, 224, 224), y, classes)
+
+
+def vision_transformer(
+    layers: int, width: int, batch: int = 1, classes: int = 1000
+) -> onnx.ModelProto:
+    """ViT on 224 by 224 pixels in 196 patches (Dosovitskiy et al., 2021); tiny has 12, 192."""
+    net = GraphWriter()
+    y = net.add(
+        "Conv", "x", net.weight((width, 3, 16, 16), 0.02), net.weight((width,), 0.02, "bias"),
+        kernel_shape=[16, 16], strides=[16, 16],
+    )  # fmt: skip
+    y = net.add("Reshape", y, net.constant_ints((batch, width, 196)))
+    y = net.add("Transpose", y, perm=[0, 2, 1])
+    y = net.add("Concat", net.weight((batch, 1, width), 0.02), y, axis=1)
+    y = net.add("Add", y, net.weight((1, 197, width), 0.02))
+    y = _layer_norm(net, _encoder(net, y, layers, width, (batch, 197)), width)
+    first = net.constant_ints((0,))
+    token = net.add("Squeeze", net.add("Gather", y, first, axis=1), net.constant_ints((1,)))
+    return net.model("x", (batch, 3, 224, 224), net.linear(token, (width, classes)), classes)
+
+
+def audio_transformer(
+    layers: int, width: int, batch: int = 1, frames: int = 300, classes: int = 35
+) -> onnx.ModelProto:
+    """Two convolutions over 80 mel bands, as Whisper begins, an encoder, and a classifier."""
+    net = GraphWriter()
+    y = "x"
+    for inside, stride in ((80, 1), (width, 2)):
+        y = net.add(
+            "Conv", y, net.weight((width, inside, 3), 0.02), net.weight((width,), 0.02, "bias"),
+            kernel_shape=[3], strides=[stride], pads=[1, 1],
+        )  # fmt: skip
+        y = net.add("Gelu", y)
+    tokens = frames // 2
+    y = net.add("Transpose", y, perm=[0, 2, 1])
+    y = net.add("Add", y, net.weight((1, tokens, width), 0.02))
+    y = _layer_norm(net, _encoder(net, y, layers, width, (batch, tokens)), width)
+    y = net.add("ReduceMean", y, net.constant_ints((1,)), keepdims=0)
+    return net.model("x", (batch, 80, frames), net.linear(y, (width, classes)), classes)
+
+
+def _encoder(net: GraphWriter, y: str, layers: int, width: int, sizes: tuple[int, int]) -> str:
+    """Transformer layers that normalize before attention and before the feed-forward part."""
+    for _ in range(layers):
+        y = net.add("Add", y, _attention(net, _layer_norm(net, y, width), width, sizes))
+        hidden = net.add("Gelu", _dense(net, _layer_norm(net, y, width), width, 4 * width))
+        y = net.add("Add", y, _dense(net, hidden, 4 * width, width))
+    return y
+
+
+def single_layer(kind: str, *sizes: int, batch: int = 1) -> onnx.ModelProto:
+    """One layer: `gemm` M K N, `conv` size in out kernel stride, `depthwise` size c kernel."""
+    net = GraphWriter()
+    if kind == "gemm":
+        m, k, n = sizes
+        return _single(net, (m, k), net.add("MatMul", "x", net.weight((k, n), 0.02)), (m, n))
+    if kind == "conv":
+        size, inside, outside, kernel, stride = sizes
+        y = net.conv("x", (inside, outside), kernel, stride, bias=True)
+    else:
+        size, inside, kernel = sizes
+        outside, stride = inside, 1
+        y = net.conv("x", (inside, inside), kernel, groups=inside, bias=True)
+    shape = (batch, outside, (size - 1) // stride + 1, (size - 1) // stride + 1)
+    return _single(net, (batch, inside, size, size), y, shape)
+
+
+def _single(
+    net: GraphWriter, shape: tuple[int, ...], y: str, out_shape: tuple[int, ...]
+) -> onnx.ModelProto:
+    graph = helper.make_graph(
+        net.nodes,
+        "network",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info(y, TensorProto.FLOAT, out_shape)],
+        net.weights,
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10)

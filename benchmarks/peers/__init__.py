@@ -1,0 +1,1 @@
+"""gcompile beside the runtimes and compilers its users already have."""
