@@ -12,8 +12,14 @@ import numpy.typing as npt
 
 from gcompile.backends.tvm.kernels.function import Argument
 from gcompile.backends.tvm.kernels.parts import Depth
-from gcompile.backends.tvm.kernels.spec import ProductKernel
+from gcompile.backends.tvm.kernels.spec import Panel, ProductKernel
 from gcompile.backends.tvm.kernels.units import Unit, unit_named
+
+_PANEL_BYTES = 2048
+"""Depth of a panel: a block of eight pixels then takes a third of a first-level cache."""
+
+_LARGE = 8
+"""Sizes of the second-level cache that both operands must exceed for panels to pay."""
 
 
 def weight_shape(kernel: ProductKernel) -> tuple[int, int, int]:
@@ -47,6 +53,23 @@ def depth_of(kernel: ProductKernel) -> Depth:
         return Depth(contraction.kernel_w * channels, rows)
     across = contraction.dilation_w * image.channels
     return Depth(channels, rows, (contraction.kernel_w, across))
+
+
+def panel_of(kernel: ProductKernel, cache_bytes: int) -> Panel | None:
+    """Cache blocks for a product, given the size of a core's second-level cache.
+
+    None where a pass over the whole depth is at least as fast: as measured, unless input and
+    weights are both several times as large as the cache. Windows of more than one pixel have no
+    panels: the rows of such a product overlap, and stay in the cache by themselves.
+    """
+    unit, depth, contraction = unit_named(kernel.tile.unit), depth_of(kernel), kernel.contraction
+    element_bytes = 4 // unit.group
+    smaller = contraction.k * min(contraction.m, contraction.n) * element_bytes
+    is_small = smaller < _LARGE * cache_bytes or depth.run * element_bytes <= _PANEL_BYTES
+    if is_small or unit.is_tiled or depth.rows[0] * depth.columns[0] > 1:
+        return None
+    columns = cache_bytes // 2 // _PANEL_BYTES
+    return Panel(max(1, cache_bytes // 16 // columns), columns, _PANEL_BYTES // element_bytes)
 
 
 def pack_weights(

@@ -14,7 +14,7 @@ from tvm.tirx import Buffer, Expr
 from gcompile.backends.tvm.kernels.function import Tensors
 from gcompile.backends.tvm.kernels.image_access import Position
 from gcompile.backends.tvm.kernels.pixels import Pixels
-from gcompile.backends.tvm.kernels.spec import Kernel
+from gcompile.backends.tvm.kernels.spec import Kernel, Panel
 from gcompile.backends.tvm.kernels.units import Unit
 from gcompile.ir.tile import Tile
 
@@ -71,6 +71,7 @@ class Multiplication:
         unit: The unit it names.
         x: The input as one line of elements.
         tensors: The buffers of what all kernels share.
+        panel: Blocks for the caches, if any.
     """
 
     kernel: Kernel
@@ -78,3 +79,4 @@ class Multiplication:
     unit: Unit
     x: Buffer
     tensors: Tensors
+    panel: Panel | None = None

@@ -62,7 +62,8 @@ def code(kernel: ProductKernel, issue: Issue = issue_instruction) -> Code:
     tile = kernel.tile
 
     def body(buffers: list[Buffer], tensors: Tensors) -> None:
-        shared = Multiplication(kernel, tile, unit, view(buffers[0], (kernel.x.size,)), tensors)
+        x = view(buffers[0], (kernel.x.size,))
+        shared = Multiplication(kernel, tile, unit, x, tensors, kernel.panel)
         groups = kernel.contraction.groups
 
         def part(group: Expr) -> Part:

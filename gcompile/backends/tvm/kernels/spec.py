@@ -166,6 +166,23 @@ class Kernel:
 
 
 @dataclass(frozen=True, slots=True)
+class Panel:
+    """Cache blocks of a large matrix product, whose sums wait in memory between them.
+
+    Attributes:
+        rows: Pixels of one panel.
+        columns: Output channels of one panel: with `depth`, they should fit half the second-level
+            cache.
+        depth: Elements of depth of one panel: those of one register block of pixels should fit
+            a third of the first-level cache.
+    """
+
+    rows: int
+    columns: int
+    depth: int
+
+
+@dataclass(frozen=True, slots=True)
 class ProductKernel(Kernel):
     """A contraction with packed constant weights, then the expression.
 
@@ -179,11 +196,16 @@ class ProductKernel(Kernel):
 
     `x.channels` may exceed `contraction.in_c` (storage padded for the dot-product group); the
     packed weights of the extra channels are zero.
+
+    Attributes:
+        panel: How a product of a 1×1 window is blocked for the caches (see `panel_of`); None, or a
+            larger window, passes over the whole depth at once. Vector units only.
     """
 
     contraction: Contraction = Contraction.matmul(1, 1, 1)
     x: Image = Image(1, 1, 1, 1)
     tile: Tile = Tile("generic", 1, 1)
+    panel: Panel | None = None
 
 
 @dataclass(frozen=True, slots=True)

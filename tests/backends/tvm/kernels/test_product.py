@@ -15,16 +15,19 @@ from tvm.tirx.script import builder
 
 from gcompile.backends.tvm.kernels import product
 from gcompile.backends.tvm.kernels.dot import Operand
+from gcompile.backends.tvm.kernels.packing import panel_of
 from gcompile.backends.tvm.kernels.spec import (
     Accumulator,
     Binary,
     Image,
     Output,
+    Panel,
     PerChannel,
     ProductKernel,
     Source,
     Unary,
 )
+from gcompile.backends.tvm.kernels.units import unit_named
 from gcompile.errors import CompileError, UnknownNameError
 from gcompile.ir.contraction import Contraction
 from gcompile.ir.tile import Tile
@@ -270,6 +273,38 @@ def test_depth_that_does_not_fill_a_group_is_refused() -> None:
     narrow = dataclasses.replace(kernel, x=Image(1, 1, 6, 7, "uint8"))
     with pytest.raises(CompileError, match="groups of 2"):
         product.emit(narrow, "f")
+
+
+@pytest.mark.parametrize("unit", ["generic", "avx2-bf16", "avx512-vnni"])
+@FEW
+@given(data=st.data())
+def test_panels_change_no_sum(unit: str, data: st.DataObject) -> None:
+    skip_unless_runnable(unit)
+    draw = data.draw
+    group = unit_named(unit).group
+    size = (1, draw(st.integers(1, 3)), draw(st.integers(1, 9)), group * draw(st.integers(1, 30)))
+    stride = draw(st.tuples(st.integers(1, 2), st.integers(1, 2)))
+    contraction = convolution(size, draw(st.integers(1, 70)), stride=stride)
+    tile = draw(tiles(unit).filter(lambda tile: stride == (1, 1) or not tile.flat))
+    panel = Panel(*(draw(st.integers(1, largest)) for largest in (8, 40, 20)))
+    kernel = dataclasses.replace(bare_product(contraction, tile), panel=panel)
+    operands = random_operands(kernel)
+    stored = run_product(kernel, [operands.stored_x, operands.packed_weights])
+    expected = sums(kernel, operands.x, operands.weights)
+    bound = rounding_bound(kernel, operands) if kernel.output.image.dtype == "float32" else 0
+    assert np.all(np.abs(stored - expected) <= bound)
+
+
+def test_only_products_larger_than_the_caches_have_panels() -> None:
+    def panel(m: int, k: int, n: int) -> Panel | None:
+        kernel = bare_product(Contraction.matmul(m, k, n), Tile("avx512", 8, 3))
+        return panel_of(kernel, cache_bytes=2**20)
+
+    assert panel(2048, 2048, 2048) == Panel(256, 256, 512)
+    assert panel(1024, 1024, 1024) is None
+    assert panel(1, 8192, 8192) is None
+    window = convolution((1, 64, 64, 1024), 1024, (3, 3), pads=(1, 1, 1, 1))
+    assert panel_of(bare_product(window, Tile("avx512", 8, 3)), cache_bytes=2**20) is None
 
 
 def test_an_unknown_unit_is_refused_with_the_known_ones() -> None:
