@@ -52,7 +52,7 @@ def merge_launches(
             symbol, count = f"{name}_launch_{count}", count + 1
             joined = _Run([b.var for b in run], calls, readers)
             added = builder.add_func(joined.code().function(symbol), symbol)
-            bindings += joined.bindings(added)
+            bindings += joined.bindings(added, isinstance(block, relax.DataflowBlock))
         blocks.append(type(block)(bindings))
     return _with_body(builder.get(), name, blocks) if count else module
 
@@ -116,13 +116,17 @@ class _Run:
 
         return Code(tuple(arguments), write)
 
-    def bindings(self, function: tvm.ir.GlobalVar) -> list[relax.Binding]:
-        """The one call, and the results under their old names."""
+    def bindings(self, function: tvm.ir.GlobalVar, is_dataflow: bool) -> list[relax.Binding]:
+        """The one call, and the results under their old names.
+
+        Functions with branches are not dataflow, and have variables of another kind.
+        """
         types = [variable.ty for variable in self.outputs]
         call = relax.call_tir(function, self.inputs, types if len(types) > 1 else types[0])
         if len(types) == 1:
             return [relax.VarBinding(self.outputs[0], call)]
-        together = relax.DataflowVar(f"{function.name_hint}_results", relax.TupleType(types))
+        kind = relax.DataflowVar if is_dataflow else relax.Var
+        together = kind(f"{function.name_hint}_results", relax.TupleType(types))
         items = [
             relax.VarBinding(variable, relax.TupleGetItem(together, index))
             for index, variable in enumerate(self.outputs)
