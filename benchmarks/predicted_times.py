@@ -20,6 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 
 import gcompile
@@ -31,8 +32,7 @@ from gcompile.energy import Roofline, estimate
 from gcompile.errors import GcompileError
 from gcompile.targets import load_target
 
-NETWORKS = ("mobilenet-v1-1.0-224", "mobilenet-v2-1.0-224", "efficientnet-lite0", "resnet50",
-            "bert-base-128")  # fmt: skip
+NETWORKS = ("mobilenet-v1-1.0-224", "mobilenet-v2-1.0-224", "efficientnet-lite0", "resnet50")
 REAL = ("digits_cnn", "cntk_mnist_cnn", "ic01_resnet8", "kws01_dscnn_f32", "ad01_autoencoder",
         "cifar_resnet20", "digits_mlp")  # fmt: skip
 PRECISIONS = ("fp32", "bf16", "int8")
@@ -124,8 +124,10 @@ def _paths(data: Path | None, folder: Path) -> dict[str, Path]:
         if path is not None:
             found[name] = path
     for name in NETWORKS:
-        found[name] = folder / f"{name}.onnx"
-        save(network(name), found[name])
+        found[name] = folder / "whole" / f"{name}.onnx"
+        save(network(name), folder / f"{name}.onnx")
+        found[name].parent.mkdir(exist_ok=True)
+        onnx.save(onnx.load(folder / f"{name}.onnx"), found[name])
     return found
 
 
