@@ -1,0 +1,158 @@
+"""What has no kernel of ours runs through TVM's importer: right, and the report says why."""
+
+from __future__ import annotations
+
+import pytest
+
+import gcompile
+from tests.backends.tvm.lowering.compiling import check, parse
+
+REASONS = {
+    "grouped convolution": (
+        """g (float[1,8,6,6] x) => (float[1,8,6,6] y) <float[8,4,3,3] w, float[8] b>
+        { c = Conv<pads = [1,1,1,1], group = 2>(x, w, b) y = Relu(c) }""",
+        ["a grouped convolution has no kernel of its own"],
+    ),
+    "depthwise convolution with a multiplier": (
+        """g (float[1,4,7,7] x) => (float[1,8,7,7] y) <float[8,1,3,3] w>
+        { y = Conv<pads = [1,1,1,1], group = 4>(x, w) }""",
+        ["a grouped convolution has no kernel of its own"],
+    ),
+    "convolution over three axes": (
+        """g (float[1,2,4,4,4] x) => (float[1,3,4,4,4] y) <float[3,2,3,3,3] w>
+        { y = Conv<pads = [1,1,1,1,1,1]>(x, w) }""",
+        ["the convolution's geometry is not one kernels know"],
+    ),
+    "weights that are computed": (
+        "g (float[1,3,5,5] x, float[2,3,3,3] w) => (float[1,2,3,3] y) { y = Conv(x, w) }",
+        ["the weight is not constant"],
+    ),
+    "batched product of two computed values": (
+        "g (float[2,3,6] x, float[2,6,4] z) => (float[2,3,4] y) { y = MatMul(x, z) }",
+        ["the weight is not constant"],
+    ),
+    "a bias for every element": (
+        """g (float[3,6] x) => (float[3,5] y) <float[6,5] w, float[3,5] b>
+        { y = Gemm<beta = 0.5>(x, w, b) }""",
+        ["the bias is not a constant per channel"],
+    ),
+    "a bias for every row": (
+        """g (float[3,6] x) => (float[3,5] y) <float[6,5] w, float[3,1] b>
+        { y = Gemm(x, w, b) }""",
+        ["the bias is not a constant per channel"],
+    ),
+    "a left operand to transpose": (
+        """g (float[6,3] x) => (float[3,5] y) <float[5,6] w, float[5] b>
+        { y = Gemm<transA = 1, transB = 1, alpha = 0.5>(x, w, b) }""",
+        ["the left operand is transposed or batched"],
+    ),
+    "a column that is broadcast": (
+        "g (float[4,8] x, float[4,1] u) => (float[4,8] y) { y = Mul(x, u) }",
+        ["an input of shape (4, 1) is broadcast to (4, 8)"],
+    ),
+    "integers and doubles": (
+        """g (int64[2,3] x, double[2,3] z) => (int64[2,3] y, double[2,3] t)
+        { y = Add(x, x) t = Relu(z) }""",
+        ["an input has type INT64", "an input has type DOUBLE"],
+    ),
+    "several outputs": (
+        """g (float[1,3,6,6] x) => (float[1,4,6,6] y, float[1,2,6,6] z)
+        <float[8,3,3,3] k, int64[3] sizes = {4, 2, 2}> {
+            r = Conv<pads = [1,1,1,1]>(x, k)
+            y, z1, z2 = Split<axis = 1>(r, sizes)
+            z = Add(z1, z2)
+        }""",
+        ["the region has more than one output"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REASONS)
+def test_the_report_says_why_there_is_no_kernel(name: str) -> None:
+    text, reasons = REASONS[name]
+    assert check(text).reasons == reasons
+
+
+@pytest.mark.parametrize("precision", [None, "int8"])
+@pytest.mark.parametrize(
+    ("attributes", "size", "weight"),
+    [
+        ("strides = [2,2]", "11,11", "4,6,3,3"),
+        ("pads = [1,1,1,1]", "5,5", "4,6,3,3"),
+        ("strides = [3,2], output_padding = [1,0]", "16,11", "4,6,3,3"),
+        ("group = 2", "7,7", "4,3,3,3"),
+    ],
+)
+def test_transposed_convolutions(
+    attributes: str, size: str, weight: str, precision: str | None
+) -> None:
+    text = f"""
+        g (float[1,4,5,5] x) => (float[1,6,{size}] y) <float[{weight}] w, float[6] b>
+        {{ c = ConvTranspose<{attributes}>(x, w, b) y = Relu(c) }}"""
+    assert check(text, precision).report.status == "ok"
+
+
+@pytest.mark.parametrize("precision", ["int8", "bf16"])
+def test_a_narrow_model_with_fallbacks_is_right_too(precision: str) -> None:
+    text = """
+        g (float[1,4,6,6] x) => (float[1,6,12,12] y)
+        <float[8,4,3,3] w, float[8,4,3,3] v, float[8,6,2,2] t> {
+            c = Conv<pads = [1,1,1,1]>(x, w)
+            d = Conv<pads = [1,1,1,1], group = 2>(c, v)
+            y = ConvTranspose<strides = [2,2]>(d, t)
+        }"""
+    assert "a grouped convolution has no kernel of its own" in check(text, precision).reasons
+
+
+@pytest.mark.parametrize("precision", [None, "int8"])
+def test_channels_that_do_not_fill_vectors_are_joined_by_the_importer(
+    precision: str | None,
+) -> None:
+    text = """
+        g (float[1,3,6,6] x) => (float[1,8,6,6] y)
+        <float[6,3,3,3] w, float[7,3,3,3] v, float[8,13,1,1] u> {
+            a = Conv<pads = [1,1,1,1]>(x, w)
+            b = Conv<pads = [1,1,1,1]>(x, v)
+            c = Concat<axis = 1>(a, b)
+            y = Conv(c, u)
+        }"""
+    assert len(check(text, precision).reasons) == 1
+
+
+def test_a_mean_that_drops_axes_of_a_padded_image() -> None:
+    text = """
+        g (float[2,6,4,5] x) => (float[2,6] y) <int64[2] axes = {2, 3}>
+        { m = ReduceMean<keepdims = 0>(x, axes) y = Relu(m) }"""
+    assert check(text).reasons == ["input and output store different numbers of channels"]
+
+
+def test_products_of_vectors_and_from_the_left() -> None:
+    text = """
+        g (float[4,6] x, float[6,4] z) => (float[4] y, float[3,4] t)
+        <float[6] w, float[3,6] left> { y = MatMul(x, w) t = MatMul(left, z) }"""
+    assert len(check(text).reasons) == 2
+
+
+def test_an_image_between_a_fallback_and_a_kernel_changes_layout_as_it_must() -> None:
+    text = """
+        g (float[1,3,6,6] x) => (float[1,4,12,12] y)
+        <float[6,3,3,3] w, float[4] scales = {1.0, 1.0, 2.0, 2.0}, float[4,6,3,3] v> {
+            c = Conv<pads = [1,1,1,1]>(x, w)
+            u = Resize<mode = "nearest">(c, , scales)
+            y = Conv<pads = [1,1,1,1]>(u, v)
+        }"""
+    assert len(check(text, "int8").reasons) == 1
+
+
+def test_a_constant_that_nobody_folded_is_read_like_any_value() -> None:
+    text = """
+        g (float[1,4,6,6] x) => (float[1,4,6,6] y, float[1,4,6,6] z)
+        <float[1,3,6,6] k, float[4,3,1,1] w> {
+            c = Conv(k, w)
+            y = Add(c, x)
+            t = Tanh(y)
+            z = Mul(t, c)
+        }"""
+    report = gcompile.compile(parse(text), passes="remove-dead-nodes").report
+    assert report.verify.cosine > 0.9999
+    assert report.fallbacks == {}

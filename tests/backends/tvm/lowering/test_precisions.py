@@ -1,0 +1,54 @@
+"""Every kind of region, in every precision, gives what ONNX Runtime gives, by our kernels."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.backends.tvm.lowering.compiling import check
+from tests.backends.tvm.lowering.models import CONVOLUTIONS, MODELS
+
+PRECISIONS = [None, "int8", "bf16"]
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("name", MODELS)
+def test_our_kernels_take_the_whole_model(name: str, precision: str | None) -> None:
+    assert check(MODELS[name], precision).report.fallbacks == {}
+
+
+@pytest.mark.parametrize("precision", ["int8", "bf16"])
+def test_a_narrow_precision_is_used_where_it_was_asked_for(precision: str) -> None:
+    layers = check(CONVOLUTIONS["a residual"], precision).report.layers
+    assert [layer.precision for layer in layers if "Conv" in layer.op] == [precision] * 2
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("target", ["generic-x86-avx2", "generic-x86-avx512"])
+def test_older_machines_get_the_same_numbers(target: str, precision: str | None) -> None:
+    text = CONVOLUTIONS["channels beyond four are padded in memory"]
+    assert check(text, precision, target=target).report.fallbacks == {}
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_two_threads_share_the_work(precision: str | None) -> None:
+    text = """
+        g (float[1,16,64,64] x) => (float[1,32,64,64] y, float[1,32] z) <float[32,16,3,3] w> {
+            y = Conv<pads = [1,1,1,1]>(x, w)
+            p = GlobalAveragePool(y)
+            z = Flatten(p)
+        }"""
+    built = check(text, precision, threads=2)
+    assert built.report.fallbacks == {}
+    assert built.report.threads == 2
+
+
+@pytest.mark.parametrize("numbers", [1, 2, 3, 4, 5, 8, 9])
+def test_images_of_any_number_of_channels(numbers: int) -> None:
+    text = f"""
+        g (float[1,{numbers},5,5] x) => (float[1,10,5,5] y)
+        <float[{numbers},{numbers},3,3] w, float[10,{numbers},3,3] v> {{
+            c = Conv<pads = [1,1,1,1]>(x, w)
+            r = Relu(c)
+            y = Conv<pads = [1,1,1,1]>(r, v)
+        }}"""
+    assert check(text, "int8").report.fallbacks == {}
