@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Self
 
 from tvm.tirx import Buffer, Expr, PrimFunc
 from tvm.tirx.script import builder as T
@@ -83,8 +85,15 @@ class TileProduct:
     issue: Issue
 
     @classmethod
-    def of(cls, shared: Multiplication, shape: Part, issue: Issue) -> TileProduct:
-        """Take memory for parts of the shape of this one, and configure the tile registers."""
+    def of(cls, shared: Multiplication, shape: Part, issue: Issue, blocks: int = 1) -> Self:
+        """Take memory for parts of the shape of this one, and configure the tile registers.
+
+        Args:
+            shared: What all parts share.
+            shape: A part of the shape of all.
+            issue: Emits one tile instruction.
+            blocks: How many blocks' sums memory must hold.
+        """
         element_bytes = 4 // shared.unit.group
         layout = TileLayout(
             rows=min(shared.tile.rows, shape.pixels.blocks),
@@ -92,12 +101,12 @@ class TileProduct:
             pixels=shape.pixels.rows,
             depth_bytes=depth_tile_bytes(shape.depth.run * element_bytes),
         )
-        configuration = _memory(16, "int32")
+        configuration = tile_memory(16, "int32")
         for index, word in enumerate(layout.configuration()):
             T.buffer_store(configuration, T.int32(word), [index])
         issue("ldtilecfg", configuration.access_ptr("r"))
         size = layout.rows * layout.pixels * layout.columns * _LANES
-        sums = _memory(size, shared.unit.accumulator_dtype)
+        sums = tile_memory(blocks * size, shared.unit.accumulator_dtype)
         return cls(shared, layout, sums, element_bytes, issue)
 
     def release(self) -> None:
@@ -106,11 +115,11 @@ class TileProduct:
 
     def multiply(self, part: Part, task: Expr = 0, threads: int = 1) -> None:
         """Emit the task's share of a part: a range of pixel blocks or of channel blocks."""
-        for pixel_range, rows in self._pixel_ranges(part, task, threads):
-            for channel_range, channels in self._channel_ranges(part, task, threads):
-                self._region(part, pixel_range, rows, channel_range, channels)
+        for pixel_range, rows in self.pixel_ranges(part, task, threads):
+            for channel_range, channels in self.channel_ranges(part, task, threads):
+                self.region(part, pixel_range, rows, channel_range, channels)
 
-    def _pixel_ranges(self, part: Part, task: Expr, threads: int) -> list[tuple[_Range, int]]:
+    def pixel_ranges(self, part: Part, task: Expr, threads: int) -> list[tuple[BlockRange, int]]:
         """Blocks of as many tiles of pixels as the layout has, and the one that has fewer."""
         blocks = -(-part.pixels.blocks // self.layout.rows)
         full, rest = divmod(part.pixels.blocks, self.layout.rows)
@@ -118,7 +127,7 @@ class TileProduct:
         start, stop = share(blocks, task, threads) if is_split else (0, blocks)
         return _full_and_rest(start, stop, full, (self.layout.rows, rest))
 
-    def _channel_ranges(self, part: Part, task: Expr, threads: int) -> list[tuple[_Range, int]]:
+    def channel_ranges(self, part: Part, task: Expr, threads: int) -> list[tuple[BlockRange, int]]:
         """Blocks of as many channels as the layout has, and the one that has fewer."""
         width = self.layout.columns * _LANES
         blocks = -(-part.channels // width)
@@ -127,12 +136,12 @@ class TileProduct:
         start, stop = share(blocks, task, threads) if is_split else (0, blocks)
         return _full_and_rest(start, stop, full, (width, rest))
 
-    def _region(
+    def region(
         self,
         part: Part,
-        pixel_range: _Range,
+        pixel_range: BlockRange,
         rows: int,
-        channel_range: _Range,
+        channel_range: BlockRange,
         channels: int,
     ) -> None:
         """Compute blocks of one size; each is written while the next one is multiplied."""
@@ -150,80 +159,114 @@ class TileProduct:
 
         with T.serial(blocks + 1) as index:
             when(index < blocks, lambda: self._multiply_block(part, *block(index), rows, columns))
-            when(index > 0, lambda: self._write(part, *block(index - 1), rows, channels))
-            when(index < blocks, lambda: self._store_sums(rows, columns))
+            when(index > 0, lambda: self.write(part, *block(index - 1), rows, channels))
+            when(index < blocks, lambda: self.move_sums("tilestored64", rows, columns))
 
     def _multiply_block(
         self, part: Part, first_tile: Expr, first_vector: Expr, rows: int, columns: int
     ) -> None:
         """Pass over the whole depth and leave the sums in the accumulator tiles."""
-        layout, size = self.layout, self.element_bytes
         places = [part.pixels.place(first_tile + row) for row in range(rows)]
-        steps = part.depth.run * size // layout.depth_bytes
+        steps = self.steps(part)
         (kernel_rows, down), (runs, across) = part.depth.rows, part.depth.columns
-        weights = view(part.weights, (math.prod(int(extent) for extent in part.weights.shape),))
-        tile_elements = layout.depth_bytes * _LANES // size
-        vector_elements = kernel_rows * runs * steps * tile_elements
+        self.clear_sums(rows, columns)
+        with T.serial(kernel_rows) as y, T.serial(runs) as run, T.serial(steps) as step:
+            offset = T.Bind(y * down + run * across + step * self.step_elements)
+            self.dot(
+                (rows, columns),
+                [self.shared.x[place.address + part.origin + offset] for place in places],
+                part.pixels.step * self.element_bytes,
+                self.weights(part, first_vector, T.Bind((y * runs + run) * steps + step)),
+            )
 
-        def load_pixels(row: int, offset: Expr) -> None:
-            pointer = T.address_of(self.shared.x[places[row].address + part.origin + offset])
-            stride = T.int64(part.pixels.step * size)
-            self.issue("tileloadd64", layout.pixel_tile(row), pointer, stride)
+    @property
+    def step_elements(self) -> int:
+        """Elements of depth of one tile."""
+        return self.layout.depth_bytes // self.element_bytes
 
-        def load_weights(column: int, offset: Expr) -> None:
-            start = (part.first_block + first_vector + column) * vector_elements
-            pointer = T.address_of(weights[start + offset])
+    def steps(self, part: Part) -> int:
+        """Tiles that a run of depth fills."""
+        return part.depth.run // self.step_elements
+
+    def weights(self, part: Part, first_vector: Expr, step: Expr) -> Callable[[int], Expr]:
+        """A function from a column of tiles to the first element of its weights at a step."""
+        shape = [int(extent) for extent in part.weights.shape]
+        flat = view(part.weights, (math.prod(shape),))
+        first = (part.first_block + first_vector) * (shape[1] * shape[2])
+        offset = step * (self.step_elements * _LANES)
+        return lambda column: flat[first + column * (shape[1] * shape[2]) + offset]
+
+    def dot(
+        self,
+        size: tuple[int, int],
+        pixels: list[Expr],
+        pixel_stride: int,
+        weights: Callable[[int], Expr],
+    ) -> None:
+        """Multiply one step of depth of a block of tiles: the rows' pixels with the weights."""
+        layout, (rows, columns) = self.layout, size
+
+        def load_pixels(row: int) -> None:
+            pointer = T.address_of(pixels[row])
+            self.issue("tileloadd64", layout.pixel_tile(row), pointer, T.int64(pixel_stride))
+
+        def load_weights(column: int) -> None:
+            pointer = T.address_of(weights(column))
             self.issue("tileloadd64", layout.weight_tile(column), pointer, T.int64(64))
 
-        def dot(row: int, column: int) -> None:
-            tiles = (
-                layout.sum_tile(row, column),
-                layout.pixel_tile(row),
-                layout.weight_tile(column),
-            )
-            self.issue("tdpbusd" if size == 1 else "tdpbf16ps", *tiles)
+        def multiply(row: int, column: int) -> None:
+            operands = layout.pixel_tile(row), layout.weight_tile(column)
+            name = "tdpbusd" if self.element_bytes == 1 else "tdpbf16ps"
+            self.issue(name, layout.sum_tile(row, column), *operands)
 
+        if layout.holds_weights:
+            for column in range(columns):
+                load_weights(column)
+            for row in range(rows):
+                load_pixels(row)
+                for column in range(columns):
+                    multiply(row, column)
+        else:
+            for row in range(rows):
+                load_pixels(row)
+            for column in range(columns):
+                load_weights(column)
+                for row in range(rows):
+                    multiply(row, column)
+
+    def clear_sums(self, rows: int, columns: int) -> None:
+        """Set the accumulator tiles of a block to zero."""
         for row in range(rows):
             for column in range(columns):
-                self.issue("tilezero", layout.sum_tile(row, column))
-        with T.serial(kernel_rows) as y, T.serial(runs) as run, T.serial(steps) as step:
-            pixel_offset = T.Bind(y * down + run * across + step * (layout.depth_bytes // size))
-            weight_offset = T.Bind(((y * runs + run) * steps + step) * tile_elements)
-            if layout.holds_weights:
-                for column in range(columns):
-                    load_weights(column, weight_offset)
-                for row in range(rows):
-                    load_pixels(row, pixel_offset)
-                    for column in range(columns):
-                        dot(row, column)
-            else:
-                for row in range(rows):
-                    load_pixels(row, pixel_offset)
-                for column in range(columns):
-                    load_weights(column, weight_offset)
-                    for row in range(rows):
-                        dot(row, column)
+                self.issue("tilezero", self.layout.sum_tile(row, column))
 
-    def _store_sums(self, rows: int, columns: int) -> None:
+    def move_sums(self, instruction: str, rows: int, columns: int, block: Expr = 0) -> None:
+        """Load the accumulator tiles from memory, or store them."""
         for row in range(rows):
             for column in range(columns):
-                pointer = self.sums.access_ptr(
-                    "w", offset=self._sum_index(row, 0) + column * _LANES
-                )
+                place = self._sum_index(block, row, 0) + column * _LANES
+                pointer = self.sums.access_ptr("rw", offset=place)
                 stride = T.int64(self.layout.columns * _LANES * 4)
-                self.issue("tilestored64", self.layout.sum_tile(row, column), pointer, stride)
+                self.issue(instruction, self.layout.sum_tile(row, column), pointer, stride)
 
-    def _sum_index(self, tile: int, pixel: Expr) -> Expr:
-        return (tile * self.layout.pixels + pixel) * (self.layout.columns * _LANES)
+    def _sum_index(self, block: Expr, tile: int, pixel: Expr) -> Expr:
+        line = (block * self.layout.rows + tile) * self.layout.pixels + pixel
+        return line * (self.layout.columns * _LANES)
 
-    def _write(
-        self, part: Part, first_tile: Expr, first_vector: Expr, rows: int, channels: int
+    def write(
+        self,
+        part: Part,
+        first_tile: Expr,
+        first_vector: Expr,
+        rows: int,
+        channels: int,
+        block: Expr = 0,
     ) -> None:
-        """Evaluate the expression of a block whose sums are in the scratch."""
+        """Evaluate the expression of a block whose sums are in memory."""
         for tile in range(rows):
             place = part.pixels.place(first_tile + tile)
             with T.serial(self.layout.pixels) as pixel:
-                start = self._sum_index(tile, pixel)
+                start = self._sum_index(block, tile, pixel)
                 write = functools.partial(self._write_pixel, part, start, channels)
                 part.pixels.at(place, pixel, first_vector * _LANES, write)
 
@@ -235,7 +278,7 @@ class TileProduct:
         write_channels(kernel, tensors, part.placed(position), (channels, _LANES), total)
 
 
-def _memory(size: int, dtype: str) -> Buffer:
+def tile_memory(size: int, dtype: str) -> Buffer:
     """Memory that tile instructions point into.
 
     Of scope "local", which memory planning neither shrinks to the elements it sees accessed nor
@@ -245,7 +288,7 @@ def _memory(size: int, dtype: str) -> Buffer:
 
 
 @dataclass(frozen=True, slots=True)
-class _Range:
+class BlockRange:
     """Consecutive blocks; the count may be zero."""
 
     start: Expr
@@ -254,12 +297,12 @@ class _Range:
 
 def _full_and_rest(
     start: Expr, stop: Expr, full: int, sizes: tuple[int, int]
-) -> list[tuple[_Range, int]]:
+) -> list[tuple[BlockRange, int]]:
     """Cut a range of blocks into the full ones and the last, smaller one, with their sizes."""
     full_size, rest = sizes
-    cut: list[tuple[_Range, int]] = []
+    cut: list[tuple[BlockRange, int]] = []
     if full:
-        cut.append((_Range(start, T.max(T.min(stop, full) - start, 0)), full_size))
+        cut.append((BlockRange(start, T.max(T.min(stop, full) - start, 0)), full_size))
     if rest:
-        cut.append((_Range(full, T.Select(stop > full, 1, 0)), rest))
+        cut.append((BlockRange(full, T.Select(stop > full, 1, 0)), rest))
     return cut

@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 from gcompile.backends.tvm.kernels.amx import TileProduct
+from gcompile.backends.tvm.kernels.amx_panels import TilePanels
 from gcompile.backends.tvm.kernels.amx_tiles import Issue
 from gcompile.backends.tvm.kernels.dot import dot_of
 from gcompile.backends.tvm.kernels.function import llvm_functions
 from gcompile.backends.tvm.kernels.parts import Multiplication, Part
 from gcompile.backends.tvm.kernels.units import Unit
+from gcompile.backends.tvm.kernels.vector_panels import VectorPanels
 from gcompile.backends.tvm.kernels.vector_product import VectorProduct
 
 Multiply = Callable[..., None]
@@ -25,9 +27,18 @@ def unit_functions(unit: Unit) -> AbstractContextManager[None]:
 @contextmanager
 def multiplying(shared: Multiplication, shape: Part, issue: Issue) -> Iterator[Multiply]:
     """Make a task ready to multiply parts of the shape of the one given."""
+    is_one_run = shape.depth.rows[0] * shape.depth.columns[0] == 1
+    panel = shared.panel if is_one_run else None
     if not shared.unit.is_tiled:
-        yield VectorProduct.of(shared, shape).multiply
-        return
-    product = TileProduct.of(shared, shape, issue)
-    yield product.multiply
-    product.release()
+        if panel is None:
+            yield VectorProduct.of(shared, shape).multiply
+        else:
+            yield VectorPanels.of(shared, shape, panel).multiply
+    elif panel is None:
+        product = TileProduct.of(shared, shape, issue)
+        yield product.multiply
+        product.release()
+    else:
+        panels = TilePanels.of(shared, shape, issue, panel)
+        yield panels.multiply
+        panels.product.release()

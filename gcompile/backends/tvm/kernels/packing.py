@@ -18,8 +18,11 @@ from gcompile.backends.tvm.kernels.units import Unit, unit_named
 _PANEL_BYTES = 2048
 """Depth of a panel: a block of eight pixels then takes a third of a first-level cache."""
 
+_TILE_PANEL_BYTES = 512
+"""The same for AMX, whose blocks are 32 pixels high."""
+
 _LARGE = 8
-"""Sizes of the second-level cache that both operands must exceed for panels to pay."""
+"""Sizes of the second-level cache that both operands must exceed for panels to pay on vectors."""
 
 
 def weight_shape(kernel: ProductKernel) -> tuple[int, int, int]:
@@ -58,18 +61,28 @@ def depth_of(kernel: ProductKernel) -> Depth:
 def panel_of(kernel: ProductKernel, cache_bytes: int) -> Panel | None:
     """Cache blocks for a product, given the size of a core's second-level cache.
 
-    None where a pass over the whole depth is at least as fast: as measured, unless input and
-    weights are both several times as large as the cache. Windows of more than one pixel have no
-    panels: the rows of such a product overlap, and stay in the cache by themselves.
+    None where a pass over the whole depth is at least as fast: on vector units unless input and
+    weights are both several times as large as the cache, on AMX while the weights fit it. Windows
+    of more than one pixel have no panels: the rows of such a product overlap, and stay in the
+    cache by themselves.
     """
     unit, depth, contraction = unit_named(kernel.tile.unit), depth_of(kernel), kernel.contraction
     element_bytes = 4 // unit.group
-    smaller = contraction.k * min(contraction.m, contraction.n) * element_bytes
-    is_small = smaller < _LARGE * cache_bytes or depth.run * element_bytes <= _PANEL_BYTES
-    if is_small or unit.is_tiled or depth.rows[0] * depth.columns[0] > 1:
+    panel_bytes = _TILE_PANEL_BYTES if unit.is_tiled else _PANEL_BYTES
+    is_short = depth.run * element_bytes <= panel_bytes
+    if is_short or depth.rows[0] * depth.columns[0] > 1:
         return None
-    columns = cache_bytes // 2 // _PANEL_BYTES
-    return Panel(max(1, cache_bytes // 16 // columns), columns, _PANEL_BYTES // element_bytes)
+    weight_bytes = contraction.k * contraction.n * element_bytes
+    if unit.is_tiled:
+        columns = cache_bytes // 8 // panel_bytes
+        rows = cache_bytes // 16 // columns
+        is_small = 2 * weight_bytes <= cache_bytes or contraction.m < rows
+    else:
+        columns = cache_bytes // 2 // panel_bytes
+        rows = cache_bytes // 16 // columns
+        x_bytes = contraction.k * contraction.m * element_bytes
+        is_small = min(x_bytes, weight_bytes) < _LARGE * cache_bytes
+    return None if is_small else Panel(max(1, rows), columns, panel_bytes // element_bytes)
 
 
 def pack_weights(

@@ -199,7 +199,7 @@ class ProductKernel(Kernel):
 
     Attributes:
         panel: How a product of a 1×1 window is blocked for the caches (see `panel_of`); None, or a
-            larger window, passes over the whole depth at once. Vector units only.
+            larger window, passes over the whole depth at once.
     """
 
     contraction: Contraction = Contraction.matmul(1, 1, 1)

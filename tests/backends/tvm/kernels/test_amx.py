@@ -11,7 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gcompile.backends.tvm.kernels import amx, product
-from gcompile.backends.tvm.kernels.spec import Image, Output, ProductKernel
+from gcompile.backends.tvm.kernels.spec import Image, Output, Panel, ProductKernel
+from gcompile.backends.tvm.kernels.units import unit_named
 from gcompile.errors import CompileError
 from gcompile.ir.contraction import Contraction
 from gcompile.ir.tile import Tile
@@ -114,6 +115,28 @@ def test_whole_blocks_and_their_remainders_are_multiplied_and_written(
     np.testing.assert_array_equal(
         run_emulated(kernel, inputs), with_halo(kernel.output.image, expected)
     )
+    assert faults() == 0
+
+
+@pytest.mark.parametrize("unit", UNITS)
+@FEW
+@given(data=st.data())
+def test_panels_of_tiles_change_no_sum(
+    faults: Callable[[], int], unit: str, data: st.DataObject
+) -> None:
+    draw = data.draw
+    group = unit_named(unit).group
+    size = (1, draw(st.integers(1, 3)), draw(st.integers(1, 40)), group * draw(st.integers(1, 70)))
+    stride = draw(st.tuples(st.integers(1, 2), st.integers(1, 2)))
+    contraction = convolution(size, draw(st.integers(1, 130)), stride=stride)
+    tile = draw(tiles(unit).filter(lambda tile: stride == (1, 1) or not tile.flat))
+    panel = Panel(*(draw(st.integers(1, largest)) for largest in (80, 80, 200)))
+    kernel = dataclasses.replace(bare_product(contraction, tile), panel=panel)
+    operands = random_operands(kernel)
+    stored = run_emulated(kernel, [operands.stored_x, operands.packed_weights])
+    expected = sums(kernel, operands.x, operands.weights)
+    bound = rounding_bound(kernel, operands) if unit == "amx-bf16" else 0
+    assert np.all(np.abs(stored - expected) <= np.multiply(bound, 1.01))
     assert faults() == 0
 
 

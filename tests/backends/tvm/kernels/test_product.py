@@ -301,6 +301,10 @@ def test_only_products_larger_than_the_caches_have_panels() -> None:
         return panel_of(kernel, cache_bytes=2**20)
 
     assert panel(2048, 2048, 2048) == Panel(256, 256, 512)
+    large = bare_product(Contraction.matmul(1024, 1024, 1024), Tile("amx-bf16", 2, 2))
+    assert panel_of(large, cache_bytes=2**21) == Panel(256, 512, 256)
+    few = bare_product(Contraction.matmul(128, 1024, 1024), Tile("amx-bf16", 2, 2))
+    assert panel_of(few, cache_bytes=2**21) is None
     assert panel(1024, 1024, 1024) is None
     assert panel(1, 8192, 8192) is None
     window = convolution((1, 64, 64, 1024), 1024, (3, 3), pads=(1, 1, 1, 1))
