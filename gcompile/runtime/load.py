@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,10 @@ import numpy as np
 
 from gcompile.errors import ArtifactError, BackendUnavailableError
 from gcompile.runtime.isa import check_machine, cpu_flags
-from gcompile.runtime.manifest import Manifest
+from gcompile.runtime.manifest import WEIGHTS_NAME, Manifest
 from gcompile.runtime.runner import Runner
 from gcompile.runtime.threads import thread_count, use_threads
+from gcompile.runtime.weights import Array, map_weights
 
 AMX_PERMISSION_FUNCTION = "amx_init"
 """The function of an artefact that asks Linux for AMX tiles; it writes 0 when they are granted."""
@@ -56,7 +57,18 @@ def load(folder: str | Path, *, threads: int | None = None, bind: bool = False) 
         _request_amx(module)
     machine = module["vm_load_executable"]()
     machine["vm_initialization"](*_CPU_DEVICE, _POOLED_ALLOCATOR, *_CPU_DEVICE, _POOLED_ALLOCATOR)
-    return Runner(manifest, machine[manifest.entry], prepare_thread)
+    weights = map_weights(folder / WEIGHTS_NAME, manifest.weights)
+    return Runner(manifest, _with_weights(machine[manifest.entry], weights), prepare_thread)
+
+
+def _with_weights(entry: Callable[..., Any], weights: Sequence[Array]) -> Callable[..., Any]:
+    """Call the entry with the inputs and then the weights, which stay alive as long as it does."""
+    if not weights:
+        return entry
+    import tvm_ffi
+
+    arguments = [tvm_ffi.from_dlpack(tensor) for tensor in weights]
+    return lambda *inputs: entry(*inputs, *arguments)
 
 
 def _load_native_code(library: Path) -> Any:

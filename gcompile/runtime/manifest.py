@@ -17,8 +17,9 @@ from pathlib import Path
 
 from gcompile.errors import ArtifactError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MANIFEST_NAME = "manifest.json"
+WEIGHTS_NAME = "weights.bin"
 DTYPES = frozenset(
     {"bool", "float16", "float32", "float64"}
     | {f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)}
@@ -72,6 +73,7 @@ class Manifest:
         threads: Parallel tasks the code was generated for.
         files: The files of the artefact that are checked before anything is loaded.
         library: The one of `files` that holds the native code.
+        weights: The tensors in `weights.bin`, which the entry takes after the inputs.
         entry: The function that runs the model.
         needs_amx: The code asks the operating system for AMX tiles when it is loaded.
         seed: The seed of every random choice made while compiling.
@@ -90,6 +92,7 @@ class Manifest:
     outputs: tuple[TensorSpec, ...]
     files: Mapping[str, FileRecord]
     library: str = "model.so"
+    weights: tuple[TensorSpec, ...] = ()
     entry: str = "main"
     needs_amx: bool = False
     seed: int = 0
@@ -174,6 +177,9 @@ def _manifest(data: object) -> Manifest:
     library = _file_name(entries["library"])
     if library not in files:
         raise _refused(f"names the library {library!r} without listing it in files")
+    weights = _tensors(entries["weights"], "weights")
+    if weights and WEIGHTS_NAME not in files:
+        raise _refused(f"describes weights without listing {WEIGHTS_NAME} in files")
     return Manifest(
         gcompile_version=_text(entries["gcompile_version"], "gcompile_version"),
         tvm_version=_text(entries["tvm_version"], "tvm_version"),
@@ -187,6 +193,7 @@ def _manifest(data: object) -> Manifest:
         outputs=_tensors(entries["outputs"], "outputs"),
         files=files,
         library=library,
+        weights=weights,
         entry=_text(entries["entry"], "entry"),
         needs_amx=_truth(entries["needs_amx"], "needs_amx"),
         seed=_whole(entries["seed"], "seed", 0, (1 << 64) - 1),

@@ -7,14 +7,20 @@ from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
-from tvm import relax
-
 from gcompile import ir
 from gcompile.backends.tvm import pipeline
+from gcompile.backends.tvm.cache import ObjectStore
 from gcompile.backends.tvm.llvm_target import llvm_target, required_isa, vector_bits
 from gcompile.backends.tvm.lowering.graph import lower_model
 from gcompile.runtime.isa import host_platform
-from gcompile.runtime.manifest import FileRecord, Manifest, Scalar, TensorSpec
+from gcompile.runtime.manifest import (
+    WEIGHTS_NAME,
+    FileRecord,
+    Manifest,
+    Scalar,
+    TensorSpec,
+)
+from gcompile.runtime.weights import write_weights
 from gcompile.targets import Target
 
 LIBRARY = "model.so"
@@ -29,7 +35,7 @@ class NativeCode:
         fallbacks: Regions that TVM's generic code runs instead of our kernels, with the reason.
     """
 
-    executable: relax.vm_build.VMExecutable
+    module: pipeline.CompiledModule
     model: ir.Model
     target: Target
     threads: int
@@ -37,8 +43,16 @@ class NativeCode:
     fallbacks: Mapping[str, str]
 
 
-def generate(model: ir.Model, target: Target, threads: int) -> NativeCode:
-    """Compile a fused and tiled model.
+def generate(
+    model: ir.Model, target: Target, threads: int, store: ObjectStore | None = None
+) -> NativeCode:
+    """Compile a model.
+
+    Args:
+        model: A ready model, fused and tiled.
+        target: The machine that will run it.
+        threads: Most threads that work is divided among.
+        store: Where compiled kernels are kept between builds; None keeps none.
 
     Raises:
         TargetError: Code for this target cannot be generated.
@@ -46,8 +60,8 @@ def generate(model: ir.Model, target: Target, threads: int) -> NativeCode:
     """
     llvm = llvm_target(target, threads)
     lowered = lower_model(model, vector_bits(target))
-    executable = pipeline.build_module(lowered.module, llvm, threads)
-    return NativeCode(executable, model, target, threads, lowered.needs_amx, lowered.fallbacks)
+    module = pipeline.build_module(lowered.module, llvm, threads, store)
+    return NativeCode(module, model, target, threads, lowered.needs_amx, lowered.fallbacks)
 
 
 def write_artifact(
@@ -59,9 +73,13 @@ def write_artifact(
     seed: int = 0,
     with_model: bool = True,
 ) -> Manifest:
-    """Write the library, the model and the manifest into an existing folder."""
-    pipeline.export(code.executable, folder / LIBRARY)
+    """Write the library, its weights, the model and the manifest into an existing folder."""
+    pipeline.export(code.module.executable, folder / LIBRARY)
     names = [LIBRARY]
+    weights: tuple[TensorSpec, ...] = ()
+    if code.module.weights:
+        weights = write_weights(folder / WEIGHTS_NAME, code.module.weights)
+        names.append(WEIGHTS_NAME)
     if with_model:
         ir.save(code.model, folder / MODEL)
         names += [path.name for path in sorted(folder.glob(f"{MODEL}*"))]
@@ -78,6 +96,7 @@ def write_artifact(
         outputs=tuple(_spec(value) for value in code.model.graph.outputs),
         files={name: FileRecord.of(folder / name) for name in names},
         library=LIBRARY,
+        weights=weights,
         needs_amx=code.needs_amx,
         seed=seed,
     )

@@ -1,22 +1,32 @@
 """From a Relax module to native code: the order of TVM's passes, and where ours stand in it.
 
-    inline regions → legalize with vector math → fold constants → fuse → schedule → build
+    inline regions → legalize with vector math → fold constants → fuse → schedule
+    → move large weights out → name kernels by content → plan memory → compile kernels → link
 
 Functions that gcompile emitted pass through untouched: they are marked opaque, so that nothing is
-fused with them, and the schedule leaves them out.
+fused with them, and the schedule leaves them out. Kernels are compiled one by one, or found in the
+store (see `cache`); the library is linked from their object files and the code that calls them.
 """
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import tvm
 from tvm import relax, tirx
+from tvm.relax import vm_build
 from tvm.target import Target
 
 from gcompile.backends.tvm import fast_math, safe_indexing
+from gcompile.backends.tvm.cache import ObjectStore, compile_kernels, named_by_content
 from gcompile.backends.tvm.fallback import FALLBACK_ATTRIBUTE
+from gcompile.backends.tvm.memory_plan import peak_memory_bytes
 from gcompile.backends.tvm.schedule import CpuSchedule
+from gcompile.backends.tvm.weights_file import Weights, move_weights_out
+from gcompile.runtime.load import AMX_PERMISSION_FUNCTION
 
 _EMITTED = "gcompile.emitted"
 _OPAQUE = 8
@@ -27,42 +37,119 @@ _CONFIG = {"tirx.disable_storage_rewrite": True}
 checks for that store by store, and does not look through values held in registers."""
 
 
+_SYMBOL_PREFIX = "__tvm_ffi_"
+"""What TVM puts before the name of a function in the symbol of its machine code."""
+
+_SIDE_FILE_BYTES = 8 << 20
+"""Weights that take more than this are written to a file of their own."""
+
+_LARGE_WEIGHT_BYTES = 64 << 10
+"""The weights of that file: all but 1 % of ResNet-50's bytes are in tensors of this size."""
+
+
+@dataclass(frozen=True)
+class CompiledModule:
+    """A module as native code.
+
+    Attributes:
+        weights: What the entry takes after the model's inputs.
+        peak_memory_bytes: Of activations, while the entry runs.
+    """
+
+    executable: relax.vm_build.VMExecutable
+    weights: Weights
+    peak_memory_bytes: int
+
+
 def build_module(
-    module: tvm.IRModule, target: Target, threads: int
-) -> relax.vm_build.VMExecutable:
+    module: tvm.IRModule,
+    target: Target,
+    threads: int,
+    store: ObjectStore | None = None,
+    side_file_bytes: int = _SIDE_FILE_BYTES,
+) -> CompiledModule:
     """Compile a module whose entry is `main`.
 
     Args:
         module: `main`, the kernels it calls, and the private functions of fallback regions.
         target: The LLVM target.
         threads: Threads the generic schedule divides work among; emitted kernels have their own.
+        store: Where compiled kernels are kept between builds.
+        side_file_bytes: Bytes of weights above which they are not put into the library.
     """
-    schedule = CpuSchedule.for_target(target, threads)
     with target, tvm.transform.PassContext(opt_level=3, config=_CONFIG):
-        module = _marked(module)
-        module = tvm.transform.Sequential(
-            [
-                relax.transform.InlinePrivateFunctions(),
-                relax.transform.DecomposeOpsForInference(),
-                relax.transform.CanonicalizeBindings(),
-                relax.transform.DeadCodeElimination(),
-                relax.transform.LegalizeOps(
-                    fast_math.legalizations() | safe_indexing.legalizations()
-                ),
-                relax.transform.AnnotateTIROpPattern(),
-                relax.transform.FoldConstant(),
-                relax.transform.FuseOps(),
-                relax.transform.FuseTIR(),
-                relax.transform.DeadCodeElimination(),
-            ]
-        )(module)
-        # Compiled mode starts a kernel in half the time that bytecode takes.
-        return relax.build(_scheduled(module, schedule), target=target, exec_mode="compiled")
+        module = _optimized(module, CpuSchedule.for_target(target, threads))
+        module, weights = move_weights_out(module, side_file_bytes, _LARGE_WEIGHT_BYTES)
+        module, kernels = named_by_content(module, exported=[AMX_PERMISSION_FUNCTION])
+        planned = relax.get_pipeline("default")(module)
+        objects = compile_kernels(kernels, target, _CONFIG, store)
+        executable = _linked(planned, objects, target)
+    return CompiledModule(executable, weights, peak_memory_bytes(planned))
 
 
 def export(executable: relax.vm_build.VMExecutable, path: Path) -> None:
     """Link the code into a shared library that `gcompile.runtime` loads."""
     executable.export_library(str(path))
+
+
+def _optimized(module: tvm.IRModule, schedule: CpuSchedule) -> tvm.IRModule:
+    passes = [
+        relax.transform.InlinePrivateFunctions(),
+        relax.transform.DecomposeOpsForInference(),
+        relax.transform.CanonicalizeBindings(),
+        relax.transform.DeadCodeElimination(),
+        relax.transform.LegalizeOps(fast_math.legalizations() | safe_indexing.legalizations()),
+        relax.transform.AnnotateTIROpPattern(),
+        relax.transform.FoldConstant(),
+        relax.transform.FuseOps(),
+        relax.transform.FuseTIR(),
+        relax.transform.DeadCodeElimination(),
+    ]
+    return _scheduled(tvm.transform.Sequential(passes)(_marked(module)), schedule)
+
+
+def _linked(
+    module: tvm.IRModule, objects: Mapping[str, bytes], target: Target
+) -> relax.vm_build.VMExecutable:
+    """Compile what calls the kernels, and put the kernels' object files beside it."""
+    builder = relax.ExecBuilder()
+    # Compiled mode starts a kernel in half the time that bytecode takes.
+    code = vm_build._vmcodegen(builder, module, "compiled")
+    callers = {
+        variable: _declaring(function, objects)
+        for variable, function in code.functions_items()
+        if isinstance(function, tirx.PrimFunc) and variable.name_hint not in objects
+    }
+    return vm_build._vmlink(
+        builder,
+        target,
+        tvm.IRModule(callers, attrs=code.attrs),
+        ext_libs=[_static_library(name, content) for name, content in objects.items()],
+    )
+
+
+def _declaring(caller: tirx.PrimFunc, kernels: Iterable[str]) -> tirx.PrimFunc:
+    """Declare kernels that another object file holds, by calls that never happen.
+
+    For a kernel that it has not seen yet, TVM would write a declaration under another name into
+    every call.
+    """
+    null = tirx.reinterpret("handle", tirx.const(0, "uint64"))
+    calls = [
+        tirx.Evaluate(tirx.call_extern("int32", f"{_SYMBOL_PREFIX}{name}", null, null, 0, null))
+        for name in kernels
+    ]
+    if not calls:
+        return caller
+    never = tirx.IfThenElse(tirx.isnullptr(caller.params[0]), tirx.stmt_seq(*calls), None)
+    return caller.with_body(tirx.stmt_seq(never, caller.body))
+
+
+def _static_library(name: str, content: bytes) -> tvm.runtime.Module:
+    with tempfile.TemporaryDirectory(prefix="gcompile-") as folder:
+        path = Path(folder) / f"{name}.o"
+        path.write_bytes(content)
+        return tvm.runtime.load_static_library(str(path), [name])
 
 
 def _marked(module: tvm.IRModule) -> tvm.IRModule:

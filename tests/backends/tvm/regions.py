@@ -28,7 +28,8 @@ def parse(text: str) -> onnx.ModelProto:
 
 def compile_region(proto: onnx.ModelProto, threads: int = 1) -> Any:
     """The compiled function: a module whose `main` calls the region."""
-    return relax.VirtualMachine(build_module(calling(proto), target(), threads), tvm.cpu())["main"]
+    compiled = build_module(calling(proto), target(), threads)
+    return relax.VirtualMachine(compiled.executable, tvm.cpu())["main"]
 
 
 def calling(proto: onnx.ModelProto) -> tvm.IRModule:

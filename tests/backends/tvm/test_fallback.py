@@ -213,7 +213,7 @@ def test_emitted_functions_pass_through_untouched() -> None:
             middle = builder.emit(relax.call_tir(kernel, [x], stored))
             last = builder.emit_output(builder.emit(relax.Call(region, [middle])))
         builder.emit_func_output(last)
-    executable = build_module(builder.get(), target(), 2)
+    executable = build_module(builder.get(), target(), 2).executable
     main = relax.VirtualMachine(executable, tvm.cpu())["main"]
     actual = main(tvm.runtime.tensor(np.arange(4, dtype="float32").reshape(1, 1, 1, 4))).numpy()
     np.testing.assert_array_equal(actual.ravel(), [-1, -2, -3, -4])
