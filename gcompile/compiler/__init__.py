@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -52,6 +53,7 @@ def compile(
     plugins: Sequence[str] = (),
     progress: Progress | None = None,
     carbon: Accounting | Intensity | str | float | None = None,
+    cache: bool | str | Path = True,
 ) -> Compiled:
     """Optimise a model for a target under an energy budget, build it, verify it, and report.
 
@@ -75,6 +77,8 @@ def compile(
         progress: Told what is being done and the fraction done.
         carbon: The grid to count emissions on: a country such as `DE`, gCO2e per kWh, or an
             `Accounting`. A budget such as `5gCO2e/1000` needs it.
+        cache: Whether compiled kernels are kept for later builds, or the folder to keep them in;
+            by default below $XDG_CACHE_HOME or ~/.cache.
 
     Raises:
         UsageError: An option, a shape or a data file cannot be used.
@@ -82,14 +86,19 @@ def compile(
         VerificationError: The compiled code disagrees with the reference.
         GcompileError: Anything else that went wrong, with the remedy.
     """
-    folder = Path(output) if output else Path(tempfile.mkdtemp(prefix="gcompile-")) / "artifact"
+    folder = Path(output) if output else _temporary_folder()
     check_output(folder)
     job = prepare(
         model, target, budget=budget, max_drop=max_drop, metric=metric, calib=calib,
         evaluate=evaluate, precision=precision, passes=passes, shapes=shapes, threads=threads,
-        seed=seed, plugins=plugins, progress=progress, carbon=carbon,
+        seed=seed, plugins=plugins, progress=progress, carbon=carbon, cache=cache,
     )  # fmt: skip
     return _compile(job, folder)
+
+
+def _temporary_folder() -> Path:
+    """A folder that does not exist yet: nothing is left behind where a compilation fails."""
+    return Path(tempfile.gettempdir()) / f"gcompile-{secrets.token_hex(8)}"
 
 
 def _compile(job: Job, output: Path) -> Compiled:

@@ -10,6 +10,7 @@ from gcompile.compiler.job import Job
 from gcompile.compiler.native import Measurer
 from gcompile.compiler.stages import Realizer, Stage
 from gcompile.passes.precision import QuantizeStatic, candidates, product_regions
+from gcompile.report.quantity import format_energy
 from gcompile.search import Goal, SearchResult, Status, search
 
 
@@ -49,9 +50,16 @@ def _uniform(job: Job, exact: Stage, limit_j: float | None) -> Decision:
     stage = exact
     if job.precision is not ir.Precision.FP32:
         stage = Realizer(job, exact).realize(choice, QuantizeStatic())
-    if limit_j is not None and stage.estimate.total.energy_j > limit_j:
-        return Decision(stage, Status.BUDGET_NOT_MET)
-    return Decision(stage)
+    reached_j = stage.estimate.total.energy_j
+    if limit_j is None or reached_j <= limit_j:
+        return Decision(stage)
+    return Decision(
+        stage,
+        Status.BUDGET_NOT_MET,
+        f"The budget of {format_energy(limit_j)} binds: with precision {job.precision} wherever "
+        f"it is possible the model takes {format_energy(reached_j)}. Allow that much, or leave "
+        "the precision to a search.",
+    )
 
 
 def _search(job: Job, exact: Stage, measurer: Measurer, limit_j: float) -> Decision:

@@ -50,6 +50,7 @@ def make_outcome(
         fidelity=measurer.fidelity(runner),
         errors=decision.errors,
         fallbacks=code.fallbacks,
+        peak_memory_bytes=code.module.peak_memory_bytes,
         threads=job.context.threads,
         seed=job.context.seed,
         carbon=job.carbon,
@@ -81,9 +82,10 @@ def _status(decision: Decision, accuracy: Accuracy | None) -> tuple[Status, str]
 
 def _advice(job: Job, decision: Decision) -> list[str]:
     notes = []
-    if job.budget is not None and job.calibration is None:
+    is_searched = job.budget is not None and job.precision is None
+    if is_searched and job.calibration is None:
         notes.append("No calibration rows were given, so only float precisions were considered.")
-    if job.budget is not None and job.evaluation is None:
+    if is_searched and job.evaluation is None:
         notes.append(
             "No evaluation rows were given: accuracy is unknown, and the choice follows the "
             "fidelity of the outputs."

@@ -30,8 +30,11 @@ def explain(
     """
     found = f"{format_energy(best.energy_j)} with {_formats(best)}{_accuracy(best, baseline)}"
     if status is Status.OK:
-        asked = f" of the {format_energy(limit_j)} allowed" if limit_j is not None else ""
-        return f"Found {found}{asked}."
+        asked = f", {format_energy(limit_j)} allowed" if limit_j is not None else ""
+        return (
+            f"Found {format_energy(best.energy_j)}{asked}, with {_formats(best)}"
+            f"{_accuracy(best, baseline)}."
+        )
     assert limit_j is not None
     limit = format_energy(limit_j)
     if status is Status.BUDGET_NOT_MET and closest.energy_j <= lowest_j * _SAME:
