@@ -2,9 +2,9 @@
 
     python -m benchmarks.large_models
 
-Two questions, each answered in a process of its own: seconds for a graph of 10,000 nodes (`price` is
-one estimate of all of them, `estimate` one of what the passes leave), and the peak resident memory
-of `gcompile estimate` on a model of 2.35 GB with external data.
+Two questions, each answered in a process of its own: seconds for a graph of 10,000 nodes (`price`
+is one estimate of all of them, `estimate` one of what the passes leave), and the peak resident
+memory of `gcompile estimate` on a model of 2.35 GB with external data.
 """
 
 from __future__ import annotations

@@ -9,6 +9,8 @@ from gcompile import ir
 from gcompile.energy.cost import Cost
 from gcompile.targets import Target
 
+_WITH_GRAPHS = frozenset({"If", "Loop", "Scan", "SequenceMap"})
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -82,6 +84,7 @@ def _price_graph(
         branches = [
             _price_graph(attr.as_graph(), target, energy, threads)
             for node in region.nodes
+            if node.op_type in _WITH_GRAPHS
             for attr in node.attributes.values()
             if attr.type is ir.AttributeType.GRAPH
         ]

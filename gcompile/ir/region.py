@@ -42,11 +42,16 @@ class Region:
     @cached_property
     def anchor(self) -> onnx_ir.Node | None:
         """The product the region is built around, if any."""
-        return next((n for n in self.nodes if not n.domain and n.op_type in ANCHORS), None)
+        for node in self.nodes:
+            if node.op_type in ANCHORS and not node.domain:
+                return node
+        return None
 
     @cached_property
     def inputs(self) -> tuple[onnx_ir.Value, ...]:
         """The values read from outside, constants included, each once, in order of first use."""
+        if len(self.nodes) == 1:
+            return tuple(dict.fromkeys(v for v in self.nodes[0].inputs if v is not None))
         inside = set(self.nodes)
         read = (v for n in self.nodes for v in n.inputs if v is not None)
         return tuple(dict.fromkeys(v for v in read if v.producer() not in inside))
@@ -54,6 +59,9 @@ class Region:
     @cached_property
     def outputs(self) -> tuple[onnx_ir.Value, ...]:
         """The values that are read outside, or that the graph returns."""
+        if len(self.nodes) == 1:
+            values = self.nodes[0].outputs
+            return tuple(v for v in values if v.is_graph_output() or v.uses())
         inside = set(self.nodes)
         return tuple(
             value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import cast
 
 import onnx_ir
 
@@ -11,6 +12,8 @@ from gcompile.ir.constants import add_constant
 from gcompile.ir.evaluate import evaluate_node
 from gcompile.ir.infer import infer_graph
 from gcompile.ir.walk import all_graphs, all_nodes
+
+_INTEGER = frozenset({int})
 
 Shapes = Mapping[str, tuple[int, ...]]
 """A static shape for each graph input named."""
@@ -22,16 +25,15 @@ def static_shape(value: onnx_ir.Value | None) -> tuple[int, ...]:
     Raises:
         InvalidModelError: The shape is unknown or not static.
     """
-    # Pricing asks for every shape of the model after every pass: one look at each dimension.
+    # Pricing asks for every shape of the model after every pass: one look at the dimensions.
     shape = value.shape if value is not None else None
-    dims = shape.dims if shape is not None else (None,)
-    sizes = tuple(dim for dim in dims if isinstance(dim, int))
-    if len(sizes) < len(dims):
+    sizes = shape.dims if shape is not None else (None,)
+    if not _INTEGER.issuperset(map(type, sizes)):
         name = value.name if value is not None else None
         raise InvalidModelError(
             f"The shape of value {name!r} depends on the data, and gcompile needs static shapes."
         )
-    return sizes
+    return cast("tuple[int, ...]", sizes)
 
 
 def bind_shapes(model: onnx_ir.Model, shapes: Shapes, batch: int = 1) -> dict[str, int]:
