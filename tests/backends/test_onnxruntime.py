@@ -65,6 +65,19 @@ def test_a_model_of_batch_two_takes_rows_in_pairs() -> None:
     np.testing.assert_array_equal(OnnxRuntime()(model, {"x": rows})["y"], -rows)
 
 
+def test_a_scalar_is_the_same_for_all_rows() -> None:
+    model = model_of("g (float[1,3] x, float s) => (float[1,3] y) { y = Mul(x, s) }")
+    rows = np.arange(12, dtype=np.float32).reshape(4, 3)
+    found = OnnxRuntime()(model, {"x": rows, "s": np.array(2, np.float32)})
+    np.testing.assert_array_equal(found["y"], 2 * rows)
+
+
+def test_a_scalar_per_row_is_refused() -> None:
+    model = model_of("g (float[1,3] x, float s) => (float[1,3] y) { y = Mul(x, s) }")
+    with pytest.raises(RunError, match="'s' has shape"):
+        run(model, {"x": np.ones((2, 3), np.float32), "s": np.ones(2, np.float32)})
+
+
 def test_a_changed_model_is_not_mistaken_for_the_one_before() -> None:
     model = model_of("g (float[1,2] x) => (float[1,2] y) <float[1] w = {2.0}> { y = Mul(x, w) }")
     runtime, rows = OnnxRuntime(), {"x": np.ones((1, 2), np.float32)}

@@ -117,3 +117,18 @@ def test_a_bare_array_is_refused(tmp_path: Path) -> None:
         np.save(file, np.zeros(3))
     with pytest.raises(UsageError, match="holds one bare array"):
         read_dataset(tmp_path / "rows.npz", image_model(), "calibration")
+
+
+def test_a_scalar_is_the_same_for_every_row() -> None:
+    text = (
+        "g (float[1,2] x, int64 rate) => (float[1,2] y) { f = Cast<to = 1>(rate) y = Mul(x, f) }"
+    )
+    model = ir.parse('<ir_version: 10, opset_import: ["" : 21]>' + text)
+    arrays = {"x": np.ones((5, 2), np.float32), "r": np.array(16)}
+    found = read_dataset(arrays, model, "calibration")
+    assert found.count == 5
+    piece = found.between(1, 3)
+    assert piece.inputs["x"].shape == (2, 2)
+    assert piece.inputs["r"].shape == ()
+    with pytest.raises(UsageError, match="'r'"):
+        read_dataset({**arrays, "r": np.full(5, 16)}, model, "calibration")

@@ -1,0 +1,68 @@
+"""What cannot be compiled is listed whole, before any work starts."""
+
+from __future__ import annotations
+
+import pytest
+
+from gcompile import ir
+from gcompile.backends.tvm.operators import refuse_unsupported
+from gcompile.errors import CompileError, UnsupportedOperatorsError
+
+HEADER = '<ir_version: 10, opset_import: ["" : 21]>\n'
+
+
+def nodes_refused(text: str) -> dict[str, list[str]]:
+    with pytest.raises(UnsupportedOperatorsError) as caught:
+        refuse_unsupported(ir.parse(HEADER + text))
+    return caught.value.nodes_by_operator
+
+
+def test_every_node_of_every_operator_is_named() -> None:
+    found = nodes_refused("""
+        g (float[1,3,4,4] x) => (float[1,3,2,2] y, int64[1,3,2,2] places) {
+            a = Celu(x)
+            b = Relu(a)
+            c = Celu(b)
+            y, places = MaxPool<kernel_shape = [2,2], strides = [2,2]>(c)
+        }""")
+    assert found == {"Celu": ["Celu_a", "Celu_c"], "MaxPool": ["MaxPool_y"]}
+
+
+def test_branches_are_looked_into() -> None:
+    found = nodes_refused("""
+        g (bool q, float[4] x) => (float[4] y) {
+            y = If(q) <
+                then_branch = a () => (float[4] o) { o = Celu(x) },
+                else_branch = b () => (float[4] o) { o = Relu(x) }
+            >
+        }""")
+    assert found == {"Celu": ["Celu_o"]}
+
+
+def test_what_is_lowered_here_needs_no_importer() -> None:
+    text = """
+        g (bool q, float[4] x) => (float[4] y) <float s = {0.1}, uint8 z = {3}> {
+            m = Mish(x)
+            e = QuantizeLinear(m, s, z)
+            d = DequantizeLinear(e, s, z)
+            y = If(q) <
+                then_branch = a () => (float[4] o) { o = Neg(d) },
+                else_branch = b () => (float[4] o) { o = Relu(d) }
+            >
+        }"""
+    model = ir.parse(HEADER + text)
+    before = ir.to_text(model)
+    refuse_unsupported(model)
+    assert ir.to_text(model) == before
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("g (bfloat16[2] x) => (float[2] y) { y = Cast<to = 1>(x) }", "'x' as bfloat16"),
+        ("g (float[2] x) => (bfloat16[2] y) { y = Cast<to = 16>(x) }", "'y' as bfloat16"),
+    ],
+)
+def test_types_that_plain_arrays_lack_are_refused_by_name(text: str, name: str) -> None:
+    with pytest.raises(CompileError, match=name):
+        refuse_unsupported(ir.parse(HEADER + text))
