@@ -1,5 +1,19 @@
-"""Show what differs, in helpers too."""
+"""Show what differs, in helpers too; keep out of the user's cache."""
+
+import os
+from collections.abc import Iterator
 
 import pytest
 
 pytest.register_assert_rewrite("tests.passes.rewriting", "gcompile.testing")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def cache_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """One folder for the compiled kernels of all workers."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+        yield

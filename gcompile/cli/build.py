@@ -88,6 +88,9 @@ def build(
     strict: Annotated[
         bool, typer.Option("--strict", help="Refuse to fall back to generic code anywhere.")
     ] = False,
+    no_cache: Annotated[
+        bool, typer.Option("--no-cache", help="Neither use nor keep kernels of other builds.")
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print no text.")] = False,
 ) -> None:
     """Compile a model under an energy budget and write the artefact folder.
@@ -118,7 +121,7 @@ def build(
     }
     resolved = resolve(given, config)
     try:
-        report = _build(resolved, quiet, carbon_key)
+        report = _build(resolved, quiet, carbon_key, cache=not no_cache)
     except KeyboardInterrupt:
         say("gcompile: interrupted; nothing was written")
         raise typer.Exit(INTERRUPTED) from None
@@ -174,7 +177,7 @@ def _check(config: BuildConfig) -> None:
         )
 
 
-def _build(config: BuildConfig, quiet: bool, carbon_key: str | None) -> Report:
+def _build(config: BuildConfig, quiet: bool, carbon_key: str | None, *, cache: bool) -> Report:
     from gcompile.report import Budget, artifact_folder, write_config
 
     carbon = read_accounting(
@@ -209,6 +212,7 @@ def _build(config: BuildConfig, quiet: bool, carbon_key: str | None) -> Report:
             plugins=config.plugins,
             progress=show_progress,
             carbon=carbon,
+            cache=cache,
         )
         if config.strict:
             _refuse_fallbacks(compiled.report)

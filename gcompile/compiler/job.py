@@ -8,6 +8,7 @@ from pathlib import Path
 
 from gcompile import ir
 from gcompile.backends.onnxruntime import OnnxRuntime
+from gcompile.backends.tvm.cache import ObjectStore
 from gcompile.backends.tvm.llvm_target import llvm_target
 from gcompile.energy import Roofline
 from gcompile.energy.carbon import Accounting, Intensity, as_accounting, cpu_seconds
@@ -38,6 +39,7 @@ class Job:
         notes: Decisions taken on the user's behalf, as sentences for the report.
         carbon: How emissions are counted; None leaves them out.
         started_cpu_s: CPU seconds of the process when the work began.
+        store: Where compiled kernels are kept between builds; None keeps none.
     """
 
     model: ir.Model
@@ -55,6 +57,7 @@ class Job:
     notes: tuple[str, ...]
     carbon: Accounting | None = None
     started_cpu_s: float = 0.0
+    store: ObjectStore | None = None
 
     @property
     def candidates(self) -> tuple[ir.Precision, ...]:
@@ -79,6 +82,7 @@ def prepare(
     plugins: Sequence[str],
     progress: Progress | None,
     carbon: Accounting | Intensity | str | float | None = None,
+    cache: bool | str | Path = False,
 ) -> Job:
     """Read everything a compilation needs.
 
@@ -128,6 +132,7 @@ def prepare(
         notes=_notes(ready),
         carbon=counted,
         started_cpu_s=started_cpu_s,
+        store=_store(cache),
     )
 
 
@@ -147,6 +152,12 @@ def parse_precision(name: ir.Precision | str | None) -> ir.Precision | None:
     raise UsageError(
         f"Unknown precision {str(name)!r}. Known precisions: {', '.join(PRECISIONS)}."
     )
+
+
+def _store(cache: bool | str | Path) -> ObjectStore | None:
+    if isinstance(cache, bool):
+        return ObjectStore.of_user() if cache else None
+    return ObjectStore(Path(cache))
 
 
 def _notes(model: ir.Model) -> tuple[str, ...]:

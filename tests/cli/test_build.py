@@ -42,7 +42,7 @@ def test_every_option_reaches_the_compiler(call: Call, compiler: FakeCompiler) -
         *("--metric", "mine:score", "--calib", "c.npz", "--eval", "e.npz"),
         *("--precision", "int8", "--shape", "x=1,4", "--shape", "a=b=2"),
         *("--threads", "2", "--seed", "7", "--passes", "fold-batch-norm"),
-        *("--plugin", "one", "--plugin", "two"),
+        *("--plugin", "one", "--plugin", "two", "--no-cache"),
     )
     assert call("tiny.onnx", *arguments).code == 0
     seen = compiler.calls[0]
@@ -63,6 +63,7 @@ def test_every_option_reaches_the_compiler(call: Call, compiler: FakeCompiler) -
         "passes": "fold-batch-norm",
         "plugins": ["one", "two"],
         "carbon": None,
+        "cache": False,
     }
 
 
