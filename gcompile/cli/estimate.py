@@ -41,6 +41,9 @@ def estimate(
     carbon_key: CarbonKeyOption = None,
     carbon_inferences: CarbonInferencesOption = None,
     carbon_embodied: CarbonEmbodiedOption = None,
+    cold: Annotated[
+        bool, typer.Option("--cold", help="Price the first inference: no weight is in a cache.")
+    ] = False,
     top: Annotated[int, typer.Option("--top", help="Layers to print as text.")] = 12,
     format_: FormatOption = Format.TEXT,
 ) -> None:
@@ -67,6 +70,7 @@ def estimate(
         batch=batch,
         shapes=shapes,
         threads=1 if threads is None else threads,
+        cold=cold,
     )
     report = make_estimate_report(
         predicted, model_name=model.stem, target=target, batch=batch or 1, carbon=carbon

@@ -7,7 +7,7 @@ from pathlib import Path
 from gcompile import energy, ir
 from gcompile.compiler.job import load_model, parse_precision
 from gcompile.compiler.stages import REGIONS
-from gcompile.energy import Estimate, Roofline
+from gcompile.energy import ColdStart, Estimate, Roofline
 from gcompile.errors import UsageError
 from gcompile.passes import PassContext
 from gcompile.passes.pipelines import canonicalize_pipeline
@@ -22,6 +22,7 @@ def estimate(
     batch: int | None = None,
     shapes: ir.Shapes | None = None,
     threads: int = 1,
+    cold: bool = False,
 ) -> Estimate:
     """Predict what one inference costs after the exact passes; the target need not be here.
 
@@ -32,6 +33,7 @@ def estimate(
         batch: What the free leading dimension is bound to; the result is for the whole batch.
         shapes: A static shape for each input with free dimensions.
         threads: Cores of a CPU target that share the work.
+        cold: Price the first inference, whose weights are in no cache yet, with the same kernels.
 
     Raises:
         UsageError: An option or a shape cannot be used.
@@ -46,4 +48,5 @@ def estimate(
     ctx = PassContext(target=device, energy=pricing, threads=threads)
     canonicalize_pipeline().apply(ready, ctx)
     REGIONS.apply(ready, ctx)
-    return energy.estimate(ready, device, pricing, threads)
+    priced_by = ColdStart(pricing) if cold else pricing
+    return energy.estimate(ready, device, priced_by, threads)
