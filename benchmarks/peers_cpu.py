@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +22,7 @@ from benchmarks.peers.contenders import CONTENDERS, Entry
 from benchmarks.peers.peak import measured_peaks
 from benchmarks.peers.race import Limits, Timed, race
 from benchmarks.peers.results import Case, Row, plot, print_case, print_summary, write_json
-from benchmarks.peers.workload import Workload, names, prepare
+from benchmarks.peers.workload import Workload, is_layer, names, prepare
 from benchmarks.timing import machine
 
 PRECISIONS = ("fp32", "bf16", "int8")
@@ -30,6 +32,7 @@ _QUICK = Limits(rounds=5, total_s=5.0)
 
 def main() -> None:
     arguments = _parse()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # Children end with it.
     limits = _QUICK if arguments.quick else Limits(rounds=arguments.rounds)
     cases: list[Case] = []
     with tempfile.TemporaryDirectory() as folder:
@@ -92,7 +95,7 @@ def _peak_text(peaks: dict[str, float]) -> str:
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="five models, five rounds")
-    parser.add_argument("--models", type=_words, help="names, separated by commas")
+    parser.add_argument("--models", type=_words, help="names, separated by commas, or layers")
     parser.add_argument("--precisions", type=_words, default=list(PRECISIONS))
     parser.add_argument("--threads", type=lambda text: [int(n) for n in _words(text)])
     parser.add_argument("--contenders", type=_words, default=list(CONTENDERS))
@@ -104,7 +107,7 @@ def _parse() -> argparse.Namespace:
     arguments.threads = arguments.threads or ([1] if arguments.quick else [1, 2])
     known = names(arguments.data)
     arguments.models = arguments.models or (list(QUICK_MODELS) if arguments.quick else known)
-    _check(parser, "model", arguments.models, known)
+    _check(parser, "model", [m for m in arguments.models if not is_layer(m)], known)
     _check(parser, "precision", arguments.precisions, list(PRECISIONS))
     _check(parser, "contender", arguments.contenders, list(CONTENDERS))
     return arguments

@@ -7,8 +7,10 @@ count, which brings caches back.
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
+import signal
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -62,12 +64,16 @@ def race(builds: Mapping[str, Build], threads: int, limits: Limits) -> dict[str,
     for variable in _THREAD_VARIABLES:
         os.environ[variable] = str(threads)
     lanes = {name: _Lane(build, limits) for name, build in builds.items()}
-    for lane in lanes.values():
-        lane.wait_until_ready()
-    for _ in range(limits.rounds):
+    try:
         for lane in lanes.values():
-            lane.turn()
-    return {name: lane.finish() for name, lane in lanes.items()}
+            lane.wait_until_ready()
+        for _ in range(limits.rounds):
+            for lane in lanes.values():
+                lane.turn()
+    finally:
+        for lane in lanes.values():
+            lane.stop()
+    return {name: lane.timed() for name, lane in lanes.items()}
 
 
 @dataclass
@@ -84,7 +90,7 @@ class _Lane:
     def __post_init__(self) -> None:
         self.connection, theirs = _SPAWN.Pipe()
         arguments = (theirs, self.build, self.limits.slice_s)
-        self.process: BaseProcess = _SPAWN.Process(target=_serve, args=arguments, daemon=True)
+        self.process: BaseProcess = _SPAWN.Process(target=_serve, args=arguments)
         self.started = time.perf_counter()
         self.process.start()
         theirs.close()
@@ -105,10 +111,15 @@ class _Lane:
             self.samples.cpu_s.append(answer[0])
             self.samples.wall_s.append(answer[1])
 
-    def finish(self) -> Timed:
-        if self.process.is_alive():
+    def stop(self) -> None:
+        """End the process and all that it started."""
+        if self.process.is_alive() and self.process.pid is not None:
+            with contextlib.suppress(ProcessLookupError):  # It leads no group yet.
+                os.killpg(self.process.pid, signal.SIGKILL)
             self.process.kill()
         self.process.join()
+
+    def timed(self) -> Timed:
         if not self.samples.cpu_s:
             return Timed(build_s=self.build_s, reason=self.reason)
         return Timed(self.samples, self.build_s)
@@ -122,13 +133,14 @@ class _Lane:
             answer = f"its process ended with code {self.process.exitcode}"
         if isinstance(answer, str):
             self.reason = answer
-            self.process.kill()
+            self.stop()
             return ()
         return tuple(answer)
 
 
 def _serve(connection: Connection, build: Build, slice_s: float) -> None:
     """The contender's side: get ready, then answer each request with (CPU, wall) per call."""
+    os.setsid()  # Contenders start processes of their own, which end with this one.
     quiet = os.open(os.devnull, os.O_WRONLY)
     os.dup2(quiet, 1)
     os.dup2(quiet, 2)

@@ -74,14 +74,19 @@ def names(data: Path | None) -> list[str]:
     return [*NETWORKS, *LAYERS, *(file.stem for file in files)]
 
 
+def is_layer(name: str) -> bool:
+    """Whether the name describes a single layer, of the suite or not."""
+    return name.startswith(("gemm-", "conv-", "depthwise-"))
+
+
 def prepare(name: str, data: Path | None, folder: Path) -> Workload:
     """Write the model and its samples into `folder`.
 
     Raises:
         Exception: Whatever the file or a library objects to; the model is then left out.
     """
-    is_ours = name in NETWORKS or name in LAYERS
-    model = _generated(name) if is_ours or data is None else onnx.load(data / f"{name}.onnx")
+    is_file = data is not None and name not in NETWORKS and not is_layer(name)
+    model = onnx.load(data / f"{name}.onnx") if data and is_file else _generated(name)
     _bind(model, SHAPES.get(name, {}))
     path = folder / f"{name}.onnx"
     onnx.save(model, path)
