@@ -18,7 +18,7 @@ IR_VERSION = 10
 
 def to_proto(model: onnx_ir.Model) -> onnx.ModelProto:
     """Convert to protobuf, with weights inside."""
-    return onnx_ir.to_proto(model)
+    return onnx_ir.to_proto(_with_weights_inside(model))
 
 
 def node_proto(node: onnx_ir.Node) -> onnx.NodeProto:
@@ -45,7 +45,18 @@ def save(model: onnx_ir.Model, path: str | Path) -> None:
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
         partial = Path(folder) / path.name
         external = f"{path.name}.data" if nbytes > EXTERNAL_DATA_BYTES else None
-        onnx_ir.save(model, partial, external_data=external)
+        whole = model if external else _with_weights_inside(model)
+        onnx_ir.save(whole, partial, external_data=external)
         if external:
             os.replace(Path(folder) / external, path.parent / external)
         os.replace(partial, path)
+
+
+def _with_weights_inside(model: onnx_ir.Model) -> onnx_ir.Model:
+    """The model itself, or a copy of one whose weights still lie where it was read from."""
+    is_outside = any(
+        isinstance(value.const_value, onnx_ir.ExternalTensor)
+        for graph in model.graphs()
+        for value in graph.initializers.values()
+    )
+    return onnx_ir.external_data.load_to_model(model.clone()) if is_outside else model

@@ -64,6 +64,18 @@ def test_external_data_stays_on_disk_until_it_is_read(tmp_path: Path) -> None:
     assert array.shape == (8, 4)
 
 
+def test_weights_from_another_file_are_written_into_the_model(tmp_path: Path) -> None:
+    model = ir.load(write_external(tmp_path))
+    (weight,) = model.graph.initializers.values()
+    assert ir.to_proto(model).graph.initializer[0].raw_data
+    (tmp_path / "copy").mkdir()
+    ir.save(model, tmp_path / "copy" / "model.onnx")
+    (tmp_path / "w.data").unlink()
+    (written,) = onnx.load(tmp_path / "copy" / "model.onnx").graph.initializer
+    assert onnx.numpy_helper.to_array(written).sum() == 32
+    assert isinstance(weight.const_value, onnx_ir.ExternalTensor), "the model itself was changed"
+
+
 def test_external_data_that_is_missing_or_short(tmp_path: Path) -> None:
     path = write_external(tmp_path)
     data = tmp_path / "w.data"
