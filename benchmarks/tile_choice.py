@@ -5,7 +5,7 @@
 Every shape's kernel is compiled alone, once for each legal tile on one thread: all of them where
 there are few, else the model's favourites and a seeded sample of the rest. All are timed in turn;
 the quickest are timed again against the choice, because the least of many noisy medians is lower
-than any tile is. Regret is the choice's time over the best one's, minus 1.
+than any tile is. Regret is the median, over turns side by side, of choice / best - 1.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ os.environ.setdefault("TVM_NUM_THREADS", "1")
 import numpy as np
 import tvm
 
-from benchmarks.timing import interleave, machine
+from benchmarks.timing import Samples, interleave, machine
 from gcompile.backends.tvm.kernels import product
 from gcompile.backends.tvm.kernels.packing import pack_weights
 from gcompile.backends.tvm.kernels.spec import (
@@ -88,12 +88,9 @@ class Regret:
     best: str
     chosen_us: float
     best_us: float
+    regret: float
     measured: int
     legal: int
-
-    @property
-    def regret(self) -> float:
-        return self.chosen_us / self.best_us - 1
 
 
 def main() -> None:
@@ -108,7 +105,7 @@ def main() -> None:
             found.append(regret)
             print(_line(regret), flush=True)
             if arguments.json:
-                rows = [{**asdict(r), "regret": r.regret} for r in found]
+                rows = [asdict(r) for r in found]
                 arguments.json.write_text(json.dumps({"machine": machine(), "rows": rows}) + "\n")
     print_summary(found)
 
@@ -120,14 +117,22 @@ def measure(name: str, precision: str, target: Target, limit: int, rounds: int) 
     legal = list(candidates(sizes, precision, target))
     tiles = [chosen, *sample([tile for tile in legal if tile != chosen], limit)]
     calls = compile_all(sizes, tiles, target)
-    first = _medians(calls, rounds)
-    finalists = sorted(tiles, key=first.__getitem__)[:_FINALISTS]
-    again = _medians({tile: calls[tile] for tile in {chosen: 0, **dict.fromkeys(finalists)}},
-                     3 * rounds)  # fmt: skip
-    best = min(again, key=again.__getitem__)
+    first = _time(calls, rounds)
+    finalists = sorted(tiles, key=lambda tile: first[tile].cpu_median_s)[:_FINALISTS]
+    again = _time({tile: calls[tile] for tile in dict.fromkeys([chosen, *finalists])}, 4 * rounds)
+    best = min(again, key=lambda tile: again[tile].cpu_median_s)
+    # Turns of one round lie side by side: their ratio is steady where the machine is not.
+    turns = zip(again[chosen].cpu_s, again[best].cpu_s, strict=True)
     return Regret(
-        *(name, precision, _text(chosen), _text(best), again[chosen] * 1e6, again[best] * 1e6),
-        *(len(tiles), len(legal)),
+        shape=name,
+        precision=precision,
+        chosen=_text(chosen),
+        best=_text(best),
+        chosen_us=again[chosen].cpu_median_s * 1e6,
+        best_us=again[best].cpu_median_s * 1e6,
+        regret=max(0.0, statistics.median(ours / theirs for ours, theirs in turns) - 1),
+        measured=len(tiles),
+        legal=len(legal),
     )
 
 
@@ -229,12 +234,10 @@ def random_operands(kernel: ProductKernel) -> list[np.ndarray]:
     return [x, pack_weights(kernel, weights), *vectors, output]
 
 
-def _medians(calls: dict[Tile, Callable[[], object]], rounds: int) -> dict[Tile, float]:
+def _time(calls: dict[Tile, Callable[[], object]], rounds: int) -> dict[Tile, Samples]:
     named = {str(index): call for index, call in enumerate(calls.values())}
     samples = interleave(named, rounds, slice_s=0.002)
-    return {
-        tile: sample.cpu_median_s for tile, sample in zip(calls, samples.values(), strict=True)
-    }
+    return dict(zip(calls, samples.values(), strict=True))
 
 
 def print_summary(found: Sequence[Regret]) -> None:
