@@ -45,6 +45,7 @@ def gcompile_call(entry: Entry) -> Call:
         calib=calibration,
         precision=entry.precision,
         threads=entry.threads,
+        cache=False,
     )
     return compiled.artifact.runner.prepare(entry.workload.inputs)
 
