@@ -50,7 +50,7 @@ def load(folder: str | Path, *, threads: int | None = None, bind: bool = False) 
     configure = _global_function("runtime.config_threadpool")
 
     def prepare_thread() -> None:
-        use_threads(configure, count, bind)
+        use_threads(configure, count, bind, is_serial=manifest.threads == 1)
 
     prepare_thread()
     if manifest.needs_amx:

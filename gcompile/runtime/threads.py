@@ -57,14 +57,21 @@ def thread_count(requested: int | None, compiled_for: int) -> int:
     return requested
 
 
-def use_threads(configure: Callable[..., object], count: int, bind: bool) -> None:
+def use_threads(
+    configure: Callable[..., object], count: int, bind: bool, is_serial: bool = False
+) -> None:
     """Make parallel code called from this thread use `count` threads; cheap when it already does.
+
+    Serial code makes no pool where there is none: new workers spin for a while before they sleep.
 
     Args:
         configure: TVM's `runtime.config_threadpool`.
         count: Threads to use, the caller included.
         bind: Pin each worker to one CPU, and the calling thread to the first.
+        is_serial: The code that will run never starts a worker.
     """
+    if is_serial and not bind and getattr(_state, "configured", None) is None:
+        return
     if getattr(_state, "configured", None) == (count, bind):
         return
     cpus = available_cpus()
