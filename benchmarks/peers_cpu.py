@@ -11,17 +11,26 @@ What a contender cannot do is a row with the reason. See docs/performance.md.
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from pathlib import Path
 
 from benchmarks.peers.contenders import CONTENDERS, Entry
 from benchmarks.peers.peak import measured_peaks
 from benchmarks.peers.race import Limits, Timed, race
-from benchmarks.peers.results import Case, Row, plot, print_case, print_summary, write_json
+from benchmarks.peers.results import (
+    Case,
+    Row,
+    plot,
+    print_case,
+    print_summary,
+    read_json,
+    write_json,
+)
 from benchmarks.peers.workload import Workload, is_layer, names, prepare
 from benchmarks.timing import machine
 
@@ -34,12 +43,13 @@ def main() -> None:
     arguments = _parse()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # Children end with it.
     limits = _QUICK if arguments.quick else Limits(rounds=arguments.rounds)
-    cases: list[Case] = []
+    cases = read_json(arguments.json) if arguments.resume else []
+    done = {case.key for case in cases}
     with tempfile.TemporaryDirectory() as folder:
         peaks = measured_peaks(Path(folder))
         print(machine())
         print("peak of one core: " + _peak_text(peaks))
-        for case in measure(arguments, limits, peaks, Path(folder)):
+        for case in measure(arguments, limits, peaks, Path(folder), done):
             cases.append(case)
             print_case(case)
             if arguments.json:  # After each case: a long run that is stopped keeps its rows.
@@ -51,24 +61,32 @@ def main() -> None:
 
 
 def measure(
-    arguments: argparse.Namespace, limits: Limits, peaks: dict[str, float], folder: Path
+    arguments: argparse.Namespace,
+    limits: Limits,
+    peaks: dict[str, float],
+    folder: Path,
+    done: Set[tuple[str, str, int]],
 ) -> Iterator[Case]:
-    """Yield the results model by model."""
+    """Yield the results that are not there yet, model by model."""
     for name in arguments.models:
+        kinds = list(itertools.product(arguments.precisions, arguments.threads))
+        if all((name, *kind) in done for kind in kinds):
+            continue
         try:
             workload = prepare(name, arguments.data, folder)
         except Exception as error:  # A model that cannot be read costs one line.
             print(f"\n{name} is left out: {type(error).__name__}: {error}"[:300])
             continue
-        for precision in arguments.precisions:
-            for threads in arguments.threads:
-                entries = {
-                    contender: Entry(contender, workload, precision, threads)
-                    for contender in arguments.contenders
-                }
-                timed = race(entries, threads, limits)
-                peak = peaks.get(precision, 0.0)
-                yield Case(tuple(_row(entries[c], timed[c], peak) for c in entries))
+        for precision, threads in kinds:
+            if (name, precision, threads) in done:
+                continue
+            entries = {
+                contender: Entry(contender, workload, precision, threads)
+                for contender in arguments.contenders
+            }
+            timed = race(entries, threads, limits)
+            peak = peaks.get(precision, 0.0)
+            yield Case(tuple(_row(entries[c], timed[c], peak) for c in entries))
         for file in folder.glob(f"{name}.*"):
             file.unlink()
 
@@ -102,9 +120,12 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=Limits.rounds)
     parser.add_argument("--data", type=Path, help="a folder of NAME.onnx and NAME.calib.npz")
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--resume", action="store_true", help="keep what the JSON file has")
     parser.add_argument("--plot", type=Path, help="a PNG; needs matplotlib")
     arguments = parser.parse_args()
     arguments.threads = arguments.threads or ([1] if arguments.quick else [1, 2])
+    if arguments.resume and not arguments.json:
+        parser.error("--resume needs --json FILE.")
     known = names(arguments.data)
     arguments.models = arguments.models or (list(QUICK_MODELS) if arguments.quick else known)
     _check(parser, "model", [m for m in arguments.models if not is_layer(m)], known)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections.abc import Iterable, Sequence
@@ -46,6 +47,10 @@ class Case:
     @property
     def first(self) -> Row:
         return self.rows[0]
+
+    @property
+    def key(self) -> tuple[str, str, int]:
+        return self.first.model, self.first.precision, self.first.threads
 
     @property
     def ours(self) -> Row | None:
@@ -127,6 +132,15 @@ def write_json(path: Path, facts: dict[str, object], cases: Sequence[Case]) -> N
     """Every row, beside what is known of the machine."""
     rows = [asdict(row) for case in cases for row in case.rows]
     path.write_text(json.dumps({**facts, "rows": rows}, indent=1) + "\n")
+
+
+def read_json(path: Path) -> list[Case]:
+    """The cases of an earlier run; none where the file is not there."""
+    if not path.is_file():
+        return []
+    rows = [Row(**row) for row in json.loads(path.read_text())["rows"]]
+    groups = itertools.groupby(rows, key=lambda r: (r.model, r.precision, r.threads))
+    return [Case(tuple(group)) for _, group in groups]
 
 
 def plot(path: Path, title: str, cases: Sequence[Case]) -> str:

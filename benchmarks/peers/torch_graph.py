@@ -35,7 +35,7 @@ class TorchGraph(torch.nn.Module):  # type: ignore[misc]
         graph = _folded(path).graph
         _write_linears(graph)
         self.steps = [_Step(node) for node in graph.node]
-        self.constants: dict[str, list[int]] = {}
+        self.constants: dict[str, Any] = {}
         self.slots: dict[str, str] = {}
         for tensor in graph.initializer:
             self._keep(tensor.name, numpy_helper.to_array(tensor))
@@ -61,9 +61,12 @@ class TorchGraph(torch.nn.Module):  # type: ignore[misc]
         return tuple(r.float() if r.is_floating_point() else r for r in results)
 
     def _keep(self, name: str, array: np.ndarray) -> None:
-        """Integers up to one dimension are shapes and axes; everything else is a tensor."""
-        if array.dtype.kind in "iu" and array.ndim <= 1:
-            self.constants[name] = array.reshape(-1).tolist()
+        """Scalars, shapes and axes are Python numbers; everything else is a tensor."""
+        if array.ndim == 0:
+            self.constants[name] = array.item()
+            return
+        if array.dtype.kind in "iu" and array.ndim == 1:
+            self.constants[name] = array.tolist()
             return
         self.slots[name] = f"weight_{len(self.slots)}"
         tensor = torch.from_numpy(array.copy())
@@ -176,8 +179,10 @@ def _norm(a: Attributes, x: Tensor, w: Tensor, b: Tensor | None = None) -> Tenso
     return F.layer_norm(x, x.shape[axis:], w, b, a.get("epsilon", 1e-5))
 
 
-def _gather(a: Attributes, x: Tensor, indices: Tensor | list[int]) -> Tensor:
+def _gather(a: Attributes, x: Tensor, indices: Tensor | list[int] | int) -> Tensor:
     axis = a.get("axis", 0)
+    if isinstance(indices, int):
+        return x.select(axis, indices)
     if isinstance(indices, list):
         return x.index_select(axis, torch.tensor(indices))
     if axis == 0 and x.dim() == 2:
@@ -216,10 +221,10 @@ def _mean(a: Attributes, x: Tensor, axes: list[int] | None = None) -> Tensor:
     return x.mean(a.get("axes") if axes is None else axes, bool(a.get("keepdims", 1)))
 
 
-def _clip(a: Attributes, x: Tensor, low: Any = None, high: Any = None) -> Tensor:
-    low = a.get("min") if low is None else float(low)
-    high = a.get("max") if high is None else float(high)
-    return torch.clamp(x, low, high)
+def _clip(a: Attributes, x: Tensor, low: float | None = None, high: float | None = None) -> Tensor:
+    return torch.clamp(
+        x, a.get("min") if low is None else low, a.get("max") if high is None else high
+    )
 
 
 def _batch_norm(
