@@ -5,7 +5,8 @@
 Batch 1, 224 by 224, seeded random weights, eight calibration rows. Code generation is everything
 from the optimized graph to the library and the weights on disk. `CPU` counts the linker too; wall
 time is shown because kernels are compiled on all CPUs at once, but it counts what else the machine
-does. `optimize` is everything before: reading, passes, and for int8 the calibration runs.
+does. `optimize` is everything before: reading, passes, and for int8 the calibration runs. `ledger`
+is what pricing the model after each pass adds to the time of the passes.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from gcompile.backends.tvm.cache import ObjectStore
 from gcompile.compiler.choose import choose
 from gcompile.compiler.job import Job, prepare
 from gcompile.compiler.native import Measurer
-from gcompile.compiler.stages import apply_exact_passes
+from gcompile.compiler.stages import Stage, apply_exact_passes
 
 MODELS = {"resnet18": resnet18, "resnet50": resnet50}
 ROWS = 8
@@ -49,7 +50,8 @@ def main() -> None:
     arguments = parser.parse_args()
     print(f"{machine()}; seconds")
     steps = ("optimize", "cold", "warm")
-    print(f"{'':16}" + "".join(f"{f'{s} CPU':>14}{'wall':>8}" for s in steps) + f"{'MB':>8}")
+    print(f"{'':16}" + "".join(f"{f'{s} CPU':>14}{'wall':>8}" for s in steps)
+          + f"{'MB':>8}{'ledger':>9}")  # fmt: skip
     results = {}
     for name in arguments.models:
         for precision in arguments.precisions:
@@ -57,7 +59,8 @@ def main() -> None:
                 row = measure(Path(folder), name, precision, arguments.threads)
             results[f"{name} {precision}"] = row
             cells = [f"{row[f'{s}_cpu']:14.2f}{row[f'{s}_wall']:8.2f}" for s in steps]
-            print(f"{name + ' ' + precision:16}{''.join(cells)}{row['bytes'] / 1e6:8.1f}")
+            print(f"{name + ' ' + precision:16}{''.join(cells)}{row['bytes'] / 1e6:8.1f}"
+                  f"{row['ledger_share']:9.1%}")  # fmt: skip
     if arguments.json:
         arguments.json.write_text(json.dumps({"machine": machine(), "results": results}, indent=1))
 
@@ -67,16 +70,18 @@ def measure(folder: Path, name: str, precision: str, threads: int) -> Seconds:
     path = folder / f"{name}.onnx"
     save(MODELS[name](), path)
     seconds: Seconds = {}
-    job, model = timed("optimize", seconds, lambda: optimized(path, precision, threads))
+    job, stage = timed("optimize", seconds, lambda: optimized(path, precision, threads))
+    pricing_s = sum(record.pricing_s for record in stage.records)
+    seconds["ledger_share"] = pricing_s / sum(record.seconds for record in stage.records)
     store = ObjectStore(folder / "cache")
     for step in ("cold", "warm"):
         (folder / step).mkdir()
-        timed(step, seconds, partial(build, job, model, store, folder / step))
+        timed(step, seconds, partial(build, job, stage.model, store, folder / step))
     seconds["bytes"] = sum(file.stat().st_size for file in (folder / "warm").iterdir())
     return seconds
 
 
-def optimized(path: Path, precision: str, threads: int) -> tuple[Job, ir.Model]:
+def optimized(path: Path, precision: str, threads: int) -> tuple[Job, Stage]:
     """Everything before code generation."""
     given = onnx.load(path, load_external_data=False).graph.input[0]
     shape = [size.dim_value for size in given.type.tensor_type.shape.dim]
@@ -87,7 +92,7 @@ def optimized(path: Path, precision: str, threads: int) -> tuple[Job, ir.Model]:
         plugins=(), progress=None,
     )  # fmt: skip
     measurer = Measurer(job, reference=job.model.clone())
-    return job, choose(job, apply_exact_passes(job), measurer, None).stage.model
+    return job, choose(job, apply_exact_passes(job), measurer, None).stage
 
 
 def build(job: Job, model: ir.Model, store: ObjectStore, folder: Path) -> None:

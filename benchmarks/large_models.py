@@ -50,11 +50,13 @@ ctx = PassContext(target=target, energy=Roofline())
 model = stage("load", lambda: ir.load(sys.argv[1]))
 nodes = sum(1 for _ in ir.all_nodes(model))
 stage("price", lambda: estimate(model, target, Roofline()))
-stage("canonicalize", lambda: canonicalize_pipeline().apply(model, ctx))
-stage("fuse", lambda: fuse_pipeline().apply(model, ctx))
+records = [stage("canonicalize", lambda: canonicalize_pipeline().apply(model, ctx)),
+           stage("fuse", lambda: fuse_pipeline().apply(model, ctx))]
+entries = {r.name: [r.seconds, r.pricing_s] for x in records for r in x.leaves if r.changed}
 stage("estimate", lambda: estimate(model, target, Roofline()))
 after = sum(1 for _ in ir.all_nodes(model))
-print(json.dumps({"nodes": nodes, "nodes_after": after, "seconds": times}))
+print(json.dumps({"nodes": nodes, "nodes_after": after, "seconds": times,
+                  "entries": entries}))
 """
 
 
@@ -81,6 +83,8 @@ def report_stages(path: Path) -> None:
     total = sum(value for name, value in seconds.items() if name != "import")
     print(f"  {'total':14}{total:7.2f} s for {found['nodes']:,} nodes "
           f"({found['nodes_after']:,} after the passes), without import (CPU time)")  # fmt: skip
+    for name, (run_s, pricing_s) in found["entries"].items():
+        print(f"  {name:24} {run_s:6.3f} s, its ledger entry {pricing_s:6.3f} s")
 
 
 def report_memory(path: Path) -> None:

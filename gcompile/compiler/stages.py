@@ -84,6 +84,7 @@ class Realizer:
             return self.exact
         seconds = time.perf_counter() - start
         priced = estimate(model, ctx.target, ctx.energy, ctx.threads)
+        pricing_s = time.perf_counter() - start - seconds
         names = [QuantizeStatic.name] if integer else []
         names += [ConvertBfloat16.name] if ir.Precision.BF16 in choice.values() else []
         skipped = {
@@ -92,7 +93,13 @@ class Realizer:
             if name in names
         }
         converted = PassRecord(
-            ",".join(names), changed, seconds, self.exact.estimate, priced, skipped
+            ",".join(names),
+            changed,
+            seconds,
+            self.exact.estimate,
+            priced,
+            skipped,
+            pricing_s=pricing_s,
         )
         tiled = REGIONS.apply(model, ctx, priced)
         records = (*self.exact.records, converted, *tiled.leaves)

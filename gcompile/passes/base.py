@@ -74,6 +74,7 @@ class PassRecord:
         before: The whole model's estimate before the pass.
         after: The same after it.
         kept: False when the pass was reverted because it did not pay on this target.
+        pricing_s: Seconds that this entry took, besides those of the pass.
     """
 
     name: str
@@ -84,6 +85,7 @@ class PassRecord:
     skipped: Mapping[str, int] = field(default_factory=dict)
     kept: bool = True
     steps: tuple[PassRecord, ...] = ()
+    pricing_s: float = 0.0
 
     @property
     def leaves(self) -> tuple[PassRecord, ...]:
@@ -125,13 +127,15 @@ class Pass(ABC):
         seconds = time.perf_counter() - start
         if changed:
             ir.verify(model)
+        start = time.perf_counter()
         after = estimate(model, ctx.target, ctx.energy, ctx.threads) if changed else before
+        pricing_s = time.perf_counter() - start
         skipped = {
             reason: ctx.skipped.pop((name, reason))
             for name, reason in list(ctx.skipped)
             if name == self.name
         }
-        return PassRecord(self.name, changed, seconds, before, after, skipped)
+        return PassRecord(self.name, changed, seconds, before, after, skipped, pricing_s=pricing_s)
 
 
 @dataclass(frozen=True)
@@ -173,8 +177,8 @@ class Pipeline:
         self, model: ir.Model, ctx: PassContext, before: Estimate | None = None
     ) -> PassRecord:
         """Run every pass; the record keeps one step per pass and round that did something."""
-        start = time.perf_counter()
         before = before or estimate(model, ctx.target, ctx.energy, ctx.threads)
+        start = time.perf_counter()
         latest = before
         steps: list[PassRecord] = []
         for round_ in range(self.repeat):
@@ -187,5 +191,8 @@ class Pipeline:
             if not changed:
                 break
         total = sum(record.changed for record in steps)
-        seconds = time.perf_counter() - start
-        return PassRecord(self.name, total, seconds, before, latest, {}, True, tuple(steps))
+        pricing_s = sum(record.pricing_s for record in steps)
+        seconds = time.perf_counter() - start - pricing_s
+        return PassRecord(
+            self.name, total, seconds, before, latest, {}, True, tuple(steps), pricing_s
+        )
