@@ -28,6 +28,7 @@ from gcompile.ir.read import OPSET, default_bindings, load, parse, prepare
 from gcompile.ir.region import Region, assign_region, clear_region, regions, set_launch, set_tile
 from gcompile.ir.rewire import bypass, only_reader
 from gcompile.ir.shapes import Shapes, infer_shapes, static_shape
+from gcompile.ir.split_weights import split_weights
 from gcompile.ir.tile import Tile
 from gcompile.ir.verify import verify
 from gcompile.ir.walk import all_graphs, all_nodes, remove_unused
@@ -82,6 +83,7 @@ __all__ = [
     "set_launch",
     "set_tile",
     "sliding_window",
+    "split_weights",
     "static_shape",
     "tensor",
     "to_graphsurgeon",

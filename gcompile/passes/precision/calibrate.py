@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -91,13 +91,17 @@ def collect_histograms(
     watched = expose(model, names)
     low = dict.fromkeys(names, np.inf)
     high = dict.fromkeys(names, -np.inf)
-    for outputs in _runs(watched, calibration, run):
+    pieces = list(batches(calibration, watched))
+    kept = run_rows(watched, pieces[0], run)  # Rows that fit one run are run once.
+    for piece in pieces:
+        outputs = {**piece, **(kept if piece is pieces[0] else run_rows(watched, piece, run))}
         for name in names:
             _check_observed(name, outputs[name])
             low[name] = min(low[name], float(outputs[name].min()))
             high[name] = max(high[name], float(outputs[name].max()))
     counts = {name: np.zeros(BINS, np.int64) for name in names}
-    for outputs in _runs(watched, calibration, run):
+    for piece in pieces:
+        outputs = {**piece, **(kept if piece is pieces[0] else run_rows(watched, piece, run))}
         for name in names:
             counts[name] += _count(outputs[name], low[name], high[name])
     return {name: Histogram(low[name], high[name], counts[name]) for name in names}
@@ -124,12 +128,6 @@ def expose(model: ir.Model, names: Sequence[str]) -> ir.Model:
     present = {str(v.name) for v in copy.graph.outputs}
     copy.graph.outputs.extend(found[name] for name in dict.fromkeys(names) if name not in present)
     return copy
-
-
-def _runs(model: ir.Model, rows: Arrays, run: Runner) -> Iterator[Arrays]:
-    for piece in batches(rows, model):
-        outputs = run_rows(model, piece, run)
-        yield {**piece, **outputs}
 
 
 def _check_observed(name: str, array: NDArray[np.generic]) -> None:

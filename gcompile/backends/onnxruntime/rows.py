@@ -1,0 +1,172 @@
+"""A model opened to run on any number of rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx
+
+from gcompile import ir
+from gcompile.backends.onnxruntime.free_batch import with_free_batch
+from gcompile.backends.onnxruntime.session import Optimization, open_session, run_session
+from gcompile.errors import RunError
+from gcompile.passes import Arrays
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+_PROBED_ROWS = 3
+_ROWS_AT_ONCE = 64
+_PROBE_TOLERANCE = 1e-3
+
+
+@dataclass
+class RowSession:
+    """A model opened with its own batch, and with a free one where that works.
+
+    Attributes:
+        specs: The shape of each input.
+        weights: What the protobuf only declares; sessions use these arrays in place.
+        proven: Families of models whose rows were seen to agree with single inferences.
+        kept: The tensors that the model was made from.
+    """
+
+    specs: Mapping[str, tuple[int, ...]]
+    proto: onnx.ModelProto
+    weights: Mapping[str, ir.Array]
+    threads: int
+    optimization: Optimization
+    proven: set[object]
+    kept: list[object] = field(default_factory=list, repr=False)
+    fixed: onnxruntime.InferenceSession | None = None
+    free: onnxruntime.InferenceSession | None = None
+    probed: bool = False
+
+    @classmethod
+    def of(
+        cls, model: ir.Model, threads: int, optimization: Optimization, proven: set[object]
+    ) -> RowSession:
+        """Take a model; sessions open when they are first needed."""
+        graphs = ir.all_graphs(model)
+        tensors: list[object] = [v.const_value for g in graphs for v in g.initializers.values()]
+        proto, weights = ir.split_weights(model)
+        return cls(specs_of(model), proto, weights, threads, optimization, proven, tensors)
+
+    def run(self, inputs: Arrays) -> dict[str, ir.Array]:
+        """Run all rows.
+
+        Raises:
+            RunError: An input is missing or does not fit, or the model cannot be run.
+        """
+        count = _inferences(inputs, self.specs)
+        if count == 1:
+            return run_session(self._fixed(), self._rows(inputs, 0, 1))
+        if not self.probed:
+            self.probed = True
+            self.free = self._open_free(inputs, min(count, _PROBED_ROWS))
+        if self.free is not None:
+            return self._in_pieces(self.free, inputs, count, _ROWS_AT_ONCE)
+        return self._in_pieces(self._fixed(), inputs, count, 1)
+
+    def _fixed(self) -> onnxruntime.InferenceSession:
+        """The session of the model's own batch."""
+        if self.fixed is None:
+            self.fixed = self._open(self.proto)
+        return self.fixed
+
+    def _open(self, proto: onnx.ModelProto) -> onnxruntime.InferenceSession:
+        return open_session(proto, self.weights, self.threads, self.optimization)
+
+    def _in_pieces(
+        self, session: onnxruntime.InferenceSession, inputs: Arrays, count: int, size: int
+    ) -> dict[str, ir.Array]:
+        found = [
+            run_session(session, self._rows(inputs, start, min(start + size, count)))
+            for start in range(0, count, size)
+        ]
+        if len(found) == 1:
+            return {name: np.atleast_1d(array) for name, array in found[0].items()}
+        return {
+            name: np.concatenate([np.atleast_1d(outputs[name]) for outputs in found])
+            for name in found[0]
+        }
+
+    def _rows(self, inputs: Arrays, start: int, end: int) -> dict[str, ir.Array]:
+        rows = {}
+        for name, shape in self.specs.items():
+            if not shape:
+                rows[name] = inputs[name]
+                continue
+            piece = inputs[name][start * shape[0] : end * shape[0]]
+            rows[name] = piece if end - start > 1 else piece.reshape(shape)
+        return rows
+
+    def _open_free(self, inputs: Arrays, rows: int) -> onnxruntime.InferenceSession | None:
+        """Free the batch dimension, and believe the result only where rows agree one by one.
+
+        Rewritten variants of a model that agreed need not prove it again: for them it is enough
+        that every output has a row for each inference.
+        """
+        if any(not shape or shape[0] != 1 for shape in self.specs.values()):
+            return None
+        few = {name: array[:rows] for name, array in inputs.items() if name in self.specs}
+        try:
+            session = self._open(with_free_batch(self.proto))
+            together = run_session(session, few)
+        except RunError:
+            return None
+        family = (tuple(self.specs.items()), tuple(together))
+        if family in self.proven:
+            return session if all(len(a) == rows for a in together.values() if a.ndim) else None
+        alone = self._in_pieces(self._fixed(), few, rows, 1)
+        if not all(_agree(alone[name], together[name]) for name in alone):
+            return None
+        self.proven.add(family)
+        return session
+
+
+def _agree(alone: ir.Array, together: ir.Array) -> bool:
+    if alone.shape != together.shape or alone.dtype != together.dtype:
+        return False
+    if alone.dtype.kind != "f":
+        return bool((alone == together).all())
+    finite = np.isfinite(alone)
+    if not np.array_equal(alone[~finite], together[~finite], equal_nan=True):
+        return False
+    want, got = alone[finite].astype(np.float64), together[finite].astype(np.float64)
+    limit = _PROBE_TOLERANCE * float(np.abs(want).max(initial=0.0))
+    return bool((np.abs(want - got) <= limit).all())
+
+
+def _inferences(inputs: Arrays, specs: Mapping[str, tuple[int, ...]]) -> int:
+    """How many inferences the arrays hold.
+
+    Raises:
+        RunError: An input is missing or of the wrong shape, or the arrays disagree.
+    """
+    counts: dict[str, int] = {}
+    for name, shape in specs.items():
+        if name not in inputs:
+            raise RunError(
+                f"Input {name!r} is missing. The model's inputs are: {', '.join(specs)}."
+            )
+        array = inputs[name]
+        if not shape and array.ndim == 0:
+            continue
+        fits = array.ndim == len(shape) > 0 and array.shape[1:] == shape[1:]
+        if not fits or not len(array) or len(array) % shape[0]:
+            raise RunError(
+                f"Input {name!r} has shape {array.shape}; the model takes {shape}"
+                + (", with any multiple of the leading dimension as rows." if shape else ".")
+            )
+        counts[name] = len(array) // shape[0]
+    if len(set(counts.values())) > 1:
+        raise RunError(f"The inputs hold different numbers of rows: {counts}.")
+    return next(iter(counts.values()), 1)
+
+
+def specs_of(model: ir.Model) -> dict[str, tuple[int, ...]]:
+    return {str(value.name): ir.static_shape(value) for value in model.graph.inputs}

@@ -1,0 +1,73 @@
+"""Run models on rows; sessions are kept, so that the same model opens once."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+
+from gcompile import ir
+from gcompile.backends.onnxruntime.rows import RowSession
+from gcompile.backends.onnxruntime.session import Optimization
+from gcompile.passes import Arrays
+
+_KEPT_SESSIONS = 8
+
+
+@dataclass
+class OnnxRuntime:
+    """Runs models on rows; keeps the last few sessions, keyed by the model's bytes.
+
+    An array may hold many rows: axis 0 holds a multiple of the model's leading dimension, the same
+    multiple for every input; a scalar is the same for all rows. A model of batch 1 runs all rows
+    at once where that provably gives the same results, else one inference at a time; outputs are
+    joined along axis 0.
+    """
+
+    threads: int = 1
+    optimization: Optimization = Optimization.NONE
+    _sessions: dict[str, RowSession] = field(default_factory=dict, repr=False)
+    proven: set[object] = field(default_factory=set, repr=False)
+
+    def __call__(self, model: ir.Model, inputs: Arrays) -> dict[str, ir.Array]:
+        """Run the model on one batch, or on all rows as `run_rows` does."""
+        return self.run_rows(model, inputs)
+
+    def run_rows(self, model: ir.Model, inputs: Arrays) -> dict[str, ir.Array]:
+        """Run the model on all rows.
+
+        Raises:
+            RunError: An input is missing or does not fit, or the model cannot be run.
+            BackendUnavailableError: onnxruntime is not installed.
+        """
+        return self._session(model).run(inputs)
+
+    def _session(self, model: ir.Model) -> RowSession:
+        key = _identity(model)
+        session = self._sessions.pop(key, None) or RowSession.of(
+            model, self.threads, self.optimization, self.proven
+        )
+        self._sessions[key] = session
+        while len(self._sessions) > _KEPT_SESSIONS:
+            self._sessions.pop(next(iter(self._sessions)))
+        return session
+
+
+def _identity(model: ir.Model) -> str:
+    """Tell models apart by what they compute; constants by which tensor they are.
+
+    Copies of a model share their tensors. A session keeps those it was made from, so that none of
+    them goes and leaves its identity to another.
+    """
+    digest = hashlib.sha256()
+    for graph in ir.all_graphs(model):
+        for value in graph.initializers.values():
+            digest.update(f"{value.name}={id(value.const_value)};".encode())
+        for node in graph:
+            digest.update(ir.node_proto(node).SerializeToString(deterministic=True))
+        digest.update(repr([v.name for v in (*graph.inputs, *graph.outputs)]).encode())
+    return digest.hexdigest()
+
+
+def run(model: ir.Model, inputs: Arrays) -> dict[str, ir.Array]:
+    """Run the model once, exactly as its nodes say. Keep an `OnnxRuntime` to run more often."""
+    return OnnxRuntime()(model, inputs)

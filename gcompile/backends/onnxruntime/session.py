@@ -1,0 +1,103 @@
+"""One ONNX Runtime session: opened on a model, run on one batch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+
+from gcompile import ir
+from gcompile.errors import BackendUnavailableError, RunError
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+
+class Optimization(Enum):
+    """Which graph optimisations ONNX Runtime may do."""
+
+    NONE = "none: every node runs as it is written"
+    ALL = "all: Q/DQ groups become integer kernels"
+
+
+def why_unavailable() -> str | None:
+    """Say why ONNX Runtime cannot be used here; None when it can."""
+    try:
+        _import()
+    except BackendUnavailableError as error:
+        return str(error)
+    return None
+
+
+def open_session(
+    proto: onnx.ModelProto,
+    weights: Mapping[str, ir.Array],
+    threads: int,
+    optimization: Optimization,
+) -> onnxruntime.InferenceSession:
+    """Open a model whose large weights come separately; they must outlive the session.
+
+    Raises:
+        RunError: ONNX Runtime cannot load the model.
+        BackendUnavailableError: onnxruntime is not installed.
+    """
+    ort = _import()
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4
+    options.graph_optimization_level = (
+        ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+        if optimization is Optimization.ALL
+        else ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    )
+    declared = {tensor.name: tensor.data_type for tensor in proto.graph.initializer}
+    values = [
+        ort.OrtValue.ortvalue_from_numpy_with_onnx_type(array, declared[name])
+        for name, array in weights.items()
+    ]
+    try:
+        if values:
+            options.add_external_initializers(list(weights), values)
+        return ort.InferenceSession(
+            proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:
+        raise RunError(f"ONNX Runtime cannot load the model: {_first_line(error)}") from error
+
+
+def run_session(
+    session: onnxruntime.InferenceSession, feeds: Mapping[str, ir.Array]
+) -> dict[str, ir.Array]:
+    """Run one batch and return the outputs by name.
+
+    Raises:
+        RunError: The run failed.
+    """
+    names = [output.name for output in session.get_outputs()]
+    try:
+        results: Sequence[Any] = session.run(names, dict(feeds))
+    except Exception as error:
+        raise RunError(f"ONNX Runtime failed: {_first_line(error)}") from error
+    return {name: np.asarray(result) for name, result in zip(names, results, strict=True)}
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+def _import() -> Any:
+    """Import onnxruntime with its telemetry off."""
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise BackendUnavailableError(
+            f"onnxruntime cannot be imported ({error}). Install it with: pip install onnxruntime"
+        ) from error
+    return onnxruntime
