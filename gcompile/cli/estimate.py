@@ -19,7 +19,7 @@ from gcompile.cli.carbon import (
 from gcompile.cli.options import (
     Format,
     FormatOption,
-    PrecisionOption,
+    PricedPrecisionOption,
     ShapeOption,
     ThreadsOption,
     parse_shapes,
@@ -31,7 +31,7 @@ from gcompile.errors import UsageError
 def estimate(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="The ONNX file to price.")],
     target: Annotated[str, typer.Option("--target", help="Device to estimate for.")] = "cpu",
-    precision: PrecisionOption = None,
+    precision: PricedPrecisionOption = None,
     batch: Annotated[int | None, typer.Option("--batch", help="Rows per run.")] = None,
     shape: ShapeOption = None,
     threads: ThreadsOption = None,

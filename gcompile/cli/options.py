@@ -27,6 +27,15 @@ class PrecisionName(StrEnum):
     INT8 = "int8"
 
 
+class PricedPrecisionName(StrEnum):
+    """Precisions that can be priced, wherever a target runs them."""
+
+    FP32 = "fp32"
+    FP16 = "fp16"
+    BF16 = "bf16"
+    INT8 = "int8"
+
+
 FormatOption = Annotated[
     Format, typer.Option("--format", help="`json` prints only JSON on standard output.")
 ]
@@ -43,6 +52,10 @@ PluginOption = Annotated[
 PrecisionOption = Annotated[
     PrecisionName | None,
     typer.Option("--precision", help="Ask for one precision wherever it is possible."),
+]
+PricedPrecisionOption = Annotated[
+    PricedPrecisionName | None,
+    typer.Option("--precision", help="Price every layer as if it ran in this precision."),
 ]
 ThreadsOption = Annotated[int | None, typer.Option("--threads", help="Threads to run on.")]
 FolderArgument = Annotated[

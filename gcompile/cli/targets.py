@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +12,7 @@ import typer
 from gcompile.cli.options import Format, FormatOption
 from gcompile.cli.output import show as print_result
 from gcompile.cli.output import show_json
+from gcompile.errors import TargetError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -32,9 +34,11 @@ def targets(context: typer.Context, format_: FormatOption = Format.TEXT) -> None
 @app.command("list")
 def list_(format_: FormatOption = Format.TEXT) -> None:
     """List every device by name."""
-    from gcompile.targets import list_targets, load_target
+    from gcompile.targets import GPU, list_targets, load_target
 
     known = {name: load_target(name) for name in list_targets()}
+    with suppress(TargetError):  # Only where there is one; `show cuda` says why there is not.
+        known[GPU] = load_target(GPU)
     if format_ is Format.JSON:
         show_json(json.dumps([_head(name, target) for name, target in known.items()], indent=2))
     else:

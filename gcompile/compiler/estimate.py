@@ -5,13 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 from gcompile import energy, ir
-from gcompile.compiler.job import load_model, parse_precision
+from gcompile.compiler.job import load_model
 from gcompile.compiler.stages import REGIONS
 from gcompile.energy import ColdStart, Estimate, Roofline
 from gcompile.errors import UsageError
 from gcompile.passes import PassContext
 from gcompile.passes.pipelines import canonicalize_pipeline
 from gcompile.targets import Target, load_target
+
+PRICED = (ir.Precision.FP32, ir.Precision.FP16, ir.Precision.BF16, ir.Precision.INT8)
+"""What can be priced: devices run formats that gcompile emits no code for."""
 
 
 def estimate(
@@ -42,11 +45,15 @@ def estimate(
         raise UsageError(f"A batch of {batch} holds no sample. Give 1 or more.")
     ready, _ = load_model(model, shapes, batch or 1)
     device = load_target(target) if isinstance(target, str) else target
-    # Devices run formats that gcompile emits no code for; a price of them can be asked for.
-    priced = precision if isinstance(precision, ir.Precision) else parse_precision(precision)
-    pricing = Roofline().at(priced)
+    pricing = Roofline().at(_priced(precision))
     ctx = PassContext(target=device, energy=pricing, threads=threads)
     canonicalize_pipeline().apply(ready, ctx)
     REGIONS.apply(ready, ctx)
     priced_by = ColdStart(pricing) if cold else pricing
     return energy.estimate(ready, device, priced_by, threads)
+
+
+def _priced(name: ir.Precision | str | None) -> ir.Precision | None:
+    if name is None or name in PRICED:
+        return None if name is None else ir.Precision(name)
+    raise UsageError(f"Unknown precision {str(name)!r}. Known precisions: {', '.join(PRICED)}.")

@@ -2,7 +2,7 @@
 
 from gcompile.targets.calibration import Calibration, Coefficient, CoefficientSet
 from gcompile.targets.detect import detect_host
-from gcompile.targets.load import HOST, list_targets, load_target
+from gcompile.targets.load import GPU, HOST, list_targets, load_target
 from gcompile.targets.read import read_target
 from gcompile.targets.target import (
     Array,
@@ -18,6 +18,7 @@ from gcompile.targets.target import (
 from gcompile.targets.write import target_text, write_target
 
 __all__ = [
+    "GPU",
     "HOST",
     "Array",
     "Calibration",

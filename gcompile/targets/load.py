@@ -7,24 +7,30 @@ from pathlib import Path
 
 from gcompile.errors import UnknownNameError
 from gcompile.targets.detect import detect_host
+from gcompile.targets.detect_gpu import detect_gpu
 from gcompile.targets.read import SHIPPED, read_target
 from gcompile.targets.target import Target
 
 HOST = "cpu"
 """The name of the machine this runs on."""
 
+GPU = "cuda"
+"""The name of the NVIDIA GPU of this machine."""
+
 _ALIASES = {"x86-64-v3": "generic-x86-avx2", "x86-64-v4": "generic-x86-avx512"}
 
 
 def load_target(name: str | Path) -> Target:
-    """Return a target: `cpu` for this machine, a name of `list_targets()`, or a `.toml` file.
+    """Return a target: `cpu` or `cuda` for this machine, a name of `list_targets()`, or a file.
 
     Raises:
         UnknownNameError: No target has that name; the nearest one is suggested.
-        TargetError: The file is wrong; the message names the key.
+        TargetError: The file is wrong, and the message names the key; or there is no GPU here.
     """
     if name == HOST:
         return detect_host()
+    if name == GPU:
+        return detect_gpu(load_target)
     if isinstance(name, Path) or name.endswith(".toml"):
         return read_target(Path(name))
     path = SHIPPED / f"{_ALIASES.get(name, name)}.toml"
@@ -34,7 +40,7 @@ def load_target(name: str | Path) -> Target:
 
 
 def list_targets() -> tuple[str, ...]:
-    """Return every name `load_target` knows."""
+    """Return every name `load_target` knows, except `cuda`, which not every machine has."""
     return tuple(sorted([HOST, *_ALIASES, *(path.stem for path in SHIPPED.glob("*.toml"))]))
 
 
