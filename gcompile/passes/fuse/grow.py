@@ -1,4 +1,4 @@
-"""Grow regions: forward from a product, a pool or a move, backward from the end of a chain.
+"""Grow regions around products, pools and rows, from moves, and back from the end of a chain.
 
 A region is safe to run as one kernel when only its last node's value leaves it. Then nothing that
 is read from outside can depend on the region itself, and running regions in the order of their
@@ -43,6 +43,9 @@ class Regions:
                 if self._kind[node] is kind:
                     self._claim(node, self._with_followers(node))
         for node in latest_first:
+            if self._kind[node] is Kind.ROW:
+                self._claim(node, self._around_row(node))
+        for node in latest_first:
             if self._kind[node] is Kind.MOVE:
                 self._claim(node, self._with_storage(node))
         for node in latest_first:
@@ -68,6 +71,11 @@ class Regions:
                 break
             inside, tail = grown, steps[-1]
         return inside | self._decoders(inside)
+
+    def _around_row(self, anchor: ir.Node) -> set[ir.Node]:
+        """What can be computed on the rows in passing, before they are read and after."""
+        after = self._with_followers(anchor)
+        return after | self._with_elementwise_before(anchor)
 
     def _until_paths_meet(self, node: ir.Node) -> list[ir.Node]:
         """The nodes on all paths from the node's value to the first node that all paths cross.

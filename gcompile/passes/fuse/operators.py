@@ -9,6 +9,10 @@ from gcompile.passes.channels import is_per_channel
 
 _PRODUCTS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 _POOLS = frozenset({"MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool"})
+_ROWS = frozenset(
+    {"Softmax", "LogSoftmax", "LayerNormalization", "RMSNormalization", "InstanceNormalization",
+     "GroupNormalization"}
+)  # fmt: skip
 _MOVES = frozenset(
     {"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Concat", "Slice", "Pad",
      "DepthToSpace", "SpaceToDepth"}
@@ -29,6 +33,8 @@ class Kind(Enum):
     """A convolution or matrix product: regions grow around it."""
     POOL = auto()
     """A maximum or mean over a window: regions grow around it too."""
+    ROW = auto()
+    """A softmax or normalization: sees a whole row, so that its region grows both ways."""
     MOVE = auto()
     """Elements change place, not value."""
     ELEMENTWISE = auto()
@@ -57,11 +63,15 @@ def kind_of(node: ir.Node) -> Kind:
         return Kind.PRODUCT
     if node.op_type in _POOLS or _is_spatial_mean(node):
         return Kind.POOL
+    if node.op_type in _ROWS and _has_constant_parameters(node):
+        return Kind.ROW
     return Kind.ELEMENTWISE if _is_elementwise(node) else Kind.OTHER
 
 
 def channel_axis(anchor: ir.Node) -> int:
     """The axis of the anchor's output that counts channels."""
+    if anchor.op_type in ("Softmax", "LogSoftmax", "LayerNormalization", "RMSNormalization"):
+        return anchor.attributes.get_int("axis", -1)
     return -1 if anchor.op_type in ("Gemm", "MatMul") else 1
 
 
@@ -124,6 +134,7 @@ def _reads_in_place(value: ir.Value | None, output: ir.Value) -> bool:
     dims, shape = ir.static_shape(value), ir.static_shape(output)
     if dims == shape or all(d == 1 for d in dims):
         return True
-    channels = 1 if len(shape) > 3 else -1
-    batched = dims[:1] == shape[:1] and len(dims) == len(shape) and channels == 1
-    return is_per_channel((1, *dims[1:]) if batched else dims, shape, channels)
+    if is_per_channel(dims, shape, -1):
+        return True
+    batched = dims[:1] == shape[:1] and len(dims) == len(shape)
+    return len(shape) > 3 and is_per_channel((1, *dims[1:]) if batched else dims, shape, 1)

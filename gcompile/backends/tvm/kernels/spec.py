@@ -265,4 +265,4 @@ class TransposeKernel:
     declared_plain: tuple[int, ...] | None = None
 
 
-AnyKernel = ProductKernel | DepthwiseKernel | PoolKernel | ElementwiseKernel | TransposeKernel
+AnyKernel = Kernel | TransposeKernel

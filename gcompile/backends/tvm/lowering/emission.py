@@ -12,7 +12,16 @@ import tvm
 from numpy.typing import NDArray
 from tvm import relax
 
-from gcompile.backends.tvm.kernels import depthwise, elementwise, pool, product, transpose
+from gcompile.backends.tvm.kernels import (
+    depthwise,
+    elementwise,
+    normalize,
+    pool,
+    product,
+    reduce,
+    softmax,
+    transpose,
+)
 from gcompile.backends.tvm.kernels.function import Code
 from gcompile.backends.tvm.kernels.spec import (
     AnyKernel,
@@ -31,6 +40,9 @@ _CODE: dict[type, tuple[str, Callable[..., Code]]] = {
     PoolKernel: ("pool", pool.code),
     ElementwiseKernel: ("elementwise", elementwise.code),
     TransposeKernel: ("transpose", transpose.code),
+    softmax.SoftmaxKernel: ("softmax", softmax.code),
+    normalize.NormalizeKernel: ("normalize", normalize.code),
+    reduce.ReduceKernel: ("reduce", reduce.code),
 }
 
 

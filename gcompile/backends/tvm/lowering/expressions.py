@@ -66,6 +66,7 @@ class RegionExpression:
         output: The value that leaves the region.
         out_scale: The scale of a quantized output, else 1.
         vectors: Per-channel float32 vectors, indexed by `PerChannel`.
+        operand: What a kernel that sees whole rows reads before the expression.
     """
 
     expression: Expression
@@ -74,6 +75,7 @@ class RegionExpression:
     out_zero_point: int = 0
     sources: list[SourceValue] = field(default_factory=list)
     vectors: list[FloatArray] = field(default_factory=list)
+    operand: Expression | None = None
 
     def add_vector(self, vector: FloatArray) -> PerChannel:
         """Add a per-channel operand."""
@@ -86,8 +88,11 @@ def read_region(
     layout: Layout,
     accumulated: ir.Value | None = None,
     accumulator: Expression | None = None,
+    operand: ir.Value | None = None,
 ) -> RegionExpression:
     """Read the region's nodes after `accumulated` (all nodes when None) as one expression.
+
+    The nodes that lead to `operand`, which has the output's shape, become the operand.
 
     Raises:
         CannotEmitError: An operator, a type or a broadcast is outside what kernels can do.
@@ -100,6 +105,8 @@ def read_region(
     if accumulated is not None:
         reader.known[accumulated] = accumulator or Accumulator()
     result.expression = reader.final(output)
+    if operand is not None:
+        result.operand = reader.read(operand)
     if output.dtype not in DTYPES:
         raise CannotEmitError(f"the output has type {output.dtype}")
     return result

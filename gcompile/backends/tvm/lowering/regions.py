@@ -8,7 +8,9 @@ from gcompile.backends.tvm.lowering.expressions import CannotEmitError
 from gcompile.backends.tvm.lowering.memory import Memory
 from gcompile.backends.tvm.lowering.pools import lower_pool
 from gcompile.backends.tvm.lowering.products import lower_convolution, lower_matrix_product
-from gcompile.backends.tvm.lowering.windows import POOLS
+from gcompile.backends.tvm.lowering.reductions import REDUCTIONS, lower_reduction
+from gcompile.backends.tvm.lowering.rows import ROW_OPERATORS, lower_rows
+from gcompile.backends.tvm.lowering.windows import POOLS, window_of
 
 
 def lower_region(region: ir.Region, memory: Memory) -> None:
@@ -25,7 +27,23 @@ def lower_region(region: ir.Region, memory: Memory) -> None:
             lower_matrix_product(region, memory)
         else:
             raise CannotEmitError(f"{anchor.op_type} has no kernel of its own")
-    elif any(node.op_type in POOLS for node in region.nodes):
+    elif (rows := _first(region, ROW_OPERATORS)) is not None:
+        lower_rows(region, rows, memory)
+    elif _is_reduction(region):
+        lower_reduction(region, memory)
+    elif _first(region, POOLS) is not None:
         lower_pool(region, memory)
     else:
         lower_elementwise(region, memory)
+
+
+def _first(region: ir.Region, operators: frozenset[str]) -> ir.Node | None:
+    return next((n for n in region.nodes if n.op_type in operators and not n.domain), None)
+
+
+def _is_reduction(region: ir.Region) -> bool:
+    """One reduction that no pool does better: a mean over height and width is one."""
+    node = region.nodes[0]
+    if len(region.nodes) > 1 or node.op_type not in REDUCTIONS:
+        return False
+    return node.op_type != "ReduceMean" or window_of(region) is None

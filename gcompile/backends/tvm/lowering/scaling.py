@@ -71,10 +71,12 @@ def _finite(number: float) -> float:
 
 
 def prune(region: RegionExpression) -> None:
-    """Drop sources and vectors the expression no longer reads, and renumber the rest."""
+    """Drop sources and vectors that are no longer read, and renumber the rest."""
     sources: list[int] = []
     vectors: list[int] = []
     region.expression = _renumber(region.expression, sources, vectors)
+    if region.operand is not None:
+        region.operand = _renumber(region.operand, sources, vectors)
     region.sources = [region.sources[i] for i in sources]
     region.vectors = [region.vectors[i] for i in vectors]
 
