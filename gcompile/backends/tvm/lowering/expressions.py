@@ -167,12 +167,21 @@ class _Reader:
     def _read(self, value: ir.Value) -> Expression:
         node = value.producer()
         if ir.is_constant(value):
-            return self._constant(ir.constant_array(value))
+            return self._read_constant(value)
         if node is None or node not in self.inside:
             return self._source(value)
         if ir.static_shape(value) != self.shape:
             raise CannotEmitError("a value inside the region has another shape than its output")
         return self._node(node)
+
+    def _read_constant(self, value: ir.Value) -> Expression:
+        """A scalar, a vector of channels, or a tensor as large as the output: embeddings."""
+        shape = ir.static_shape(value)
+        aligned = (1,) * (len(self.shape) - len(shape)) + shape
+        channels = shape[-1:] == self.shape[-1:] and math.prod(shape) == self.shape[-1]
+        if self.layout is Layout.ROWS and aligned == self.shape and not channels:
+            return self._source(value)
+        return self._constant(ir.constant_array(value))
 
     def _source(self, value: ir.Value, scale: float = 1.0, zero_point: int = 0) -> Load:
         if value.dtype not in DTYPES:
@@ -196,7 +205,9 @@ class _Reader:
             fits = len(shape) == len(self.shape)
             fits = fits and all(a in (1, b) for a, b in zip(shape, self.shape, strict=True))
         else:
+            aligned = (1,) * (len(self.shape) - len(shape)) + shape
             fits = shape[-1] == self.shape[-1] and math.prod(shape[:-1]) == 1
+            fits = fits or aligned == self.shape
         if fits:
             return
         raise CannotEmitError(f"an input of shape {shape} is broadcast to {self.shape}")

@@ -109,3 +109,16 @@ def test_infinite_and_missing_numbers_pass_through() -> None:
     built = check(parse(text, constants={"lowest": np.array(-np.inf, np.float32)}))
     assert (built.outputs["y"] == -np.inf).all()
     assert np.isnan(built.outputs["z"]).all()
+
+
+@pytest.mark.parametrize("precision", [None, "bf16", "int8"])
+@pytest.mark.parametrize("shape", ["1,6,64", "6,64"])
+def test_a_constant_as_large_as_the_output_is_read_beside_it(
+    shape: str, precision: str | None
+) -> None:
+    built = check(
+        f"""g (float[1,6,64] x) => (float[1,6,64] y) <float[{shape}] c, float[64,64] w>
+        {{ m = MatMul(x, w) a = Add(m, c) y = Add(a, x) }}""",
+        precision,
+    )
+    assert built.reasons == []
