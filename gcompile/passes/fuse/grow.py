@@ -12,7 +12,7 @@ import heapq
 import numpy as np
 
 from gcompile import ir
-from gcompile.passes.fuse.operators import Kind, fits_after, kind_of
+from gcompile.passes.fuse.operators import COPIES, Kind, fits_after, kind_of
 
 _LOOK_AHEAD = 24
 """How many nodes may lie between a value with several readers and the node where they meet."""
@@ -121,7 +121,7 @@ class Regions:
         }
 
     def _with_storage(self, move: ir.Node) -> set[ir.Node]:
-        """A move works on stored numbers when all its tensors share one scale and zero point."""
+        """A move works on stored numbers; views and transposes only where scales are the same."""
         encoder = ir.only_reader(move.outputs[0])
         tensors = move.inputs if move.op_type == "Concat" else move.inputs[:1]
         decoders = [value.producer() if value is not None else None for value in tensors]
@@ -130,7 +130,9 @@ class Regions:
         for node in decoders:
             if node not in self._position or not self._is_free(node, Kind.DECODE):
                 return {move}
-            if not self._is_read_only_by(node, {move}) or not _same_storage(node, encoder):
+            if not self._is_read_only_by(node, {move}):
+                return {move}
+            if move.op_type not in COPIES and not _same_storage(node, encoder):
                 return {move}
         return {move, encoder, *(node for node in decoders if node is not None)}
 

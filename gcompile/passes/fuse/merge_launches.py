@@ -12,7 +12,7 @@ from typing import ClassVar
 
 from gcompile import ir
 from gcompile.passes.base import Numerics, Pass, PassContext
-from gcompile.passes.fuse.operators import Kind, kind_of
+from gcompile.passes.fuse.operators import COPIES, Kind, kind_of
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def _is_emitted_node(node: ir.Node) -> bool:
             shape = ir.contraction_of(node)
             return shape is not None and (shape.groups == 1 or shape.is_depthwise)
         case Kind.MOVE:
-            return node.op_type in ir.VIEWS
+            return node.op_type in ir.VIEWS or node.op_type in COPIES
         case Kind.OTHER:
             return False
     return True

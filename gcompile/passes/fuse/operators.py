@@ -13,10 +13,12 @@ _ROWS = frozenset(
     {"Softmax", "LogSoftmax", "LayerNormalization", "RMSNormalization", "InstanceNormalization",
      "GroupNormalization"}
 )  # fmt: skip
-_MOVES = frozenset(
-    {"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Concat", "Slice", "Pad",
-     "DepthToSpace", "SpaceToDepth"}
-)  # fmt: skip
+COPIES = frozenset({"Concat", "Slice", "Pad", "Expand", "Tile"})
+"""Moves that one kernel does as copies of boxes, converting numbers on the way."""
+
+_MOVES = COPIES | {
+    "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "DepthToSpace", "SpaceToDepth"
+}  # fmt: skip
 _UNARY = frozenset(
     {"Relu", "LeakyRelu", "Clip", "Sigmoid", "HardSigmoid", "HardSwish", "Tanh", "Elu", "Selu",
      "Softplus", "Mish", "Gelu", "Erf", "Exp", "Log", "Sqrt", "Reciprocal", "Abs", "Neg", "Floor",

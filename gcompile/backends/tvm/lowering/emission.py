@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from tvm import relax
 
 from gcompile.backends.tvm.kernels import (
+    copy_regions,
     depthwise,
     elementwise,
     normalize,
@@ -40,6 +41,7 @@ _CODE: dict[type, tuple[str, Callable[..., Code]]] = {
     PoolKernel: ("pool", pool.code),
     ElementwiseKernel: ("elementwise", elementwise.code),
     TransposeKernel: ("transpose", transpose.code),
+    copy_regions.CopyKernel: ("copy", copy_regions.code),
     softmax.SoftmaxKernel: ("softmax", softmax.code),
     normalize.NormalizeKernel: ("normalize", normalize.code),
     reduce.ReduceKernel: ("reduce", reduce.code),

@@ -1,4 +1,4 @@
-"""Operators that only move memory: views, transposes, concatenation.
+"""Operators that only rename or transpose memory.
 
 They run on the numbers as stored. A region {dequantize, move, quantize} whose scales are all equal
 moves bytes and never computes a real number.
@@ -33,7 +33,7 @@ class Move:
     """One operator, between values as they are stored."""
 
     node: ir.Node
-    sources: tuple[ir.Value, ...]
+    source: ir.Value
     result: ir.Value
 
 
@@ -43,24 +43,21 @@ def stored_move(region: ir.Region) -> Move | None:
     if len(cores) != 1 or cores[0].domain or len(region.outputs) != 1:
         return None
     node = cores[0]
-    if node.op_type not in _VIEWS | {"Transpose", "Concat"}:
+    if node.op_type not in _VIEWS | {"Transpose"}:
         return None
-    wanted = node.inputs if node.op_type == "Concat" else node.inputs[:1]
-    if any(ir.is_constant(value) for value in wanted):
+    given = node.inputs[0]
+    if given is None or ir.is_constant(given):
         return None
     if len(region.nodes) == 1:
-        return Move(node, tuple(v for v in wanted if v is not None), node.outputs[0])
+        return Move(node, given, node.outputs[0])
     try:
-        found = [stored_input(region, value) for value in wanted]
-        scales = {(scale, zero_point) for _, scale, zero_point in found}
-        scales.add(_output_quantization(region.nodes[-1]))
+        stored, scale, zero_point = stored_input(region, given)
+        if (scale, zero_point) != _output_quantization(region.nodes[-1]):
+            return None
     except CannotEmitError:
         return None
     result = region.outputs[0]
-    same_type = all(value.dtype is result.dtype for value, _, _ in found)
-    if len(scales) != 1 or not same_type:
-        return None
-    return Move(node, tuple(value for value, _, _ in found), result)
+    return Move(node, stored, result) if stored.dtype is result.dtype else None
 
 
 def without_conversions(region: ir.Region) -> list[ir.Region]:
@@ -83,9 +80,7 @@ def write_move(move: Move, memory: Memory) -> bool:
     """Emit the move; say whether that was possible."""
     if move.node.op_type in _VIEWS:
         return _write_view(move, memory)
-    if move.node.op_type == "Transpose":
-        return _write_transpose(move, memory)
-    return _write_concat(move, memory)
+    return _write_transpose(move, memory)
 
 
 def _output_quantization(node: ir.Node) -> tuple[float, int]:
@@ -93,7 +88,7 @@ def _output_quantization(node: ir.Node) -> tuple[float, int]:
 
 
 def _write_view(move: Move, memory: Memory) -> bool:
-    source, result = move.sources[0], move.result
+    source, result = move.source, move.result
     if result in memory.requests and _keep_image(source, result, memory):
         return True
     placement = memory.tensor(source)
@@ -115,7 +110,7 @@ def _keep_image(source: ir.Value, result: ir.Value, memory: Memory) -> bool:
 
 
 def _write_transpose(move: Move, memory: Memory) -> bool:
-    source, result = move.sources[0], move.result
+    source, result = move.source, move.result
     rank = len(ir.static_shape(source))
     order = list(move.node.attributes.get_ints("perm", list(range(rank))[::-1]))
     to_first = order == _TO_CHANNELS_FIRST.get(rank) and result in memory.requests
@@ -149,27 +144,4 @@ def _read_as_rows(source: ir.Value, result: ir.Value, memory: Memory) -> bool:
     rows = rows_image(ir.static_shape(result), image.dtype)
     rows = replace(rows, declared=placement.shape)
     memory.put(result, Placement(placement.var, Layout.ROWS, rows))
-    return True
-
-
-def _write_concat(move: Move, memory: Memory) -> bool:
-    """Channels-last images without padding concatenate along their last axis."""
-    result, values = move.result, move.sources
-    rank = len(ir.static_shape(result))
-    if rank not in (3, 4) or move.node.attributes.get_int("axis") % rank != 1:
-        return False
-    if not all(value in memory.images for value in values):
-        return False
-    if any(ir.static_shape(value)[1] % 4 for value in values):
-        return False
-    operands = []
-    for value in values:
-        part = memory.bare_image(value)
-        var, shape = part.var, part.image.shape
-        if part.shape != shape:
-            var = memory.emission.emit(relax.op.reshape(var, shape))
-        operands.append(var)
-    variable = memory.emission.emit(relax.op.concat(operands, axis=3))
-    image = image_of(result, Layout.CHANNELS_LAST)
-    memory.put(result, Placement(variable, Layout.CHANNELS_LAST, image))
     return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gcompile import ir
+from gcompile.backends.tvm.lowering.copies import copy_operator, lower_copies
 from gcompile.backends.tvm.lowering.elementwise import lower_elementwise
 from gcompile.backends.tvm.lowering.expressions import CannotEmitError
 from gcompile.backends.tvm.lowering.memory import Memory
@@ -27,6 +28,8 @@ def lower_region(region: ir.Region, memory: Memory) -> None:
             lower_matrix_product(region, memory)
         else:
             raise CannotEmitError(f"{anchor.op_type} has no kernel of its own")
+    elif (copied := copy_operator(region)) is not None:
+        lower_copies(region, copied, memory)
     elif (rows := _first(region, ROW_OPERATORS)) is not None:
         lower_rows(region, rows, memory)
     elif _is_reduction(region):
