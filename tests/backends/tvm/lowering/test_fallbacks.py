@@ -56,8 +56,8 @@ REASONS = {
         ["an input has type INT64", "an input has type DOUBLE"],
     ),
     "several outputs": (
-        """g (float[2,6,8] x) => (float[2,6,8] y, float[2,6,1] m) <float[8] w>
-        { y, m = LayerNormalization(x, w) }""",
+        """g (float[2,8] x) => (float[2,3] y, int64[2,3] i) <int64[1] k = {3}>
+        { y, i = TopK<axis = 1>(x, k) }""",
         ["the region has more than one output"],
     ),
 }
