@@ -19,7 +19,6 @@ from tvm.tirx import Buffer, Expr, PrimFunc
 from tvm.tirx.script import builder as T
 
 from gcompile.backends.tvm.kernels.amx_tiles import Issue, TileLayout, depth_tile_bytes
-from gcompile.backends.tvm.kernels.expression import write_channels
 from gcompile.backends.tvm.kernels.function import Argument, prim_func, share, view, when
 from gcompile.backends.tvm.kernels.image_access import Position
 from gcompile.backends.tvm.kernels.lanes import Lanes
@@ -274,8 +273,7 @@ class TileProduct:
         def total(offset: int, lanes: Lanes) -> Expr:
             return self.sums[lanes.index(start + offset)]
 
-        kernel, tensors = self.shared.kernel, self.shared.tensors
-        write_channels(kernel, tensors, part.placed(position), (channels, _LANES), total)
+        self.shared.write(part, position, (channels, _LANES), total)
 
 
 def tile_memory(size: int, dtype: str) -> Buffer:

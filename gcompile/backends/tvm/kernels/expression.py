@@ -1,7 +1,7 @@
 """Emit the expression of a kernel at one place of its output.
 
 The usual call is `write`, which evaluates the expression for one vector and stores it. Emitters
-that hold the sums of several channels of a pixel use `write_channels`.
+that hold the sums of several channels of a pixel use `Multiplication.write`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from tvm.tirx.script import builder as T
 from gcompile.backends.tvm.kernels import vector_math
 from gcompile.backends.tvm.kernels.function import Tensors
 from gcompile.backends.tvm.kernels.image_access import Position, load, store
-from gcompile.backends.tvm.kernels.lanes import Lanes, bind, pieces
+from gcompile.backends.tvm.kernels.lanes import Lanes, bind
 from gcompile.backends.tvm.kernels.spec import (
     Accumulator,
     Binary,
@@ -46,30 +46,6 @@ def write(
     """
     real = evaluate(kernel, tensors, position, lanes, accumulator)
     store(kernel.output, tensors.output, position, real, lanes)
-
-
-def write_channels(
-    kernel: Kernel,
-    tensors: Tensors,
-    position: Position,
-    vectors: tuple[int, int],
-    accumulator: Callable[[int, Lanes], Expr],
-) -> None:
-    """Write a run of channels of one pixel, in vectors that end where the channels do.
-
-    Args:
-        kernel: The kernel whose expression is evaluated.
-        tensors: Its buffers.
-        position: The pixel and the first channel.
-        vectors: How many channels, and the widest vector to use.
-        accumulator: The accumulator from a channel (counted from the first) on, as it was
-            summed; integers are converted here.
-    """
-    for offset, lanes in pieces(*vectors):
-        total = accumulator(offset, lanes)
-        if not str(total.ty.dtype).startswith("float32"):
-            total = lanes.cast("float32", total)
-        write(kernel, tensors, position.moved(offset), lanes, total)
 
 
 def evaluate(

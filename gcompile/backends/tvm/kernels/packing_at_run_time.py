@@ -15,31 +15,12 @@ from tvm.tirx.script import builder as T
 
 from gcompile.backends.tvm.kernels.function import loop, scratch, view
 from gcompile.backends.tvm.kernels.lanes import Lanes, bind, pieces
+from gcompile.backends.tvm.kernels.matrices import Matrix
 from gcompile.backends.tvm.kernels.transpose import transposed
 from gcompile.backends.tvm.kernels.units import Unit
 
 _BITS = 32
 """Bits of one lane's group."""
-
-
-@dataclass(frozen=True, slots=True)
-class Matrix:
-    """A matrix in a line of memory.
-
-    Attributes:
-        start: Index of its first element.
-        pitch: Elements from one row to the next.
-    """
-
-    buffer: Buffer
-    start: Expr
-    pitch: int
-    rows: int
-    columns: int
-
-    def vector(self, row: Expr, column: Expr, lanes: Lanes) -> Expr:
-        """Some consecutive elements of a row."""
-        return self.buffer[lanes.index(self.start + row * self.pitch + column)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +32,7 @@ class Packing:
         depth: Elements of depth that exist.
         padded_depth: Elements of depth that are read; those beyond `depth` are zero.
         is_transposed: A row of the matrix is a column of the product.
+        dtype: The type the matrix is stored in. Bytes without a sign are lowered by 128.
     """
 
     unit: Unit
@@ -58,13 +40,15 @@ class Packing:
     depth: int
     padded_depth: int
     is_transposed: bool
+    dtype: str
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """The shape of the packed operand."""
         unit = self.unit
         blocks = -(-self.columns // unit.lanes)
-        return blocks, self.padded_depth // unit.group, unit.lanes * unit.group
+        steps = self.padded_depth // unit.group + unit.signed_dot
+        return blocks, steps, unit.lanes * unit.group
 
     def memory(self) -> Buffer:
         """Room for one packed operand."""
@@ -87,7 +71,7 @@ class Packing:
             for offset, lanes in pieces(count, self.unit.lanes):
                 column = block * self.unit.lanes + offset
                 bits = [
-                    self._bits(matrix.vector(index * group + row, column, lanes), lanes)
+                    self._bits(self._stored(matrix, index * group + row, column, lanes), lanes)
                     << lanes.splat(row * _BITS // group, "uint32")
                     for row in range(rows)
                 ]
@@ -110,7 +94,9 @@ class Packing:
             together = Lanes(steps.count * group)
             rows = [
                 bind(
-                    steps.reinterpret("uint32", matrix.vector(first + row, step * group, together))
+                    steps.reinterpret(
+                        "uint32", self._stored(matrix, first + row, step * group, together)
+                    )
                 )
                 if row < count
                 else steps.splat(0, "uint32")
@@ -137,13 +123,22 @@ class Packing:
                 row = block * self.unit.lanes + lane
                 value = T.Cast(self.unit.weight_dtype, 0)
                 if element < rest:
-                    value = matrix.vector(row, step * group + element, Lanes(1))
+                    value = self._stored(matrix, row, step * group + element, Lanes(1))
                 T.buffer_store(packed, value, [block, step, lane * group + element])
 
     def _clear(self, packed: Buffer, block: Expr, first: int) -> None:
         zero = Lanes(self.unit.lanes).splat(0, "uint32")
         lanes = Lanes(self.unit.lanes)
         loop(first, self.shape[1], lambda step: self._store(packed, (block, step, 0), zero, lanes))
+
+    def _stored(self, matrix: Matrix, row: Expr, column: Expr, lanes: Lanes) -> Expr:
+        """Elements of a row as the unit reads weights."""
+        stored = matrix.vector(row, column, lanes)
+        if self.dtype == "uint8":
+            stored = lanes.reinterpret("int8", stored ^ lanes.splat(128, "uint8"))
+        if self.unit.weight_dtype == "int16":
+            stored = lanes.cast("int16", stored)
+        return stored
 
     def _bits(self, stored: Expr, lanes: Lanes) -> Expr:
         """Elements as the lowest bits of 32."""

@@ -11,8 +11,10 @@ from dataclasses import dataclass
 
 from tvm.tirx import Buffer, Expr
 
+from gcompile.backends.tvm.kernels.expression import evaluate
 from gcompile.backends.tvm.kernels.function import Tensors
-from gcompile.backends.tvm.kernels.image_access import Position
+from gcompile.backends.tvm.kernels.image_access import Position, store
+from gcompile.backends.tvm.kernels.lanes import Lanes, pieces
 from gcompile.backends.tvm.kernels.pixels import Pixels
 from gcompile.backends.tvm.kernels.spec import Kernel, Panel
 from gcompile.backends.tvm.kernels.units import Unit
@@ -50,6 +52,9 @@ class Part:
         first_block: The first of the blocks that are this part's.
         origin: Elements of the input before this part's slice of a pixel.
         placed: Where in the output a row and column of this part are written.
+        corrected: What integer sums at a row and column of this part become before the expression
+            sees them.
+        kept: Receives the real values at a row and column of this part, in place of the output.
     """
 
     pixels: Pixels
@@ -59,6 +64,8 @@ class Part:
     first_block: Expr = 0
     origin: Expr = 0
     placed: Callable[[Position], Position] = _same
+    corrected: Callable[[Position, Lanes, Expr], Expr] | None = None
+    kept: Callable[[Position, Lanes, Expr], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,3 +87,34 @@ class Multiplication:
     x: Buffer
     tensors: Tensors
     panel: Panel | None = None
+
+    def write(
+        self,
+        part: Part,
+        position: Position,
+        vectors: tuple[int, int],
+        accumulator: Callable[[int, Lanes], Expr],
+    ) -> None:
+        """Write a run of channels of one pixel, in vectors that end where the channels do.
+
+        Args:
+            part: The part whose sums they are.
+            position: Its pixel and the first channel.
+            vectors: How many channels, and the widest vector to use.
+            accumulator: The accumulator from a channel (counted from the first) on, as it was
+                summed; integers are converted here.
+        """
+        placed = part.placed(position)
+        for offset, lanes in pieces(*vectors):
+            total = accumulator(offset, lanes)
+            if part.corrected is not None:
+                total = part.corrected(position.moved(offset), lanes, total)
+            if not str(total.ty.dtype).startswith("float32"):
+                total = lanes.cast("float32", total)
+            real = evaluate(self.kernel, self.tensors, placed.moved(offset), lanes, total)
+            if part.kept is not None:
+                part.kept(position.moved(offset), lanes, real)
+            else:
+                store(
+                    self.kernel.output, self.tensors.output, placed.moved(offset), real, lanes
+                )

@@ -134,7 +134,7 @@ def across(register: Register, combine: Combine) -> Expr:
     while register.lanes.count > 1:
         half = Lanes(register.lanes.count // 2)
         halves = register.part(0, half), register.part(half.count, half)
-        register = Register.of("float32", half)
+        register = Register.of(register.buffer.dtype, half)
         register.set(combine(*halves))
     return register.value
 

@@ -16,7 +16,7 @@ from tvm.tirx import Expr
 from tvm.tirx.script import builder as T
 
 from gcompile.backends.tvm.kernels.dot import Dot, dot_of
-from gcompile.backends.tvm.kernels.expression import size, write_channels
+from gcompile.backends.tvm.kernels.expression import size
 from gcompile.backends.tvm.kernels.function import loop, scratch, share, when
 from gcompile.backends.tvm.kernels.lanes import Lanes, Register
 from gcompile.backends.tvm.kernels.parts import Multiplication, Part
@@ -198,10 +198,7 @@ class VectorProduct:
                 place,
                 row,
                 first_vector * lanes,
-                lambda position: write_channels(
-                    *(kernel, self.shared.tensors, part.placed(position)),
-                    *((channels, lanes), accumulator),
-                ),
+                lambda position: self.shared.write(part, position, (channels, lanes), accumulator),
             )
 
         if size(kernel.expression) < _LONG_EXPRESSION:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import ml_dtypes
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gcompile.backends.tvm.kernels import batched
-from gcompile.backends.tvm.kernels.batched import BatchedKernel, Matrices
+from gcompile.backends.tvm.kernels.batched import BatchedKernel
+from gcompile.backends.tvm.kernels.matrices import Matrices
 from gcompile.backends.tvm.kernels.spec import (
     Accumulator,
     Binary,
@@ -27,7 +29,10 @@ from tests.backends.tvm.kernels.compiling import Array, inside, run, with_halo
 from tests.backends.tvm.kernels.emulation import emulate, load_emulation
 from tests.backends.tvm.kernels.machine import machine_for, skip_unless_runnable
 
-UNITS = ("avx512", "generic", "avx512-bf16", "generic-bf16", "amx-bf16", "avx512-vnni", "amx-int8")
+UNITS = (
+    "avx512", "generic", "avx512-bf16", "generic-bf16", "amx-bf16", "avx512-vnni", "avx2-int8",
+    "amx-int8",
+)  # fmt: skip
 FEW = settings(
     max_examples=6,
     deadline=None,
@@ -51,21 +56,29 @@ def kernels(draw: st.DrawFn, unit: str) -> BatchedKernel:
         channels = heads * columns if in_channels else columns
         size = (batch, 1 if in_channels else heads, rows, first + channels + draw(small))
         halo = (draw(small), draw(small), draw(small), draw(small))
-        return Matrices(Image(*size, dtype, halo), columns, heads, in_channels, first)
+        image = Image(*size, dtype, halo)
+        return Matrices.in_image(
+            image, columns, heads, in_channels=in_channels, first_channel=first
+        )
 
     heads = right_heads * per_right
-    right_dtype = "int8" if carrier.x_dtype == "uint8" else carrier.x_dtype
+    is_bytes = carrier.x_dtype == "uint8"
+    left_dtype, right_dtype = (
+        draw(st.sampled_from(["uint8", "int8"])) if is_bytes else carrier.x_dtype for _ in range(2)
+    )
+    zero = st.sampled_from([0, 3, 100]) if is_bytes else st.just(0)
     in_channels = draw(st.booleans())
     size = (batch, 1, m, heads * n) if in_channels else (batch, heads, m, n)
     return BatchedKernel(
         output=Output(Image(*size, carrier.accumulator_dtype, (1, 0, 0, 1), 5.0)),
         expression=Accumulator(),
-        left=matrices(m, k, heads, carrier.x_dtype),
+        left=matrices(m, k, heads, left_dtype),
         right=matrices(n, k, right_heads, right_dtype)
         if is_transposed
         else matrices(k, n, right_heads, right_dtype),
         is_transposed=is_transposed,
         output_in_channels=in_channels,
+        zero_points=(draw(zero), draw(zero)),
         tile=Tile(
             unit,
             *draw(st.sampled_from([(2, 2), (1, 1), (3, 1), (1, 2)])),
@@ -84,6 +97,7 @@ def test_matrices_of_any_layout_are_multiplied(unit: str, data: st.DataObject) -
     left, right = _random(kernel.left, 1), _random(kernel.right, 2)
     stored = _run(kernel, [left, right])
     a, b = (_matrices(*pair) for pair in ((kernel.left, left), (kernel.right, right)))
+    a, b = a - kernel.zero_points[0], b - kernel.zero_points[1]
     b = np.repeat(b, kernel.left.heads // kernel.right.heads, axis=1)
     b = b.swapaxes(-1, -2) if kernel.is_transposed else b
     expected = _as_output(kernel, a @ b)
@@ -96,14 +110,14 @@ def test_matrices_of_any_layout_are_multiplied(unit: str, data: st.DataObject) -
 
 
 def test_scores_are_scaled_and_masked() -> None:
-    heads = Matrices(Image(1, 1, 9, 3 * 24), 8, 3, in_channels=True)
+    heads = Matrices.in_image(Image(1, 1, 9, 3 * 24), 8, 3, in_channels=True)
     mask = Source(Image(1, 1, 9, 9))
     kernel = BatchedKernel(
         output=Output(Image(1, 3, 9, 9)),
         expression=Binary("add", Binary("mul", Accumulator(), Constant(0.25)), Load(0)),
         sources=(mask,),
         left=heads,
-        right=replace(heads, first_channel=24),
+        right=replace(heads, offset=24),
         is_transposed=True,
         tile=Tile("generic", 3, 2, threads=2),
     )
@@ -119,8 +133,8 @@ def test_scores_are_scaled_and_masked() -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"right": Matrices(Image(1, 1, 5, 8), 8)}, "depth of 6"),
-        ({"right": Matrices(Image(1, 2, 6, 8), 8, 2)}, "evenly"),
+        ({"right": Matrices.in_image(Image(1, 1, 5, 8), 8)}, "depth of 6"),
+        ({"right": Matrices.in_image(Image(1, 2, 6, 8), 8, 2)}, "evenly"),
         ({"tile": Tile("avx512-vnni", 2, 1)}, "operands are float32"),
         ({"tile": Tile("amx-bf16", 3, 3)}, "operands are float32"),
     ],
@@ -129,8 +143,8 @@ def test_what_cannot_be_multiplied_is_refused(change: dict[str, object], reason:
     kernel = BatchedKernel(
         output=Output(Image(1, 1, 4, 8)),
         expression=Accumulator(),
-        left=Matrices(Image(1, 1, 4, 6), 6),
-        right=Matrices(Image(1, 1, 6, 8), 8),
+        left=Matrices.in_image(Image(1, 1, 4, 6), 6),
+        right=Matrices.in_image(Image(1, 1, 6, 8), 8),
         tile=Tile("generic", 2, 1),
     )
     with pytest.raises(CompileError, match=reason):
@@ -142,7 +156,13 @@ def _run(kernel: BatchedKernel, inputs: list[Array]) -> Array:
     if unit_named(unit).is_tiled:
         faults = load_emulation()
         before = faults()
-        stored = run(batched.emit(kernel, "batched", emulate), inputs, kernel.output)
+        # Column sums of bytes need the vector instructions of machines with AMX.
+        machine = ()
+        if unit == "amx-int8":
+            skip_unless_runnable("avx512-vnni")
+            machine = machine_for("avx512-vnni")
+        function = batched.emit(kernel, "batched", emulate)
+        stored = run(function, inputs, kernel.output, *machine)
         assert faults() == before
         return stored
     skip_unless_runnable(unit)
@@ -161,13 +181,12 @@ def _random(matrices: Matrices, seed: int) -> Array:
 
 def _matrices(matrices: Matrices, stored: Array) -> Array:
     """(batch, heads, rows, columns) in float64."""
-    values = inside(matrices.image, stored).astype(np.float64)
-    values = values[..., matrices.first_channel :]
-    if not matrices.in_channels:
-        return values[..., : matrices.columns]
-    values = values[..., : matrices.heads * matrices.columns]
-    split = values.reshape(values.shape[0], matrices.rows, matrices.heads, matrices.columns)
-    return split.transpose(0, 2, 1, 3)
+    is_narrow = matrices.image.dtype == "bfloat16"
+    line = (stored.view(ml_dtypes.bfloat16) if is_narrow else stored).astype(np.float64)
+    line = line.reshape(-1)[matrices.offset :]
+    shape = (matrices.batch, matrices.heads, matrices.rows, matrices.columns)
+    strides = [line.itemsize * step for step in (*matrices.strides, 1)]
+    return np.lib.stride_tricks.as_strided(line, shape, strides)
 
 
 def _as_output(kernel: BatchedKernel, products: Array) -> Array:
