@@ -8,12 +8,31 @@ from gcompile import ir
 
 
 @dataclass(frozen=True, slots=True)
+class Batch:
+    """Products of operands that are computed at run time.
+
+    Attributes:
+        contraction: One of them.
+        pairs: How many there are.
+        rights: How many right operands are brought into the order that units read.
+        is_transposed: They lie so that this takes transposing.
+    """
+
+    contraction: ir.Contraction
+    pairs: int
+    rights: int
+    is_transposed: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """The work of one kernel, in plain numbers: equal jobs cost the same.
 
     Attributes:
-        contraction: The product that a register-blocked kernel runs; None when there is none, or
-            when no such kernel exists for it (groups, weights that are not constant).
+        contraction: The product with constant weights that a register-blocked kernel runs; None
+            when there is none, or when no such kernel exists for it (groups).
+        batch: The products of computed operands that a register-blocked kernel runs, if any. Both
+            operands are then part of `activation_bytes`.
         product_ops: Operations of dense products, 2 per multiply-accumulate.
         vector_ops: Operations that only a vector unit does.
         image_bytes: Bytes of the activation that the contraction reads, each once.
@@ -34,6 +53,12 @@ class Job:
     launches: bool = True
     sliding: ir.Contraction | None = None
     sliding_bytes: int = 0
+    batch: Batch | None = None
+
+    @property
+    def blocked(self) -> ir.Contraction | None:
+        """The product that is cut into register blocks: the only one, or one of a batch."""
+        return self.batch.contraction if self.batch is not None else self.contraction
 
     @property
     def weight_bytes(self) -> int:
@@ -75,6 +100,12 @@ def job_of(region: ir.Region) -> Job | None:
     sliding = region.contraction
     if sliding is not None and not sliding.is_depthwise:
         sliding = None
+    product = region.batched_product
+    batch = None
+    if product is not None:
+        batch = Batch(
+            product.contraction, product.pairs, product.rights, product.right.is_transposed
+        )
     constants = [v for v in region.inputs if v.const_value is not None and v is not weights]
     activations = [v for v in region.inputs if v.const_value is None and v is not image]
     read = (_read_bytes(value, region) for value in activations)
@@ -89,6 +120,7 @@ def job_of(region: ir.Region) -> Job | None:
         launches=region.launch == region.name,
         sliding=sliding,
         sliding_bytes=_sliding_bytes(region) if sliding is not None else 0,
+        batch=batch,
     )
 
 
@@ -112,9 +144,7 @@ def tiled_contraction(region: ir.Region) -> ir.Contraction | None:
     if contraction is None or anchor is None or contraction.groups != 1:
         return None
     weights = _source(anchor.inputs[1], region)
-    if weights is None or not ir.is_constant(weights):
-        return None
-    if anchor.op_type == "MatMul" and len(ir.static_shape(anchor.inputs[1])) != 2:
+    if weights is None or not ir.is_constant(weights) or ir.is_batched_product(anchor):
         return None
     return contraction
 
@@ -130,7 +160,8 @@ def _without_folded(region: ir.Region) -> tuple[ir.Node, ...]:
     """Leave out what the product's kernel does for nothing: it dequantizes in its scales."""
     if region.anchor is None or len(region.nodes) == 1:
         return region.nodes
-    producers = (value.producer() for value in region.anchor.inputs if value is not None)
+    operands = (ir.operand_moves(value, region.nodes)[0] for value in region.anchor.inputs)
+    producers = (value.producer() for value in operands if value is not None)
     folded = {
         node for node in producers
         if node is not None and node.op_type in ("DequantizeLinear", "Cast")

@@ -10,6 +10,8 @@ of the cores that run it together are the compute energy.
 
 from __future__ import annotations
 
+import math
+
 from gcompile.energy.blocking import Blocking, blocking
 from gcompile.energy.cost import Cost
 from gcompile.energy.gpu import gpu_cost
@@ -18,6 +20,9 @@ from gcompile.energy.spatial import accelerator_cost
 from gcompile.energy.traffic import traffic
 from gcompile.ir import Precision, Tile
 from gcompile.targets import Target, Unit
+
+_TRANSPOSING = 5
+"""Passes over a vector that transpose squares of sixteen: one and log2 16."""
 
 
 def kernel_cost(job: Job, tile: Tile, target: Target, footprint_bytes: float) -> Cost:
@@ -55,9 +60,27 @@ def kernel_cost(job: Job, tile: Tile, target: Target, footprint_bytes: float) ->
 def blocks_of(job: Job, tile: Tile, target: Target) -> Blocking | None:
     """Return the register blocks of the job's product, or None when it has none."""
     unit = target.unit_named(tile.unit)
-    if job.contraction is None or unit is None or not is_blocked(unit, target):
+    if job.blocked is None or unit is None or not is_blocked(unit, target):
         return None
-    return blocking(job.contraction, tile, unit, target)
+    return blocking(job.blocked, tile, unit, target)
+
+
+def busy_share(job: Job, tile: Tile, blocks: Blocking) -> float:
+    """Return the busiest thread's share; a batch is dealt out by whole right operands."""
+    if job.batch is None or job.batch.rights < tile.threads:
+        return blocks.busy_share
+    return math.ceil(job.batch.rights / tile.threads) / job.batch.rights
+
+
+def packing_ops(job: Job) -> float:
+    """Count the operations of bringing right operands into order at run time.
+
+    Every element is loaded, shuffled with its neighbours and stored.
+    """
+    if job.batch is None:
+        return 0.0
+    elements = job.batch.contraction.weight_count * job.batch.rights
+    return elements * job.precision.bits / 32 * (_TRANSPOSING if job.batch.is_transposed else 1)
 
 
 def is_blocked(unit: Unit, target: Target) -> bool:
@@ -73,8 +96,12 @@ def _compute(job: Job, tile: Tile, blocks: Blocking | None, target: Target) -> t
     seconds, joules = job.vector_ops / vector_rate, job.vector_ops * vector.op_j
     unit = target.unit_named(tile.unit) or vector
     if blocks is not None:
-        seconds += blocks.cycles * blocks.busy_share / (target.clock_hz * unit.efficiency)
-        joules += blocks.issued_ops * unit.op_j
+        pairs = job.batch.pairs if job.batch is not None else 1
+        cycles = blocks.cycles * pairs * busy_share(job, tile, blocks)
+        seconds += cycles / (target.clock_hz * unit.efficiency)
+        joules += blocks.issued_ops * pairs * unit.op_j
+        packed = packing_ops(job)
+        seconds, joules = seconds + packed / vector_rate, joules + packed * vector.op_j
     elif job.contraction is not None or target.kind != "cpu":
         seconds += job.product_ops / (unit.peak_ops_per_s * unit.efficiency * share)
         joules += job.product_ops * unit.op_j

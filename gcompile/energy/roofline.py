@@ -111,9 +111,9 @@ def _usable_tile(region: ir.Region, job: Job, target: Target, threads: int) -> i
     unit = target.unit_named(tile.unit) if tile is not None else None
     if tile is None or unit is None or tile.threads > threads:
         return None
-    if job.contraction is None or not is_blocked(unit, target):
+    if job.blocked is None or not is_blocked(unit, target):
         return tile if tile.rows == tile.columns == 1 else None
-    fits = unit == target.unit_for(job.precision) and is_legal(tile, job.contraction, unit)
+    fits = unit == target.unit_for(job.precision) and is_legal(tile, job.blocked, unit)
     return tile if fits else None
 
 

@@ -76,12 +76,12 @@ def shapes(contraction: Contraction, unit: Unit) -> Iterator[Tile]:
 @lru_cache(maxsize=16384)
 def _choose(job: Job, target: Target, threads: int, footprint_bytes: float) -> Tile:
     unit = target.unit_for(job.precision)
-    if job.contraction is None or not is_blocked(unit, target):
+    if job.blocked is None or not is_blocked(unit, target):
         is_product = job.product_ops > 0 and target.kind != "cpu"
         unit = unit if is_product else target.unit_for(Precision.FP32, dense=False)
         candidates = [Tile(unit.name, 1, 1, threads=n) for n in _thread_counts(threads)]
     else:
-        shortlist = _shortlist(job.contraction, unit, target)
+        shortlist = _shortlist(job.blocked, unit, target)
         candidates = list(_loops(job, shortlist, unit, threads))
 
     def energy_delay(tile: Tile) -> float:
@@ -103,9 +103,10 @@ def _shortlist(contraction: Contraction, unit: Unit, target: Target) -> list[Til
 
 def _loops(job: Job, blocks: list[Tile], unit: Unit, threads: int) -> Iterator[Tile]:
     """Yield each block with each loop order and each legal way to share it between threads."""
-    contraction = job.contraction
+    contraction = job.blocked
     if contraction is None:
         return
+    rights = job.batch.rights if job.batch is not None else 1  # Dealt out whole, if enough.
     outers: tuple[Literal["m", "n"], ...] = ("m", "n")
     if job.weight_bytes > job.image_bytes:
         outers = ("n", "m")
@@ -114,9 +115,9 @@ def _loops(job: Job, blocks: list[Tile], unit: Unit, threads: int) -> Iterator[T
         if unit.kind == "matrix":
             rows = math.ceil(rows / tile.rows)
         columns = math.ceil(column_count(contraction, unit) / tile.columns)
-        if rows >= count:
+        if max(rows, rights) >= count:
             yield replace(tile, outer=outer, threads=count)
-        if columns >= count > 1:
+        if columns >= count > rights:
             yield replace(tile, outer=outer, split="n", threads=count)
 
 

@@ -15,10 +15,10 @@ activation stays where it fits twice (its consumer writes something of its own).
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gcompile.energy.blocking import Blocking
-from gcompile.energy.job import Job
+from gcompile.energy.job import Batch, Job
 from gcompile.ir import Contraction, Precision, Tile
 from gcompile.targets import Memory, Target
 
@@ -66,6 +66,8 @@ def traffic(
     first = target.memories[0]
     unblocked = job.image_bytes + job.weight_bytes
     loaded = blocks.loaded_bytes if blocks else unblocked
+    if blocks is not None and job.batch is not None:
+        loaded = loaded * job.batch.pairs + job.batch.rights * blocks.weight_bytes
     if job.sliding is not None:
         loaded += _strip_loads(job, job.sliding, target)
     sent = {first.name: once + loaded}
@@ -97,6 +99,8 @@ def _missed(
     )
     missed = job.constant_bytes * weights_missed
     missed += sum(size * activation_missed(size, all_bytes) for size in job.activation_bytes)
+    if blocks is not None and job.batch is not None:
+        return missed + _missed_again(job, job.batch, blocks, tile, cache)
     image_missed = activation_missed(job.image_bytes, all_bytes)
     if blocks is None or job.contraction is None:
         return missed + job.image_bytes * image_missed + job.weight_bytes * weights_missed
@@ -107,6 +111,20 @@ def _missed(
     missed += private * share.image_bytes * (image_passes - 1 + image_missed)
     missed += private * share.weight_bytes * (weight_passes - 1 + weights_missed)
     return missed
+
+
+def _missed_again(job: Job, batch: Batch, blocks: Blocking, tile: Tile, cache: Memory) -> float:
+    """Return what a batch's products read more often than once and `cache` does not hold.
+
+    A right operand in the order of the unit is memory that is written and then read.
+    """
+    image_bytes = batch.contraction.m * batch.contraction.k * job.precision.bits / 8
+    one = replace(operands(job, batch.contraction, blocks), image_bytes=image_bytes)
+    if cache.per_core and batch.rights < tile.threads:
+        one = _share_of_one(one, tile, tile.threads)
+    image_passes, weight_passes = _passes(one, tile, cache.size_bytes)
+    packed = weight_passes - 1 + activation_missed(one.weight_bytes, cache.size_bytes)
+    return batch.pairs * (one.image_bytes * (image_passes - 1) + one.weight_bytes * packed)
 
 
 def activation_missed(size_bytes: float, capacity_bytes: float) -> float:

@@ -17,6 +17,14 @@ from onnx_ir import (
     tensor,
 )
 
+from gcompile.ir.batched_product import (
+    BatchedProduct,
+    Matrices,
+    batched_product,
+    is_batched_product,
+    operand_moves,
+    puts_heads_side_by_side,
+)
 from gcompile.ir.constants import Array, add_constant, constant_array, is_constant
 from gcompile.ir.contraction import Contraction
 from gcompile.ir.describe import contraction_of, sliding_window
@@ -29,6 +37,7 @@ from gcompile.ir.region import Region, assign_region, clear_region, regions, set
 from gcompile.ir.rewire import bypass, only_reader
 from gcompile.ir.shapes import Shapes, infer_shapes, static_shape
 from gcompile.ir.split_weights import split_weights
+from gcompile.ir.strided import MOVES as STRIDED_MOVES
 from gcompile.ir.tile import Tile
 from gcompile.ir.verify import verify
 from gcompile.ir.walk import all_graphs, all_nodes, remove_unused
@@ -37,13 +46,16 @@ from gcompile.ir.write import node_proto, save, to_proto, to_text
 
 __all__ = [
     "OPSET",
+    "STRIDED_MOVES",
     "VIEWS",
     "Array",
     "Attr",
     "AttributeType",
+    "BatchedProduct",
     "Contraction",
     "DataType",
     "Graph",
+    "Matrices",
     "Model",
     "Node",
     "Precision",
@@ -59,6 +71,7 @@ __all__ = [
     "all_graphs",
     "all_nodes",
     "assign_region",
+    "batched_product",
     "bypass",
     "clear_region",
     "constant_array",
@@ -68,15 +81,18 @@ __all__ = [
     "evaluate_node",
     "from_graphsurgeon",
     "infer_shapes",
+    "is_batched_product",
     "is_constant",
     "is_view",
     "load",
     "node_proto",
     "only_reader",
+    "operand_moves",
     "operations_of",
     "origin_of",
     "parse",
     "prepare",
+    "puts_heads_side_by_side",
     "regions",
     "remove_unused",
     "save",

@@ -11,6 +11,7 @@ from functools import cached_property
 
 import onnx_ir
 
+from gcompile.ir.batched_product import BatchedProduct, batched_product, operand_moves
 from gcompile.ir.contraction import Contraction
 from gcompile.ir.describe import PRODUCTS, contraction_of
 from gcompile.ir.precision import Precision
@@ -83,8 +84,16 @@ class Region:
         return contraction_of(self.anchor) if self.anchor is not None else None
 
     @cached_property
+    def batched_product(self) -> BatchedProduct | None:
+        """The anchor's products of operands that are all computed at run time."""
+        return batched_product(self.anchor, self.nodes) if self.anchor is not None else None
+
+    @cached_property
     def precision(self) -> Precision:
         """The format the region computes its products in, or reads when it has none."""
+        if self.anchor is not None and self.batched_product is not None:
+            left, right = (_stored_precision(v, self) for v in self.anchor.inputs[:2])
+            return left if left is right else Precision.FP32
         if self.anchor is not None:
             return _stored_precision(self.anchor.inputs[0], self)
         found = [
@@ -151,7 +160,8 @@ def set_launch(region: Region, name: str) -> bool:
 
 
 def _stored_precision(value: onnx_ir.Value | None, region: Region) -> Precision:
-    """Look through the dequantize or cast inside the region to how the value is stored."""
+    """Look through the decoder and the moves inside the region to how the value is stored."""
+    value, _ = operand_moves(value, region.nodes)
     producer = value.producer() if value is not None else None
     through = ("DequantizeLinear", "Cast")
     if producer is not None and producer in region.nodes and producer.op_type in through:

@@ -12,7 +12,7 @@ import heapq
 import numpy as np
 
 from gcompile import ir
-from gcompile.passes.fuse.operators import COPIES, Kind, fits_after, kind_of
+from gcompile.passes.fuse.operators import COPIES, Kind, fits_after, fits_after_batch, kind_of
 
 _LOOK_AHEAD = 24
 """How many nodes may lie between a value with several readers and the node where they meet."""
@@ -60,17 +60,46 @@ class Regions:
 
     def _with_followers(self, anchor: ir.Node) -> set[ir.Node]:
         """The anchor, what can be computed on its result in passing, and its decoders."""
-        inside, tail = {anchor}, anchor
+        inside, tail = {anchor} | self._moves_before(anchor), anchor
         while steps := self._until_paths_meet(tail):
             grown = inside | set(steps)
-            if not all(self._is_free(n, Kind.ELEMENTWISE) for n in steps):
+            if not all(self._follows(node, anchor, grown) for node in steps):
                 if len(steps) == 1 and self._is_free(steps[0], Kind.ENCODE):
                     inside = grown
                 break
-            if not all(fits_after(node, anchor, grown) for node in steps):
-                break
             inside, tail = grown, steps[-1]
         return inside | self._decoders(inside)
+
+    def _follows(self, node: ir.Node, anchor: ir.Node, inside: set[ir.Node]) -> bool:
+        """Say whether a node can be computed on the anchor's result in passing."""
+        if ir.is_batched_product(anchor):
+            if node in self._claimed or self._kind[node] in (Kind.ENCODE, Kind.DECODE):
+                return False
+            return fits_after_batch(node, anchor, inside)
+        return self._is_free(node, Kind.ELEMENTWISE) and fits_after(node, anchor, inside)
+
+    def _moves_before(self, anchor: ir.Node) -> set[ir.Node]:
+        """The moves of a dynamic product's operands that the product can do by reading in place.
+
+        A view that nothing inside moves further costs nothing outside either, and stays there.
+        """
+        found: set[ir.Node] = set()
+        if not ir.is_batched_product(anchor):
+            return found
+        for value in anchor.inputs[:2]:
+            moves: set[ir.Node] = set()
+            while value is not None and (node := value.producer()) in self._position:
+                inside = found | moves | {node, anchor}
+                is_free = node.op_type in ir.STRIDED_MOVES and self._is_free(node, Kind.MOVE)
+                if not is_free or not self._is_read_only_by(node, inside):
+                    break
+                if ir.batched_product(anchor, inside) is None:
+                    break
+                moves.add(node)
+                if node.op_type == "Transpose":
+                    found |= moves
+                value = node.inputs[0]
+        return found
 
     def _around_row(self, anchor: ir.Node) -> set[ir.Node]:
         """What can be computed on the rows in passing, before they are read and after."""

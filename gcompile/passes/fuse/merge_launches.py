@@ -52,11 +52,15 @@ class MergeLaunches(Pass):
 
 def _is_emitted(region: ir.Region) -> bool:
     """Say whether the code generator has kernels of its own for the whole region."""
+    if region.batched_product is not None:
+        return True
     return all(_is_emitted_node(node) for node in region.nodes)
 
 
 def _is_emitted_node(node: ir.Node) -> bool:
     match kind_of(node):
+        case Kind.PRODUCT if ir.is_batched_product(node):
+            return False
         case Kind.PRODUCT:
             shape = ir.contraction_of(node)
             return shape is not None and (shape.groups == 1 or shape.is_depthwise)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from enum import Enum, auto
 
 from gcompile import ir
@@ -97,6 +98,32 @@ def fits_after(node: ir.Node, anchor: ir.Node, inside: set[ir.Node]) -> bool:
         )
         for value in node.inputs
     )
+
+
+def fits_after_batch(node: ir.Node, anchor: ir.Node, inside: set[ir.Node]) -> bool:
+    """Say whether a node can follow a batch of products.
+
+    An elementwise node's other operands are broadcast any way, as masks are. A transpose that puts
+    the heads side by side ends the region: nothing but scalars may come before it.
+    """
+    shape = ir.static_shape(anchor.outputs[0])
+    product = ir.batched_product(anchor, inside - {node})
+    if product is None or product.mover is not None:
+        return False
+    if node.op_type == "Transpose":
+        is_bare = all(
+            ir.is_constant(value) and math.prod(ir.static_shape(value)) == 1
+            for before in inside - {node, anchor}
+            if before.op_type in _UNARY | _BINARY
+            for value in before.inputs
+            if value is not None and value.producer() not in inside
+        )
+        return is_bare and ir.puts_heads_side_by_side(node)
+    if node.op_type not in _UNARY | _BINARY or node.outputs[0].dtype not in _FLOATS:
+        return False
+    if node.op_type in _UNARY and not _has_constant_parameters(node):
+        return False
+    return ir.static_shape(node.outputs[0]) == shape
 
 
 def _encodes_storage(node: ir.Node) -> bool:

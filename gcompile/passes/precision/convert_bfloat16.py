@@ -44,7 +44,8 @@ class ConvertBfloat16(Pass):
         for value in list(plan.values):
             writer.store(value, _cast_to(ir.DataType.BFLOAT16), _cast_to(ir.DataType.FLOAT))
         for region in chosen:
-            _convert_weight(model, writer, region)
+            if region.batched_product is None:
+                _convert_weight(model, writer, region)
         ir.remove_unused(model)
         return len(chosen)
 

@@ -68,6 +68,8 @@ def _why_not_narrow(region: ir.Region) -> str | None:
     if node.op_type == "ConvTranspose":
         return "transposed convolutions have no narrow kernel"
     x, weight = node.inputs[0], node.inputs[1]
+    if ir.is_batched_product(node):
+        return _why_not_batched(region)
     if x is None or weight is None:
         return "an operand is missing"
     if narrow_source(weight) is not None or weight.dtype is ir.DataType.BFLOAT16:
@@ -78,15 +80,23 @@ def _why_not_narrow(region: ir.Region) -> str | None:
         return "it computes in fp16: run widen-float16 before"
     if x.dtype is not ir.DataType.FLOAT:
         return f"it computes in {x.dtype.name if x.dtype else 'an unknown type'}, not fp32"
-    if not ir.is_constant(weight):
-        return (
-            "both operands are computed at run time"
-            if not ir.is_constant(x)
-            else ("its first operand is the constant one")
-        )
     if ir.is_constant(x):
         return "both operands are constant"
     return _why_not_plain(node, weight)
+
+
+def _why_not_batched(region: ir.Region) -> str | None:
+    product = region.batched_product
+    if product is None:
+        return "the rows of an operand's matrices are not contiguous"
+    for operand in (product.left, product.right):
+        if ir.is_constant(operand.stored):
+            return "one of its operands is constant, the other no single matrix"
+        if operand.decoder is not None:
+            return "an operand is stored narrow already"
+        if not is_quantizable(operand.stored):
+            return "an operand is not computed in fp32"
+    return None
 
 
 def _why_not_plain(node: ir.Node, weight: ir.Value) -> str | None:

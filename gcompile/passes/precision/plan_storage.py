@@ -61,8 +61,8 @@ def plan_storage(model: ir.Model, products: Iterable[ir.Region]) -> StoragePlan:
     chosen = list(products)
     plan = StoragePlan({region.name for region in chosen})
     for region in chosen:
-        if region.anchor is not None and region.anchor.inputs[0] is not None:
-            _add(region.anchor.inputs[0], plan, region_of)
+        for value in _operands(region):
+            _add(value, plan, region_of)
     while _add_residuals(chosen, plan, region_of):
         pass
     return plan
@@ -92,6 +92,14 @@ def is_move(region: ir.Region) -> bool:
     """Say whether the region's output elements all are elements of its inputs, or zero."""
     skipped = ("DequantizeLinear", "QuantizeLinear")
     return all(n.op_type in MOVES or n.op_type in skipped for n in region.nodes)
+
+
+def _operands(region: ir.Region) -> list[ir.Value]:
+    """What is computed of a product's operands, where it lies in memory."""
+    if region.batched_product is not None:
+        return [region.batched_product.left.stored, region.batched_product.right.stored]
+    first = region.anchor.inputs[0] if region.anchor is not None else None
+    return [first] if first is not None else []
 
 
 def _add(value: ir.Value, plan: StoragePlan, region_of: dict[ir.Node, ir.Region]) -> None:

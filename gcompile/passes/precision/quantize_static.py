@@ -91,11 +91,12 @@ class QuantizeStatic(Pass):
         writer = NarrowWriter(model, plan, ir.DataType.UINT8, self.name)
         for value, mapping in mappings.items():
             _store_as_integer(model, writer, value, mapping)
-        for region in chosen:
+        weighted = [region for region in chosen if region.batched_product is None]
+        for region in weighted:
             self._quantize_weight(model, writer, region)
         ir.remove_unused(model)
         if reference is not None:
-            names = [region.name for region in chosen]
+            names = [region.name for region in weighted]
             by_name = {str(value.name): mapping for value, mapping in mappings.items()}
             correct_biases(model, reference, by_name, names, calibration, run)
         return len(chosen)

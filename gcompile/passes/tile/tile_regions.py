@@ -43,7 +43,8 @@ def _tile(region: ir.Region, ctx: PassContext, footprint_bytes: int) -> ir.Tile 
     tile = best_tile(region, ctx.target, ctx.threads, footprint_bytes)
     if tile is None:
         return Skip("it only renames memory")
-    if tiled_contraction(region) is not None and not _reads(tile, region, ctx):
+    is_product = tiled_contraction(region) is not None or region.batched_product is not None
+    if is_product and not _reads(tile, region, ctx):
         return Skip(f"no unit of the target multiplies {region.precision}")
     return tile
 

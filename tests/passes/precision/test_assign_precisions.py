@@ -101,14 +101,14 @@ def test_a_sum_deeper_than_32_bits_can_hold_stays_in_float() -> None:
 
 
 @pytest.mark.parametrize("precision", [ir.Precision.INT8, ir.Precision.BF16])
-def test_attention_converts_its_weights_and_keeps_dynamic_products(
+def test_attention_converts_all_its_products(
     precision: ir.Precision,
 ) -> None:
     model = fused(ATTENTION)
     ctx = context(model)
     weighted = [r for r in product_regions(model) if why_not(r, precision) is None]
     narrow = model.clone()
-    assert assign_precisions(narrow, {r.name: precision for r in weighted}, ctx) == 4
+    assert assign_precisions(narrow, {r.name: precision for r in weighted}, ctx) == 6
     fuse_pipeline().apply(narrow, ctx)
     testing.check_regions(narrow)
     found = {r.op.split("+")[0]: r.precision for r in ir.regions(narrow.graph)}

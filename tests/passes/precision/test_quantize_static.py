@@ -150,8 +150,8 @@ def test_a_graph_output_that_a_product_reads_stays_float() -> None:
     ("text", "reason"),
     [
         (
-            "g (float[1,2,3] a, float[1,3,4] b) => (float[1,2,4] y) { y = MatMul(a, b) }",
-            "both operands are computed at run time",
+            "g (float[3,2] a, float[3,4] b) => (float[2,4] y) { y = Gemm<transA = 1>(a, b) }",
+            "the rows of an operand's matrices are not contiguous",
         ),
         (
             """g (float[1,2,3,3] x) => (float[1,2,3,3] y) <float[2,2,1,1] w = {1, 2, 3, 4}>

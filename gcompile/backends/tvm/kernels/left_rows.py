@@ -64,10 +64,10 @@ class LeftRows:
     def pixels(self, tile: Tile) -> Pixels:
         """The rows of one operand, in the blocks of a tile."""
         m, dtype = self.matrices.rows, self.unit.x_dtype
-        rows = pixels_per_tile(m, False) if self.unit.is_tiled else tile.rows
+        rows = pixels_per_tile(m, tile.flat) if self.unit.is_tiled else tile.rows
         contraction = Contraction.matmul(m, self.pitch, 1)
         image = Image(1, 1, m, self.pitch, dtype)
-        return Pixels(contraction, image, min(rows, m), flat=False)
+        return Pixels(contraction, image, min(rows, m), tile.flat)
 
     def place(self, matrix: Matrix) -> Expr:
         """Index in `line` of an operand's first element; copies it first where that is needed."""

@@ -115,6 +115,4 @@ class Multiplication:
             if part.kept is not None:
                 part.kept(position.moved(offset), lanes, real)
             else:
-                store(
-                    self.kernel.output, self.tensors.output, placed.moved(offset), real, lanes
-                )
+                store(self.kernel.output, self.tensors.output, placed.moved(offset), real, lanes)

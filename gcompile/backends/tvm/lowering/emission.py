@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from tvm import relax
 
 from gcompile.backends.tvm.kernels import (
+    batched,
     copy_regions,
     depthwise,
     elementwise,
@@ -45,6 +46,7 @@ _CODE: dict[type, tuple[str, Callable[..., Code]]] = {
     softmax.SoftmaxKernel: ("softmax", softmax.code),
     normalize.NormalizeKernel: ("normalize", normalize.code),
     reduce.ReduceKernel: ("reduce", reduce.code),
+    batched.BatchedKernel: ("batched", batched.code),
 }
 
 

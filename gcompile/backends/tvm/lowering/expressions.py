@@ -104,6 +104,9 @@ def read_region(
     reader = _Reader(region, layout, result)
     if accumulated is not None:
         reader.known[accumulated] = accumulator or Accumulator()
+        if layout is Layout.MATRICES:  # Heads may be put side by side after the product.
+            reader.shape = ir.static_shape(accumulated)
+            reader.shapes.add(reader.shape)
     result.expression = reader.final(output)
     if operand is not None:
         result.operand = reader.read(operand)
@@ -148,6 +151,7 @@ class _Reader:
     def __post_init__(self) -> None:
         self.inside = set(self.region.nodes)
         self.shape = ir.static_shape(self.result.output)
+        self.shapes = {self.shape}
 
     def final(self, output: ir.Value) -> Expression:
         """Peel the conversion that decides how the output is stored."""
@@ -170,7 +174,7 @@ class _Reader:
             return self._read_constant(value)
         if node is None or node not in self.inside:
             return self._source(value)
-        if ir.static_shape(value) != self.shape:
+        if ir.static_shape(value) not in self.shapes:
             raise CannotEmitError("a value inside the region has another shape than its output")
         return self._node(node)
 
@@ -180,6 +184,8 @@ class _Reader:
         aligned = (1,) * (len(self.shape) - len(shape)) + shape
         channels = shape[-1:] == self.shape[-1:] and math.prod(shape) == self.shape[-1]
         if self.layout is Layout.ROWS and aligned == self.shape and not channels:
+            return self._source(value)
+        if self.layout is Layout.MATRICES and not channels and math.prod(shape) > 1:
             return self._source(value)
         return self._constant(ir.constant_array(value))
 
@@ -204,6 +210,10 @@ class _Reader:
         if self.layout is Layout.CHANNELS_LAST:
             fits = len(shape) == len(self.shape)
             fits = fits and all(a in (1, b) for a, b in zip(shape, self.shape, strict=True))
+        elif self.layout is Layout.MATRICES:
+            aligned = (1,) * (len(self.shape) - len(shape)) + shape
+            fits = len(aligned) == len(self.shape)
+            fits = fits and all(a in (1, b) for a, b in zip(aligned, self.shape, strict=True))
         else:
             aligned = (1,) * (len(self.shape) - len(shape)) + shape
             fits = shape[-1] == self.shape[-1] and math.prod(shape[:-1]) == 1
@@ -258,6 +268,8 @@ class _Reader:
                 return Binary("add", Unary("relu", x), below)
             case "DequantizeLinear":
                 return self._dequantize(node)
+            case "Transpose" if self.layout is Layout.MATRICES:
+                return self.read(node.inputs[0])
             case "Cast":
                 return self._cast(node)
         raise CannotEmitError(f"{op} is not an elementwise operator kernels know")

@@ -12,6 +12,7 @@ from tvm import relax
 from gcompile import ir
 from gcompile.backends.tvm.fallback import add_fallback
 from gcompile.backends.tvm.kernels.amx import amx_permission
+from gcompile.backends.tvm.kernels.batched import BatchedKernel
 from gcompile.backends.tvm.kernels.spec import AnyKernel, ProductKernel
 from gcompile.backends.tvm.kernels.units import unit_named
 from gcompile.backends.tvm.lowering.emission import Emission
@@ -170,7 +171,9 @@ class _GraphLowering:
 
 
 def _uses_amx(kernel: AnyKernel) -> bool:
-    return isinstance(kernel, ProductKernel) and unit_named(kernel.tile.unit).is_tiled
+    return (
+        isinstance(kernel, ProductKernel | BatchedKernel) and unit_named(kernel.tile.unit).is_tiled
+    )
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import TypedDict
 
@@ -73,6 +74,24 @@ def output_image(memory: Memory, output: ir.Value, layout: Layout) -> Image:
     return image_of(output, layout)
 
 
+def batched_image(shape: tuple[int, ...], output: Image, dtype: str) -> Image:
+    """A tensor that is broadcast to an output of matrices, as an image like the output's.
+
+    Raises:
+        CannotEmitError: It is broadcast along some of the axes that the output counts as one.
+    """
+    *leading, rows, columns = (1, 1, *shape)[-max(len(shape), 2) :]
+    count = math.prod(leading)
+    batch, heads = output.batch, output.height
+    if count == 1:
+        batch, heads = 1, 1
+    elif count != batch * heads:
+        batch, heads = (1, 1, *leading)[-2:]
+    if count == batch * heads and batch in (1, output.batch) and heads in (1, output.height):
+        return Image(batch, heads, rows, columns, dtype)
+    raise CannotEmitError(f"an input of shape {shape} is broadcast to batches of matrices")
+
+
 def substitute(node: Expression, accumulated: Expression) -> Expression:
     """Put the real product where the expression names the bare accumulator."""
     match node:
@@ -93,6 +112,9 @@ def _operand(memory: Memory, value: ir.Value, layout: Layout, image: Image) -> P
             raise CannotEmitError("operands store different numbers of channels")
         return placement
     placement = memory.tensor(value)
+    if layout is Layout.MATRICES:
+        batched = batched_image(shape, image, placement.image.dtype)
+        return replace(placement, image=replace(batched, declared=placement.shape))
     rows = rows_image(shape, placement.image.dtype)
     if image.batch > 1 and image.width == 1 and layout is Layout.ROWS:
         rows = Image(image.batch, 1, 1, image.channels, placement.image.dtype)

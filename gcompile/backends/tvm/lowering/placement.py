@@ -29,6 +29,7 @@ class Layout(Enum):
     """How the logical axes of a value map to memory."""
 
     ROWS = "axes in their logical order, the last one contiguous"
+    MATRICES = "as ROWS; the last two axes are matrices, those before them batch and heads"
     CHANNELS_LAST = "axis 1 moved to the end: (N, C, H, W) lies as (N, H, W, C)"
 
 

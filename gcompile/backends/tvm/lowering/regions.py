@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gcompile import ir
+from gcompile.backends.tvm.lowering.batched import lower_batched_product
 from gcompile.backends.tvm.lowering.copies import copy_operator, lower_copies
 from gcompile.backends.tvm.lowering.elementwise import lower_elementwise
 from gcompile.backends.tvm.lowering.expressions import CannotEmitError
@@ -24,6 +25,8 @@ def lower_region(region: ir.Region, memory: Memory) -> None:
     if anchor is not None:
         if anchor.op_type == "Conv":
             lower_convolution(region, memory)
+        elif ir.is_batched_product(anchor):
+            lower_batched_product(region, memory)
         elif anchor.op_type in ("Gemm", "MatMul"):
             lower_matrix_product(region, memory)
         else:

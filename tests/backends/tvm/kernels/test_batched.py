@@ -157,7 +157,7 @@ def _run(kernel: BatchedKernel, inputs: list[Array]) -> Array:
         faults = load_emulation()
         before = faults()
         # Column sums of bytes need the vector instructions of machines with AMX.
-        machine = ()
+        machine: tuple[()] | tuple[str | None, tuple[str, ...]] = ()
         if unit == "amx-int8":
             skip_unless_runnable("avx512-vnni")
             machine = machine_for("avx512-vnni")
