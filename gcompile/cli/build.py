@@ -88,6 +88,18 @@ def build(
     strict: Annotated[
         bool, typer.Option("--strict", help="Refuse to fall back to generic code anywhere.")
     ] = False,
+    require_verified: Annotated[
+        bool,
+        typer.Option("--require-verified", help="Refuse code that nothing here can run."),
+    ] = False,
+    emulator: Annotated[
+        str | None,
+        typer.Option(
+            "--emulator",
+            metavar="COMMAND",
+            help="Starts Python on an emulated machine, to verify code that this one cannot run.",
+        ),
+    ] = None,
     no_cache: Annotated[
         bool, typer.Option("--no-cache", help="Neither use nor keep kernels of other builds.")
     ] = False,
@@ -113,6 +125,8 @@ def build(
         "plugins": plugin or None,
         "output": _text(output),
         "strict": strict or None,
+        "require_verified": require_verified or None,
+        "emulator": emulator,
         "carbon_zone": carbon_zone,
         "carbon_intensity": carbon_intensity,
         "carbon_provider": carbon_provider,
@@ -132,7 +146,10 @@ def build(
 
         show(render(report, bars=is_wide()))
     if not quiet:
-        say(f"gcompile: wrote {resolved.output}")
+        from gcompile.report.layout import not_run_sentence
+
+        unverified = not_run_sentence(report.verify)
+        say(f"gcompile: wrote {resolved.output}{unverified and f', and {unverified}'}")
     if report.status != "ok":
         if quiet or format_ is Format.JSON:
             say(f"gcompile: {report.message}")
@@ -213,6 +230,8 @@ def _build(config: BuildConfig, quiet: bool, carbon_key: str | None, *, cache: b
             progress=show_progress,
             carbon=carbon,
             cache=cache,
+            emulator=config.emulator,
+            require_verified=config.require_verified,
         )
         if config.strict:
             _refuse_fallbacks(compiled.report)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gcompile import ir, runtime
+from gcompile import ir
 from gcompile.backends.tvm.artifact import Artifact
 from gcompile.backends.tvm.build import record_outcome, write_artifact
 from gcompile.compiler.choose import choose
@@ -54,6 +54,8 @@ def compile(
     progress: Progress | None = None,
     carbon: Accounting | Intensity | str | float | None = None,
     cache: bool | str | Path = True,
+    emulator: str | None = None,
+    require_verified: bool = False,
 ) -> Compiled:
     """Optimise a model for a target under an energy budget, build it, verify it, and report.
 
@@ -79,11 +81,16 @@ def compile(
             `Accounting`. A budget such as `5gCO2e/1000` needs it.
         cache: Whether compiled kernels are kept for later builds, or the folder to keep them in;
             by default below $XDG_CACHE_HOME or ~/.cache.
+        emulator: A command that starts Python on an emulated machine, for code that this machine
+            cannot run: `qemu-aarch64 -L ROOT ROOT/usr/bin/python3`. Without it, the artefact of
+            such a target is written all the same, and the report says that its code was not run.
+        require_verified: Refuse to build code that cannot be run to verify it.
 
     Raises:
         UsageError: An option, a shape or a data file cannot be used.
         UnsupportedOperatorsError: Nothing can compile some operators; all are listed.
-        VerificationError: The compiled code disagrees with the reference.
+        VerificationError: The compiled code disagrees with the reference, or cannot be run and
+            `require_verified` asks for it.
         GcompileError: Anything else that went wrong, with the remedy.
     """
     folder = Path(output) if output else _temporary_folder()
@@ -92,6 +99,7 @@ def compile(
         model, target, budget=budget, max_drop=max_drop, metric=metric, calib=calib,
         evaluate=evaluate, precision=precision, passes=passes, shapes=shapes, threads=threads,
         seed=seed, plugins=plugins, progress=progress, carbon=carbon, cache=cache,
+        emulator=emulator, require_verified=require_verified,
     )  # fmt: skip
     return _compile(job, folder)
 
@@ -113,14 +121,14 @@ def _compile(job: Job, output: Path) -> Compiled:
     with artifact_folder(output) as folder:
         manifest = write_artifact(code, folder, model_name=job.model_name, seed=job.context.seed)
         job.progress("verifying", 0.5)
-        runner = runtime.load(folder)
-        agreement = measurer.verify(runner, decision.stage)
-        report = make_outcome(job, exact, decision, code, measurer, runner, agreement, limit_j)
+        execution = job.executor.open(folder, decision.stage.model)
+        verify = measurer.verify(execution, decision.stage)
+        report = make_outcome(job, exact, decision, code, measurer, execution, verify, limit_j)
         record_outcome(
             folder,
             manifest,
             report.status,
-            {"max_abs_error": agreement.max_abs_error, "cosine": agreement.cosine},
+            verify.model_dump(include={"code_ran", "max_abs_error", "cosine"}),
         )
         write_report(report, folder)
     return Compiled(decision.stage.model, Artifact(output), report)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from gcompile import ir
 from gcompile.backends.onnxruntime import OnnxRuntime
 from gcompile.backends.tvm.cache import ObjectStore
 from gcompile.backends.tvm.llvm_target import llvm_target
+from gcompile.compiler.execution import Executor
 from gcompile.energy import Roofline
 from gcompile.energy.carbon import Accounting, Intensity, as_accounting, cpu_seconds
-from gcompile.errors import UsageError
+from gcompile.errors import UsageError, VerificationError
 from gcompile.passes import Arrays, PassContext
 from gcompile.passes.registry import load_plugin
 from gcompile.report import Budget, parse_drop
@@ -40,6 +41,7 @@ class Job:
         carbon: How emissions are counted; None leaves them out.
         started_cpu_s: CPU seconds of the process when the work began.
         store: Where compiled kernels are kept between builds; None keeps none.
+        executor: Runs the code to measure it.
     """
 
     model: ir.Model
@@ -58,6 +60,7 @@ class Job:
     carbon: Accounting | None = None
     started_cpu_s: float = 0.0
     store: ObjectStore | None = None
+    executor: Executor = field(default_factory=Executor)
 
     @property
     def candidates(self) -> tuple[ir.Precision, ...]:
@@ -83,11 +86,14 @@ def prepare(
     progress: Progress | None,
     carbon: Accounting | Intensity | str | float | None = None,
     cache: bool | str | Path = False,
+    emulator: str | None = None,
+    require_verified: bool = False,
 ) -> Job:
     """Read everything a compilation needs.
 
     Raises:
         UsageError: An option or a data file cannot be used.
+        VerificationError: `require_verified` is set, and nothing here can run the code.
         GcompileError: The model or the target cannot be compiled.
     """
     started_cpu_s = cpu_seconds()
@@ -101,6 +107,12 @@ def prepare(
         load_plugin(plugin)
     device = load_target(target) if isinstance(target, str) else target
     llvm_target(device, threads)
+    executor = Executor.of(device, emulator)
+    if require_verified and executor.code_ran == "no":
+        raise VerificationError(
+            f"The code for {device.name!r} could not be verified: {executor.why_not_here}. Name "
+            "an emulator with --emulator, build on such a machine, or drop --require-verified."
+        )
     ready, name = load_model(model, shapes)
     calibration = read_dataset(calib, ready, "calibration") if calib is not None else None
     wanted = parse_precision(precision)
@@ -133,6 +145,7 @@ def prepare(
         carbon=counted,
         started_cpu_s=started_cpu_s,
         store=_store(cache),
+        executor=executor,
     )
 
 

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gcompile import ir, runtime
+from gcompile import ir
 from gcompile.backends.onnxruntime import OnnxRuntime, Optimization
 from gcompile.backends.tvm.build import NativeCode, generate, write_artifact
-from gcompile.backends.verify import Agreement, seeded_inputs, tolerance_for, verify_outputs
+from gcompile.backends.verify import seeded_inputs, tolerance_for, verify_outputs
+from gcompile.compiler.execution import Execution, Reference, single_inferences
 from gcompile.compiler.job import Job
 from gcompile.compiler.stages import Stage
 from gcompile.passes import Arrays, Numerics
-from gcompile.report import Accuracy, Fidelity
+from gcompile.report import Accuracy, Fidelity, Verify
 from gcompile.search import Dataset, cosine, signal_to_noise_db
 
 Array = NDArray[np.generic]
@@ -50,89 +50,93 @@ class Measurer:
         return self.last[1]
 
     def accuracy(self, model: ir.Model) -> float:
-        """Build the model and measure the task metric on the evaluation rows."""
+        """Build the model and measure the task metric on the evaluation rows.
+
+        Where the code cannot run, nothing is built: the reference runtime runs the model.
+        """
+        if self.job.executor.code_ran == "no":
+            return self.accuracy_of(Reference(model))
         with tempfile.TemporaryDirectory(prefix="gcompile-") as folder:
             write_artifact(
                 self.code(model), Path(folder), model_name=self.job.model_name, with_model=False
             )
-            return self.accuracy_of(runtime.load(folder))
+            return self.accuracy_of(self.job.executor.open(Path(folder), model))
 
-    def accuracy_of(self, runner: runtime.Runner) -> float:
+    def accuracy_of(self, execution: Execution) -> float:
         """The task metric of compiled code on the evaluation rows."""
         rows = self._evaluation
-        return self.job.metric(run_rows(runner, rows), _labels(rows))
+        return self.job.metric(execution.joined(rows), _labels(rows))
 
     def reference_accuracy(self) -> float:
         """The task metric of the model as given, run by the reference runtime."""
         rows = self._evaluation
         return self.job.metric(self.optimized(self.reference, rows.inputs), _labels(rows))
 
-    def compare_accuracy(self, runner: runtime.Runner, reference: float | None) -> Accuracy | None:
+    def compare_accuracy(self, execution: Execution, reference: float | None) -> Accuracy | None:
         """The accuracies for the report; None without evaluation rows."""
         if self.job.evaluation is None:
             return None
         return Accuracy(
             metric=self.job.metric_name,
             reference=self.reference_accuracy() if reference is None else reference,
-            compiled=self.accuracy_of(runner),
+            compiled=self.accuracy_of(execution),
             rows=self.job.evaluation.count,
             max_drop=self.job.max_drop,
         )
 
-    def fidelity(self, runner: runtime.Runner) -> Fidelity | None:
+    def fidelity(self, execution: Execution) -> Fidelity | None:
         """How close the outputs stay to the model as given; None without calibration rows."""
         if self.job.calibration is None:
             return None
         rows = self.job.calibration.first(_FIDELITY_ROWS)
         expected = self.optimized(self.reference, rows.inputs)
-        actual = run_rows(runner, rows)
+        actual = execution.joined(rows)
         return Fidelity(
             sqnr_db=signal_to_noise_db(expected, actual),
             cosine=cosine(expected, actual),
             rows=rows.count,
         )
 
-    def verify(self, runner: runtime.Runner, stage: Stage) -> Agreement:
+    def verify(self, execution: Execution, stage: Stage) -> Verify:
         """Hold compiled code against the reference runtime running the same graph.
 
         Raises:
             VerificationError: They differ by more than the passes allow.
         """
+        tolerance = tolerance_for(stage.model, stage.numerics)
+        if execution.code_ran == "no":
+            reason = self.job.executor.why_not_here
+            return Verify(tolerance=tolerance, rows=0, code_ran="no", reason=reason)
         reference = OnnxRuntime()
         is_lossy = Numerics.LOSSY in stage.numerics
-        return verify_outputs(
-            runner.run,
+        batches = self._verification_batches(stage.model)
+        computed = iter(execution.outputs(batches))  # `verify_outputs` asks in this order.
+        agreement = verify_outputs(
+            lambda batch: next(computed),
             lambda batch: reference(stage.model, batch),
-            self._verification_batches(stage.model),
-            tolerance_for(stage.model, stage.numerics),
+            batches,
+            tolerance,
             (lambda batch: self.optimized(self.reference, batch)) if is_lossy else None,
+        )
+        return Verify(
+            max_abs_error=agreement.max_abs_error,
+            cosine=agreement.cosine,
+            tolerance=agreement.tolerance,
+            rows=agreement.rows,
+            code_ran=execution.code_ran,
+            reason=self.job.executor.why_not_here or None,
         )
 
     def _verification_batches(self, model: ir.Model) -> list[Arrays]:
         rows = self.job.calibration
         if rows is None:
             return [seeded_inputs(model, self.job.context.seed)]
-        return list(_inferences(rows.first(_VERIFIED_ROWS)))
+        return list(single_inferences(rows.first(_VERIFIED_ROWS)))
 
     @property
     def _evaluation(self) -> Dataset:
         assert self.job.evaluation is not None
         return self.job.evaluation
-
-
-def run_rows(runner: runtime.Runner, rows: Dataset) -> dict[str, Array]:
-    """Run every inference of the rows; outputs are joined along axis 0, as the reference does."""
-    found = [runner.run(inputs) for inputs in _inferences(rows)]
-    return {
-        name: np.concatenate([np.atleast_1d(outputs[name]) for outputs in found])
-        for name in found[0]
-    }
-
-
-def _inferences(rows: Dataset) -> Iterator[Arrays]:
-    """The inputs of one inference after the other."""
-    for index in range(rows.count):
-        yield rows.between(index, index + 1).inputs
 
 
 def _labels(rows: Dataset) -> Array:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from gcompile import runtime
 from gcompile.backends.tvm.build import NativeCode
-from gcompile.backends.verify import Agreement
 from gcompile.compiler.choose import Decision
+from gcompile.compiler.execution import Execution
 from gcompile.compiler.job import Job
 from gcompile.compiler.native import Measurer
 from gcompile.compiler.stages import Stage
@@ -21,12 +20,12 @@ def make_outcome(
     decision: Decision,
     code: NativeCode,
     measurer: Measurer,
-    runner: runtime.Runner,
-    agreement: Agreement,
+    execution: Execution,
+    verify: Verify,
     limit_j: float | None,
 ) -> Report:
     """Measure what the report states about the final code, and write it down."""
-    accuracy = measurer.compare_accuracy(runner, decision.reference_accuracy)
+    accuracy = measurer.compare_accuracy(execution, decision.reference_accuracy)
     status, message = _status(decision, accuracy)
     return make_report(
         model=decision.stage.model,
@@ -36,18 +35,13 @@ def make_outcome(
         exact=exact.estimate,
         after=decision.stage.estimate,
         passes=decision.stage.records,
-        verify=Verify(
-            max_abs_error=agreement.max_abs_error,
-            cosine=agreement.cosine,
-            tolerance=agreement.tolerance,
-            rows=agreement.rows,
-        ),
+        verify=verify,
         status=status.value,
         message=message,
         budget=job.budget,
         limit_j=limit_j,
         accuracy=accuracy,
-        fidelity=measurer.fidelity(runner),
+        fidelity=measurer.fidelity(execution),
         errors=decision.errors,
         fallbacks=code.fallbacks,
         peak_memory_bytes=code.module.peak_memory_bytes,

@@ -42,6 +42,8 @@ class BuildConfig(BaseModel):
     plugins: list[str] = []
     output: str | None = None
     strict: bool = False
+    emulator: str | None = None
+    require_verified: bool = False
     carbon_zone: str | None = None
     carbon_intensity: float | None = None
     carbon_provider: str | None = None

@@ -19,6 +19,7 @@ from gcompile.report.report import (
     LayerSection,
     PassSection,
     Report,
+    Verify,
 )
 
 PASS_COLUMNS = ("pass", "before", "after", "change", "what happened")
@@ -196,10 +197,23 @@ def _fidelity(report: Report) -> str:
     return f"{noise}, cosine {fidelity.cosine:.6f} ({fidelity.rows} calibration rows)"
 
 
+def not_run_sentence(verify: Verify) -> str:
+    """That the code was not run, and why; empty where it was."""
+    if verify.code_ran != "no":
+        return ""
+    return f"the code itself was not run: {printable(verify.reason or 'no reason was given')}"
+
+
 def _verify(report: Report) -> str:
     verify = report.verify
+    if verify.max_abs_error is None or verify.cosine is None:
+        return (
+            f"no: {not_run_sentence(verify)}; accuracy and fidelity are those of the reference "
+            "runtime running the same optimised model"
+        )
+    emulated = "under an emulator, " if verify.code_ran == "emulated" else ""
     return (
-        f"against the reference runtime on {verify.rows} row{'s' * (verify.rows != 1)}: "
+        f"{emulated}against the reference runtime on {verify.rows} row{'s' * (verify.rows != 1)}: "
         f"largest error {verify.max_abs_error:.3g} "
         f"(allowed: {verify.tolerance * 100:g} % of the output's range), "
         f"cosine {verify.cosine:.6f}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from gcompile.report.carbon import CarbonSection
 from gcompile.report.section import Section
@@ -88,12 +88,25 @@ class Fidelity(Section):
 class Verify(Section):
     """The compiled code against the reference runtime running the same optimised model."""
 
-    max_abs_error: float
-    """In the units of the output."""
-    cosine: float
+    max_abs_error: float | None = None
+    """In the units of the output; null where the code was not run."""
+    cosine: float | None = None
     tolerance: float
     """The largest error allowed, as a share of the output's range."""
     rows: int
+    code_ran: Literal["natively", "emulated", "no"] = "natively"
+    """Whether the code itself ran; if not, accuracy and fidelity are those of the reference
+    runtime running the same optimised model."""
+    reason: str | None = None
+    """Why the code did not run on this machine; null where it did."""
+
+    @model_validator(mode="after")
+    def _compared_if_run(self) -> Verify:
+        """Code that ran was compared, other code was not."""
+        compared = self.max_abs_error is not None and self.cosine is not None
+        if compared == (self.code_ran == "no"):
+            raise ValueError("errors are given if and only if the code ran")
+        return self
 
 
 class PassSection(Section):

@@ -31,26 +31,29 @@ def cpu_flags(cpuinfo: Path = _CPUINFO) -> frozenset[str]:
     return frozenset()
 
 
-def check_machine(compiled_for: str, required: Iterable[str], flags: frozenset[str]) -> None:
-    """Refuse code that this machine cannot execute.
+def why_not_here(compiled_for: str, required: Iterable[str], flags: frozenset[str]) -> str:
+    """Say why this machine cannot execute code; empty where it can.
 
     Args:
         compiled_for: The platform of the code, such as `linux-x86_64`.
         required: The CPU flags the code uses.
         flags: The CPU flags this machine has.
+    """
+    host = host_platform()
+    if compiled_for != host:
+        return f"it was compiled for {compiled_for} and this machine is {host}"
+    missing = sorted(set(required) - flags)
+    return f"it needs CPU instructions this machine lacks: {', '.join(missing)}" if missing else ""
+
+
+def check_machine(compiled_for: str, required: Iterable[str], flags: frozenset[str]) -> None:
+    """Refuse code that this machine cannot execute; the arguments are those of `why_not_here`.
 
     Raises:
         ArtifactError: The platform differs or flags are missing; the message names them.
     """
-    host = host_platform()
-    if compiled_for != host:
+    if reason := why_not_here(compiled_for, required, flags):
         raise ArtifactError(
-            f"The artefact was compiled for {compiled_for} and this machine is {host}; "
-            "compile the model for this machine."
-        )
-    missing = sorted(set(required) - flags)
-    if missing:
-        raise ArtifactError(
-            f"The artefact needs CPU instructions this machine lacks: {', '.join(missing)}; "
-            "compile the model for this machine with `--target cpu`."
+            f"The artefact cannot run here: {reason}; compile the model for this machine with "
+            "`--target cpu`."
         )

@@ -43,6 +43,7 @@ def test_every_option_reaches_the_compiler(call: Call, compiler: FakeCompiler) -
         *("--precision", "int8", "--shape", "x=1,4", "--shape", "a=b=2"),
         *("--threads", "2", "--seed", "7", "--passes", "fold-batch-norm"),
         *("--plugin", "one", "--plugin", "two", "--no-cache"),
+        *("--emulator", "qemu-aarch64 python3", "--require-verified"),
     )
     assert call("tiny.onnx", *arguments).code == 0
     seen = compiler.calls[0]
@@ -64,6 +65,8 @@ def test_every_option_reaches_the_compiler(call: Call, compiler: FakeCompiler) -
         "plugins": ["one", "two"],
         "carbon": None,
         "cache": False,
+        "emulator": "qemu-aarch64 python3",
+        "require_verified": True,
     }
 
 

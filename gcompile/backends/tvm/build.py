@@ -10,9 +10,13 @@ from pathlib import Path
 from gcompile import ir
 from gcompile.backends.tvm import pipeline
 from gcompile.backends.tvm.cache import ObjectStore
-from gcompile.backends.tvm.llvm_target import llvm_target, required_isa, vector_bits
+from gcompile.backends.tvm.llvm_target import (
+    llvm_target,
+    platform_of,
+    required_isa,
+    vector_bits,
+)
 from gcompile.backends.tvm.lowering.graph import lower_model
-from gcompile.runtime.isa import host_platform
 from gcompile.runtime.manifest import (
     WEIGHTS_NAME,
     FileRecord,
@@ -89,7 +93,7 @@ def write_artifact(
         model_name=model_name,
         target=code.target.name,
         status=status,
-        platform=host_platform(),
+        platform=platform_of(code.target),
         isa_required=required_isa(code.target),
         threads=code.threads,
         inputs=tuple(_spec(value) for value in code.model.graph.inputs),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tvm
 
 from gcompile.errors import TargetError
+from gcompile.runtime.isa import host_platform
 from gcompile.targets import Target
 
 _FEATURES = {
@@ -35,6 +36,19 @@ def llvm_target(target: Target, threads: int) -> tvm.target.Target:
             "num-cores": threads,
         }
     )
+
+
+def platform_of(target: Target) -> str:
+    """The platform that code for the target runs on, as `host_platform` names it.
+
+    Code for this machine's architecture is for its operating system, other code for Linux.
+
+    Raises:
+        TargetError: Code for this target cannot be generated.
+    """
+    _base_cpu(target)
+    host = host_platform()
+    return host if host.partition("-")[2] in ("x86_64", "amd64") else "linux-x86_64"
 
 
 def required_isa(target: Target) -> tuple[str, ...]:

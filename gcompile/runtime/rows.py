@@ -1,0 +1,37 @@
+"""Run an artefact in its own process: `python -m gcompile.runtime.rows FOLDER IN.npz OUT.npz`.
+
+Where a compiler cannot run the code it made, it starts this under an emulator. Both files hold one
+array per input or output in the manifest's order, and the inferences along its first axis.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from gcompile.errors import GcompileError
+from gcompile.runtime.load import load
+
+
+def run_rows(folder: Path, inputs: Path, outputs: Path) -> None:
+    """Run every inference of the file `inputs` and write the results to the file `outputs`.
+
+    Raises:
+        ArtifactError: The artefact does not run on the machine that executes this.
+        RunError: The inputs do not fit.
+    """
+    runner = load(folder)
+    with np.load(inputs) as given:
+        columns = [given[f"arr_{index}"] for index in range(len(runner.inputs))]
+    names = [spec.name for spec in runner.inputs]
+    found = [runner.run(dict(zip(names, row, strict=True))) for row in zip(*columns, strict=True)]
+    np.savez(outputs, *(np.stack([row[spec.name] for row in found]) for spec in runner.outputs))
+
+
+if __name__ == "__main__":
+    try:
+        run_rows(*map(Path, sys.argv[1:4]))
+    except GcompileError as error:
+        sys.exit(str(error))
