@@ -98,7 +98,7 @@ def optimized(path: Path, precision: str, threads: int) -> tuple[Job, Stage]:
 def build(job: Job, model: ir.Model, store: ObjectStore, folder: Path) -> None:
     """Generate code, and write the library and its weights."""
     code = generate(model, job.context.target, job.context.threads, store)
-    write_artifact(code, folder, model_name=job.model_name, with_model=False)
+    write_artifact({"cpu": code}, folder, model_name=job.model_name, with_model=False)
 
 
 def timed(step: str, seconds: Seconds, work: Callable[[], T]) -> T:

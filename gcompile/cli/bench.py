@@ -28,7 +28,13 @@ from gcompile.cli.metering import (
     ready_meter,
     refuse_without_measure,
 )
-from gcompile.cli.options import FolderArgument, Format, FormatOption, ThreadsOption
+from gcompile.cli.options import (
+    FolderArgument,
+    Format,
+    FormatOption,
+    ThreadsOption,
+    VariantOption,
+)
 from gcompile.cli.output import say, show, show_json
 from gcompile.errors import ArtifactError, UsageError
 
@@ -38,7 +44,7 @@ if TYPE_CHECKING:
     from gcompile.energy import Estimate
     from gcompile.energy.carbon import Accounting
     from gcompile.energy.meters import Measurement
-    from gcompile.report import BenchEnergy, BenchResult, CarbonSection, Report
+    from gcompile.report import BenchEnergy, BenchResult, CarbonSection, EnergySection, Report
 
 MIN_REPEATS = 30
 MAX_REPEATS = 20_000
@@ -73,6 +79,7 @@ def bench(
     carbon_inferences: CarbonInferencesOption = None,
     carbon_embodied: CarbonEmbodiedOption = None,
     seed: Annotated[int, typer.Option("--seed", help="Of the random inputs.")] = 0,
+    variant: VariantOption = None,
     threads: ThreadsOption = None,
     format_: FormatOption = Format.TEXT,
 ) -> None:
@@ -102,19 +109,19 @@ def bench(
     from gcompile.report import BenchResult, Latency, gcompile_version, measured_energy
 
     arrays = None if input_ is None else read_arrays(input_)
-    runner = runtime.load(folder, threads=threads)
-    device = ready_meter(plan, meter, runner.manifest.target) if plan else None
+    runner = runtime.load(folder, threads=threads, variant=variant)
+    device = ready_meter(plan, meter, runner.variant.target) if plan else None
     call = runner.prepare(random_inputs(runner.inputs, seed) if arrays is None else arrays)
     times, cpu_s = _time(call, warmup, None if measure else repeats, seconds)
     measurement = None
     if plan and device:
         announce(device, plan, say)
         measurement = meters.measure(call, device, plan)
-    predicted, estimate = _prediction(folder)
+    predicted, estimate = _prediction(folder, runner.variant.name)
     result = BenchResult(
         gcompile_version=gcompile_version(),
         model=runner.manifest.model_name,
-        target=runner.manifest.target,
+        target=runner.variant.target,
         threads=threads or runner.manifest.threads,
         warmup=warmup,
         repeats=len(times),
@@ -156,7 +163,7 @@ def _more(done: int, elapsed_s: float, repeats: int | None, seconds: float) -> b
     return done < MIN_REPEATS or (elapsed_s < seconds and done < MAX_REPEATS)
 
 
-def _prediction(folder: Path) -> tuple[BenchEnergy, Estimate | None]:
+def _prediction(folder: Path, variant: str) -> tuple[BenchEnergy, Estimate | None]:
     """What the build predicted for one inference, and said to be that."""
     from gcompile.report import BenchEnergy, read_report
     from gcompile.report.layout import threads_text
@@ -170,7 +177,7 @@ def _prediction(folder: Path) -> tuple[BenchEnergy, Estimate | None]:
             BenchEnergy(joules_per_inference=None, provenance="unavailable", method=why),
             None,
         )
-    energy = report.energy.after
+    energy = _energy_of(report, variant)
     predicted = BenchEnergy(
         joules_per_inference=energy.energy_j,
         provenance="estimated",
@@ -179,14 +186,19 @@ def _prediction(folder: Path) -> tuple[BenchEnergy, Estimate | None]:
         f"{format_energy(energy.high_j)}",
         boundary=energy.boundary,
     )
-    return predicted, _estimate(report)
+    return predicted, _estimate(report, energy)
 
 
-def _estimate(report: Report) -> Estimate:
+def _energy_of(report: Report, variant: str) -> EnergySection:
+    """What was predicted for a variant of the artefact, or for its only one."""
+    found = {section.name: section.energy for section in report.variants}
+    return found.get(variant, report.energy.after)
+
+
+def _estimate(report: Report, energy: EnergySection) -> Estimate:
     """The estimate that a report tells of."""
     from gcompile.energy import Cost, Estimate
 
-    energy = report.energy.after
     cost = Cost(
         energy.compute_j, energy.movement_j, energy.launch_j, energy.static_j, energy.time_s
     )

@@ -43,7 +43,11 @@ def build(
         Path | None, typer.Argument(metavar="MODEL", help="The ONNX file to compile.")
     ] = None,
     target: Annotated[
-        str | None, typer.Option("--target", help="Device to compile for. [default: cpu]")
+        str | None,
+        typer.Option(
+            "--target",
+            help="Device to compile for, or several for one artefact: a,b. [default: cpu]",
+        ),
     ] = None,
     budget: Annotated[
         str | None,
@@ -146,10 +150,10 @@ def build(
 
         show(render(report, bars=is_wide()))
     if not quiet:
-        from gcompile.report.layout import not_run_sentence
+        from gcompile.report.layout import unverified_sentences
 
-        unverified = not_run_sentence(report.verify)
-        say(f"gcompile: wrote {resolved.output}{unverified and f', and {unverified}'}")
+        unverified = "".join(f"; {sentence}" for sentence in unverified_sentences(report))
+        say(f"gcompile: wrote {resolved.output}{unverified}")
     if report.status != "ok":
         if quiet or format_ is Format.JSON:
             say(f"gcompile: {report.message}")
@@ -162,7 +166,7 @@ def resolve(given: Mapping[str, object], config: Path | None) -> BuildConfig:
     Raises:
         UsageError: There is no model, or an option cannot be used as given.
     """
-    from gcompile.report import BuildConfig
+    from gcompile.report import BuildConfig, target_names
 
     values = BuildConfig.read(config) if config else {}
     values |= {name: value for name, value in given.items() if value is not None}
@@ -171,7 +175,8 @@ def resolve(given: Mapping[str, object], config: Path | None) -> BuildConfig:
     resolved = BuildConfig.checked(values, "the options")
     _check(resolved)
     if resolved.output is None:
-        name = f"{Path(resolved.model).stem}-{Path(resolved.target).stem}"
+        targets = "+".join(Path(target).stem for target in target_names(resolved.target))
+        name = f"{Path(resolved.model).stem}-{targets}"
         resolved = resolved.model_copy(update={"output": name})
     return resolved
 
@@ -240,8 +245,11 @@ def _build(config: BuildConfig, quiet: bool, carbon_key: str | None, *, cache: b
 
 
 def _refuse_fallbacks(report: Report) -> None:
-    if report.fallbacks:
-        listed = "; ".join(f"{name} ({why})" for name, why in sorted(report.fallbacks.items()))
+    fallbacks = dict(report.fallbacks)
+    for variant in report.variants:
+        fallbacks |= variant.fallbacks
+    if fallbacks:
+        listed = "; ".join(f"{name} ({why})" for name, why in sorted(fallbacks.items()))
         raise CompileError(
             f"--strict forbids fallbacks, and these regions need one: {listed}. "
             "Build without --strict to allow them."

@@ -57,6 +57,12 @@ PricedPrecisionOption = Annotated[
     PricedPrecisionName | None,
     typer.Option("--precision", help="Price every layer as if it ran in this precision."),
 ]
+VariantOption = Annotated[
+    str | None,
+    typer.Option(
+        "--variant", metavar="NAME", help="Variant of the artefact. [default: the best that runs]"
+    ),
+]
 ThreadsOption = Annotated[int | None, typer.Option("--threads", help="Threads to run on.")]
 FolderArgument = Annotated[
     Path, typer.Argument(metavar="FOLDER", help="The artefact that `gcompile build` wrote.")

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gcompile.cli.options import FolderArgument, Format, FormatOption, ThreadsOption
+from gcompile.cli.options import (
+    FolderArgument,
+    Format,
+    FormatOption,
+    ThreadsOption,
+    VariantOption,
+)
 from gcompile.cli.output import say, show, show_json
 from gcompile.errors import UsageError
 
@@ -35,6 +41,7 @@ def run(
         bool, typer.Option("--random", help="Run on seeded random inputs instead of data.")
     ] = False,
     seed: Annotated[int, typer.Option("--seed", help="Of the random inputs.")] = 0,
+    variant: VariantOption = None,
     threads: ThreadsOption = None,
     format_: FormatOption = Format.TEXT,
 ) -> None:
@@ -46,7 +53,7 @@ def run(
     from gcompile.cli.random_inputs import random_inputs
 
     arrays = {} if input_ is None else read_arrays(input_)
-    runner = runtime.load(folder, threads=threads)
+    runner = runtime.load(folder, threads=threads, variant=variant)
     inputs = random_inputs(runner.inputs, seed) if input_ is None else _inputs(runner, arrays)
     outputs = _run(runner, inputs)
     if output is not None:

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import secrets
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from gcompile import ir
 from gcompile.backends.tvm.artifact import Artifact
 from gcompile.backends.tvm.build import record_outcome, write_artifact
-from gcompile.compiler.choose import choose
 from gcompile.compiler.estimate import estimate
 from gcompile.compiler.job import Job, Progress, prepare
-from gcompile.compiler.native import Measurer
-from gcompile.compiler.outcome import make_outcome
-from gcompile.compiler.stages import apply_exact_passes
+from gcompile.compiler.variant import build_variant, named_targets, verify_variant
 from gcompile.energy.carbon import Accounting, Intensity
 from gcompile.passes import Arrays
-from gcompile.report import Budget, Report, artifact_folder, check_output, write_report
+from gcompile.report import (
+    Budget,
+    Report,
+    artifact_folder,
+    check_output,
+    joint_report,
+    write_report,
+)
 from gcompile.search import Metric
 from gcompile.targets import Target
 
@@ -37,7 +41,7 @@ class Compiled:
 
 def compile(
     model: ir.Model | str | Path,
-    target: Target | str = "cpu",
+    target: Target | str | Sequence[Target | str] = "cpu",
     *,
     budget: Budget | str | None = None,
     max_drop: float | str = 0.01,
@@ -61,7 +65,9 @@ def compile(
 
     Args:
         model: An ONNX file, or a model in memory, which is not changed.
-        target: The name of a device, a TOML file that describes one, or a `Target`.
+        target: The name of a device, a TOML file that describes one, or a `Target`. Several, as a
+            list or separated by commas, make one artefact with a variant for each: whatever loads
+            it takes the best that its CPU can run.
         budget: `50mJ`, `0.2Wh/1000`, `5gCO2e/1000`, or `-40%` of the model compiled exactly.
         max_drop: Loss of the metric that is accepted where `evaluate` is given: 0.01 or `1%`.
         metric: `top1`, `module:function`, or a function of (outputs by name, labels).
@@ -95,13 +101,16 @@ def compile(
     """
     folder = Path(output) if output else _temporary_folder()
     check_output(folder)
-    job = prepare(
-        model, target, budget=budget, max_drop=max_drop, metric=metric, calib=calib,
-        evaluate=evaluate, precision=precision, passes=passes, shapes=shapes, threads=threads,
-        seed=seed, plugins=plugins, progress=progress, carbon=carbon, cache=cache,
-        emulator=emulator, require_verified=require_verified,
-    )  # fmt: skip
-    return _compile(job, folder)
+    jobs = {
+        name: prepare(
+            model, device, budget=budget, max_drop=max_drop, metric=metric, calib=calib,
+            evaluate=evaluate, precision=precision, passes=passes, shapes=shapes, threads=threads,
+            seed=seed, plugins=plugins, progress=stages, carbon=carbon, cache=cache,
+            emulator=emulator, require_verified=require_verified,
+        )
+        for name, device, stages in named_targets(target, progress)
+    }  # fmt: skip
+    return _compile(jobs, folder)
 
 
 def _temporary_folder() -> Path:
@@ -109,26 +118,22 @@ def _temporary_folder() -> Path:
     return Path(tempfile.gettempdir()) / f"gcompile-{secrets.token_hex(8)}"
 
 
-def _compile(job: Job, output: Path) -> Compiled:
-    measurer = Measurer(job, reference=job.model.clone())
-    job.progress("exact passes", 0.0)
-    exact = apply_exact_passes(job)
-    limit_j = job.budget.limit_j(exact.estimate.total.energy_j) if job.budget else None
-    decision = choose(job, exact, measurer, limit_j)
-
-    job.progress("generating code", 0.0)
-    code = measurer.code(decision.stage.model)
+def _compile(jobs: Mapping[str, Job], output: Path) -> Compiled:
+    built = {name: build_variant(job) for name, job in jobs.items()}
+    first = next(iter(built.values()))
     with artifact_folder(output) as folder:
-        manifest = write_artifact(code, folder, model_name=job.model_name, seed=job.context.seed)
-        job.progress("verifying", 0.5)
-        execution = job.executor.open(folder, decision.stage.model)
-        verify = measurer.verify(execution, decision.stage)
-        report = make_outcome(job, exact, decision, code, measurer, execution, verify, limit_j)
-        record_outcome(
+        manifest = write_artifact(
+            {name: variant.code for name, variant in built.items()},
             folder,
-            manifest,
-            report.status,
-            verify.model_dump(include={"code_ran", "max_abs_error", "cosine"}),
+            model_name=first.job.model_name,
+            seed=first.job.context.seed,
         )
+        reports = {name: verify_variant(name, one, folder) for name, one in built.items()}
+        report = joint_report(reports)
+        verified = {
+            name: each.verify.model_dump(include={"code_ran", "max_abs_error", "cosine"})
+            for name, each in reports.items()
+        }
+        record_outcome(folder, manifest, report.status, verified)
         write_report(report, folder)
-    return Compiled(decision.stage.model, Artifact(output), report)
+    return Compiled(first.decision.stage.model, Artifact(output), report)

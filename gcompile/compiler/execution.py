@@ -81,16 +81,19 @@ class Executor:
             return "natively"
         return "emulated" if self.emulator else "no"
 
-    def open(self, folder: Path, model: ir.Model) -> Execution:
-        """Open an artefact, or the optimised model in its place.
+    def open(self, folder: Path, variant: str, model: ir.Model) -> Execution:
+        """Open a variant of an artefact, or the optimised model in its place.
 
         Args:
             folder: The artefact.
+            variant: The name of the variant.
             model: The model that was compiled into it.
         """
         if not self.why_not_here:
-            return Native(runtime.load(folder))
-        return Emulated(folder, self.emulator) if self.emulator else Reference(model)
+            return Native(runtime.load(folder, variant=variant))
+        if self.emulator:
+            return Emulated(folder, variant, self.emulator)
+        return Reference(model)
 
 
 class _OneByOne:
@@ -123,6 +126,7 @@ class Emulated(_OneByOne):
     """The code, in a Python that a command such as `qemu-aarch64 -L ROOT PYTHON` starts."""
 
     folder: Path
+    variant: str
     command: tuple[str, ...]
     code_ran: CodeRan = "emulated"
 
@@ -133,7 +137,7 @@ class Emulated(_OneByOne):
             np.savez(
                 given, *(np.stack([row[s.name] for row in inferences]) for s in manifest.inputs)
             )
-            self._call(str(self.folder), str(given), str(found))
+            self._call(str(self.folder), self.variant, str(given), str(found))
             with np.load(found) as arrays:
                 columns = [arrays[f"arr_{index}"] for index in range(len(manifest.outputs))]
         names = [spec.name for spec in manifest.outputs]

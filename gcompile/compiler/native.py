@@ -57,10 +57,11 @@ class Measurer:
         if self.job.executor.code_ran == "no":
             return self.accuracy_of(Reference(model))
         with tempfile.TemporaryDirectory(prefix="gcompile-") as folder:
+            code, name = self.code(model), self.job.context.target.name
             write_artifact(
-                self.code(model), Path(folder), model_name=self.job.model_name, with_model=False
+                {name: code}, Path(folder), model_name=self.job.model_name, with_model=False
             )
-            return self.accuracy_of(self.job.executor.open(Path(folder), model))
+            return self.accuracy_of(self.job.executor.open(Path(folder), name, model))
 
     def accuracy_of(self, execution: Execution) -> float:
         """The task metric of compiled code on the evaluation rows."""

@@ -10,15 +10,18 @@ from gcompile.report.make import gcompile_version, make_estimate_report, make_re
 from gcompile.report.markdown import to_markdown
 from gcompile.report.report import (
     Accuracy,
+    EnergySection,
     EstimateReport,
     Fidelity,
     LayerSection,
     PassSection,
     Report,
     Status,
+    VariantSection,
     Verify,
 )
 from gcompile.report.text import to_text
+from gcompile.report.variants import joint_report, target_names
 from gcompile.report.write import read_report, write_config, write_report
 
 __all__ = [
@@ -28,6 +31,7 @@ __all__ = [
     "Budget",
     "BuildConfig",
     "CarbonSection",
+    "EnergySection",
     "EstimateReport",
     "Fidelity",
     "Latency",
@@ -35,17 +39,20 @@ __all__ = [
     "PassSection",
     "Report",
     "Status",
+    "VariantSection",
     "Verify",
     "artifact_folder",
     "carbon_rows",
     "carbon_section",
     "check_output",
     "gcompile_version",
+    "joint_report",
     "make_estimate_report",
     "make_report",
     "measured_energy",
     "parse_drop",
     "read_report",
+    "target_names",
     "to_html",
     "to_markdown",
     "to_text",

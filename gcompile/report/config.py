@@ -11,6 +11,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from gcompile.errors import UsageError
+from gcompile.report.variants import target_names
 
 _HEADER = """\
 # Run again with: gcompile build --config {name}
@@ -97,9 +98,11 @@ class BuildConfig(BaseModel):
     def _map_paths(self, change: Callable[[str], str]) -> dict[str, str]:
         """The options that are paths, changed; a target is one where it names a file."""
         values = {name: getattr(self, name) for name in _PATHS}
-        if self.target.endswith(".toml"):
-            values["target"] = self.target
-        return {name: change(value) for name, value in values.items() if value}
+        targets = [
+            change(name) if name.endswith(".toml") else name for name in target_names(self.target)
+        ]
+        paths = {name: change(value) for name, value in values.items() if value}
+        return paths | {"target": ",".join(targets)}
 
     def to_toml(self, name: str = "config.resolved.toml") -> str:
         """The configuration as TOML; options that are not set are left out."""

@@ -19,6 +19,7 @@ from gcompile.report.report import (
     LayerSection,
     PassSection,
     Report,
+    VariantSection,
     Verify,
 )
 
@@ -50,7 +51,18 @@ def summary_rows(report: Report) -> list[tuple[str, str]]:
     rows += carbon_rows(report.carbon)
     if report.peak_memory_bytes is not None:
         rows.append(("peak memory", f"{report.peak_memory_bytes / 1e6:.2f} MB of tensors"))
-    return rows
+    return rows + [_variant_row(variant) for variant in report.variants]
+
+
+def unverified_sentences(report: Report) -> list[str]:
+    """For each variant whose code was not run, that it was not, and why."""
+    if not report.variants:
+        return [sentence for sentence in [_not_run(report.verify)] if sentence]
+    return [
+        f"for {printable(variant.name)} {_not_run(variant.verify)}"
+        for variant in report.variants
+        if _not_run(variant.verify)
+    ]
 
 
 def energy_text(energy: EnergySection, per: str = "inference") -> str:
@@ -197,18 +209,33 @@ def _fidelity(report: Report) -> str:
     return f"{noise}, cosine {fidelity.cosine:.6f} ({fidelity.rows} calibration rows)"
 
 
-def not_run_sentence(verify: Verify) -> str:
-    """That the code was not run, and why; empty where it was."""
+def _not_run(verify: Verify) -> str:
     if verify.code_ran != "no":
         return ""
     return f"the code itself was not run: {printable(verify.reason or 'no reason was given')}"
 
 
+def _variant_row(variant: VariantSection) -> tuple[str, str]:
+    accuracy = variant.accuracy
+    parts = [
+        variant.status,
+        energy_text(variant.energy),
+        f"{format_time(variant.energy.time_s)} estimated",
+    ]
+    if accuracy is not None:
+        parts.append(f"{printable(accuracy.metric)} {accuracy.compiled:.4f}")
+    parts.append(f"verified {_verification(variant.verify)}")
+    return f"variant {printable(variant.name)}", "; ".join(parts)
+
+
 def _verify(report: Report) -> str:
-    verify = report.verify
+    return _verification(report.verify)
+
+
+def _verification(verify: Verify) -> str:
     if verify.max_abs_error is None or verify.cosine is None:
         return (
-            f"no: {not_run_sentence(verify)}; accuracy and fidelity are those of the reference "
+            f"no: {_not_run(verify)}; accuracy and fidelity are those of the reference "
             "runtime running the same optimised model"
         )
     emulated = "under an emulator, " if verify.code_ran == "emulated" else ""

@@ -136,6 +136,24 @@ class LayerSection(Section):
     """Its share of the output error, between 0 and 1; null where it was not measured."""
 
 
+class VariantSection(Section):
+    """The code for one of several targets in one artefact."""
+
+    name: str
+    """What `--variant` calls it."""
+    target: str
+    status: Status
+    message: str
+    energy: EnergySection
+    """As compiled."""
+    accuracy: Accuracy | None = None
+    fidelity: Fidelity | None = None
+    verify: Verify
+    fallbacks: dict[str, str] = Field(default_factory=dict)
+    """Regions that generic code runs, with the reason."""
+    peak_memory_bytes: int | None = None
+
+
 class Report(Section):
     """What a compilation did, and where every joule went."""
 
@@ -165,6 +183,8 @@ class Report(Section):
     """Of the largest set of live tensors while running, if known."""
     carbon: CarbonSection | None = None
     """Emissions; null unless a grid was given."""
+    variants: list[VariantSection] = Field(default_factory=list)
+    """One for each target of an artefact with several; the rest of the report is on the first."""
     notes: list[str] = Field(default_factory=list)
     """Sentences the user should read."""
 

@@ -5,7 +5,7 @@ runtime library, never the TVM compiler, onnx or torch.
 """
 
 from gcompile.runtime.load import load
-from gcompile.runtime.manifest import FileRecord, Manifest, TensorSpec
+from gcompile.runtime.manifest import FileRecord, Manifest, TensorSpec, Variant
 from gcompile.runtime.runner import Runner
 
-__all__ = ["FileRecord", "Manifest", "Runner", "TensorSpec", "load"]
+__all__ = ["FileRecord", "Manifest", "Runner", "TensorSpec", "Variant", "load"]

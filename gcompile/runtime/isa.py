@@ -10,8 +10,6 @@ import platform
 from collections.abc import Iterable
 from pathlib import Path
 
-from gcompile.errors import ArtifactError
-
 _CPUINFO = Path("/proc/cpuinfo")
 
 
@@ -44,16 +42,3 @@ def why_not_here(compiled_for: str, required: Iterable[str], flags: frozenset[st
         return f"it was compiled for {compiled_for} and this machine is {host}"
     missing = sorted(set(required) - flags)
     return f"it needs CPU instructions this machine lacks: {', '.join(missing)}" if missing else ""
-
-
-def check_machine(compiled_for: str, required: Iterable[str], flags: frozenset[str]) -> None:
-    """Refuse code that this machine cannot execute; the arguments are those of `why_not_here`.
-
-    Raises:
-        ArtifactError: The platform differs or flags are missing; the message names them.
-    """
-    if reason := why_not_here(compiled_for, required, flags):
-        raise ArtifactError(
-            f"The artefact cannot run here: {reason}; compile the model for this machine with "
-            "`--target cpu`."
-        )

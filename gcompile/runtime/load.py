@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 
 from gcompile.errors import ArtifactError, BackendUnavailableError
-from gcompile.runtime.isa import check_machine, cpu_flags
-from gcompile.runtime.manifest import WEIGHTS_NAME, Manifest
+from gcompile.runtime.isa import cpu_flags
+from gcompile.runtime.manifest import WEIGHTS_NAME, Manifest, Variant
 from gcompile.runtime.runner import Runner
 from gcompile.runtime.threads import thread_count, use_threads
+from gcompile.runtime.variants import runnable_variants
 from gcompile.runtime.weights import Array, map_weights
 
 AMX_PERMISSION_FUNCTION = "amx_init"
@@ -24,8 +25,14 @@ _CPU_DEVICE = (1, 0)
 _POOLED_ALLOCATOR = 2
 
 
-def load(folder: str | Path, *, threads: int | None = None, bind: bool = False) -> Runner:
-    """Load a compiled model.
+def load(
+    folder: str | Path,
+    *,
+    threads: int | None = None,
+    bind: bool = False,
+    variant: str | None = None,
+) -> Runner:
+    """Load a compiled model: of its variants, the first in its manifest that this machine runs.
 
     Nothing of the artefact is executed before its manifest is validated, its files match their
     hashes and this machine is known to have the instructions it uses.
@@ -35,30 +42,45 @@ def load(folder: str | Path, *, threads: int | None = None, bind: bool = False) 
         threads: Threads to run on; by default as many as it was compiled for, where this process
             may use that many CPUs.
         bind: Pin the calling thread and the workers to one CPU each (see `threads.py`).
+        variant: The name of the variant to load instead.
 
     Raises:
         ArtifactError: The artefact is damaged, was changed, or does not fit this machine.
         BackendUnavailableError: The TVM runtime is not installed.
         RunError: `threads` is not a number of threads this process can use.
+        UnknownNameError: The artefact has no variant of that name.
     """
     folder = Path(folder)
     manifest = Manifest.read(folder)
-    check_machine(manifest.platform, manifest.isa_required, cpu_flags())
+    variants = runnable_variants(manifest, variant, cpu_flags())
     count = thread_count(threads, manifest.threads)
     manifest.check_files(folder)
-    module = _load_native_code(folder.resolve() / manifest.library)
+    chosen, module = _first_granted(folder.resolve(), variants)
     configure = _global_function("runtime.config_threadpool")
 
     def prepare_thread() -> None:
         use_threads(configure, count, bind, is_serial=manifest.threads == 1)
 
     prepare_thread()
-    if manifest.needs_amx:
-        _request_amx(module)
     machine = module["vm_load_executable"]()
     machine["vm_initialization"](*_CPU_DEVICE, _POOLED_ALLOCATOR, *_CPU_DEVICE, _POOLED_ALLOCATOR)
-    weights = map_weights(folder / WEIGHTS_NAME, manifest.weights)
-    return Runner(manifest, _with_weights(machine[manifest.entry], weights), prepare_thread)
+    tensors = map_weights(folder / WEIGHTS_NAME, manifest.weights)
+    weights = [tensors[index] for index in chosen.weights]
+    return Runner(
+        manifest, chosen, _with_weights(machine[manifest.entry], weights), prepare_thread
+    )
+
+
+def _first_granted(folder: Path, variants: Sequence[Variant]) -> tuple[Variant, Any]:
+    """Load the first variant whose instructions the operating system lets this process use."""
+    for variant in variants:
+        module = _load_native_code(folder / variant.library)
+        if not variant.needs_amx or _amx_is_granted(module):
+            return variant, module
+    raise ArtifactError(
+        "The artefact uses AMX and the operating system did not grant it; "
+        "compile the model for a target without AMX."
+    )
 
 
 def _with_weights(entry: Callable[..., Any], weights: Sequence[Array]) -> Callable[..., Any]:
@@ -107,16 +129,12 @@ def _global_function(name: str) -> Callable[..., object]:
     return function
 
 
-def _request_amx(module: Any) -> None:
+def _amx_is_granted(module: Any) -> bool:
     import tvm_ffi
 
     answer = np.full(1, -1, "int32")
     module.get_function(AMX_PERMISSION_FUNCTION, query_imports=True)(tvm_ffi.from_dlpack(answer))
-    if answer[0] != 0:
-        raise ArtifactError(
-            "The artefact uses AMX and the operating system did not grant it; "
-            "compile the model for a target without AMX."
-        )
+    return bool(answer[0] == 0)
 
 
 def _last_line(error: Exception) -> str:

@@ -16,8 +16,10 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 from gcompile.errors import ArtifactError
+from gcompile.runtime import untrusted
+from gcompile.runtime.untrusted import REMEDY, Scalar
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 MANIFEST_NAME = "manifest.json"
 WEIGHTS_NAME = "weights.bin"
 DTYPES = frozenset(
@@ -25,19 +27,16 @@ DTYPES = frozenset(
     | {f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)}
 )
 
-Scalar = str | int | float | bool | None
-
 _MAX_MANIFEST_BYTES = 4 << 20
 _MAX_FILE_BYTES = 1 << 40
 _MAX_TENSOR_ELEMENTS = 1 << 36
 _MAX_RANK = 16
-_MAX_TEXT = 1000
-_MAX_ENTRIES = 10_000
 _MAX_THREADS = 4096
-_REMEDY = "Compile the model again, or copy the artefact folder again as it was written."
-_FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}")
+_MAX_VARIANTS = 64
+_ONE_VARIANT_VERSION = 2
+_OF_THE_VARIANT = ("target", "platform", "isa_required", "library", "needs_amx", "verification")
+"""What schema version 2 said of the whole artefact, which then had one variant."""
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_FLAG = re.compile(r"[a-z0-9_]{1,40}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,39 +63,55 @@ class FileRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class Variant:
+    """The native code of an artefact for one target.
+
+    Attributes:
+        name: What it is asked for by; no other variant of the artefact has it.
+        target: The target it was compiled for.
+        platform: Operating system and architecture of the code, such as `linux-x86_64`.
+        isa_required: CPU flags the code uses, spelled as Linux spells them (`avx512_vnni`).
+        library: The file that holds the code.
+        needs_amx: The code asks the operating system for AMX tiles when it is loaded.
+        weights: Which tensors of `weights.bin` the entry takes after the inputs, in this order.
+        verification: How the outputs compared with the reference, as plain values.
+    """
+
+    name: str
+    target: str
+    platform: str
+    isa_required: tuple[str, ...]
+    library: str = "model.so"
+    needs_amx: bool = False
+    weights: tuple[int, ...] = ()
+    verification: Mapping[str, Scalar] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Manifest:
     """Everything that loading and running an artefact needs to know.
 
     Attributes:
-        platform: Operating system and architecture of the native code, such as `linux-x86_64`.
-        isa_required: CPU flags the code uses, spelled as Linux spells them (`avx512_vnni`).
+        variants: The code for each target; a loader takes the first that its machine can run.
         threads: Parallel tasks the code was generated for.
         files: The files of the artefact that are checked before anything is loaded.
-        library: The one of `files` that holds the native code.
-        weights: The tensors in `weights.bin`, which the entry takes after the inputs.
+        weights: The tensors in `weights.bin`; variants may share some.
         entry: The function that runs the model.
-        needs_amx: The code asks the operating system for AMX tiles when it is loaded.
         seed: The seed of every random choice made while compiling.
-        verification: How the outputs compared with the reference, as plain values.
     """
 
     gcompile_version: str
     tvm_version: str
     model_name: str
-    target: str
     status: str
-    platform: str
-    isa_required: tuple[str, ...]
+    variants: tuple[Variant, ...]
     threads: int
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     files: Mapping[str, FileRecord]
-    library: str = "model.so"
     weights: tuple[TensorSpec, ...] = ()
     entry: str = "main"
-    needs_amx: bool = False
     seed: int = 0
-    verification: Mapping[str, Scalar] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
 
     @classmethod
@@ -113,11 +128,11 @@ class Manifest:
                 "give the folder that `gcompile build` wrote."
             )
         if path.stat().st_size > _MAX_MANIFEST_BYTES:
-            raise _refused("is larger than any manifest is")
+            raise untrusted.refused("is larger than any manifest is")
         try:
             return cls.from_text(path.read_text(encoding="utf-8"))
         except UnicodeDecodeError as error:
-            raise _refused("is not UTF-8 text") from error
+            raise untrusted.refused("is not UTF-8 text") from error
 
     @classmethod
     def from_text(cls, text: str) -> Manifest:
@@ -127,9 +142,13 @@ class Manifest:
             ArtifactError: The text says something a manifest must not say.
         """
         try:
-            data = json.loads(text, object_pairs_hook=_unique_keys, parse_constant=_no_constant)
+            data = json.loads(
+                text,
+                object_pairs_hook=untrusted.unique_keys,
+                parse_constant=untrusted.no_constant,
+            )
         except (ValueError, RecursionError) as error:
-            raise _refused("is not valid JSON") from error
+            raise untrusted.refused("is not valid JSON") from error
         return _manifest(data)
 
     def to_text(self) -> str:
@@ -152,157 +171,124 @@ class Manifest:
         for name, record in self.files.items():
             path = folder / name
             if not path.is_file():
-                raise ArtifactError(f"The artefact's file {name} is missing. {_REMEDY}")
+                raise ArtifactError(f"The artefact's file {name} is missing. {REMEDY}")
             if path.resolve().parent != root:
-                raise ArtifactError(f"The artefact's file {name} leads out of it. {_REMEDY}")
+                raise ArtifactError(f"The artefact's file {name} leads out of it. {REMEDY}")
             if path.stat().st_size != record.bytes or FileRecord.of(path) != record:
                 raise ArtifactError(
                     f"The artefact's file {name} is not the one that was compiled "
-                    f"(its hash differs). {_REMEDY}"
+                    f"(its hash differs). {REMEDY}"
                 )
 
 
 def _manifest(data: object) -> Manifest:
-    entries = _mapping(data, "the manifest")
+    entries = untrusted.mapping(data, "the manifest")
     version = entries.get("schema_version")
-    if version != SCHEMA_VERSION:
-        raise _refused(
-            f"has schema version {version!r:.40} where this gcompile reads {SCHEMA_VERSION}"
+    if version == _ONE_VARIANT_VERSION:
+        entries = _with_variants(entries)
+    elif version != SCHEMA_VERSION:
+        raise untrusted.refused(
+            f"has schema version {version!r:.40} where this gcompile reads "
+            f"{_ONE_VARIANT_VERSION} and {SCHEMA_VERSION}"
         )
-    _exact_keys(entries, [item.name for item in fields(Manifest)], "the manifest")
+    untrusted.exact_keys(entries, [item.name for item in fields(Manifest)], "the manifest")
     files = {
-        _file_name(name): _file_record(record)
-        for name, record in _mapping(entries["files"], "files").items()
+        untrusted.file_name(name): _file_record(record)
+        for name, record in untrusted.mapping(entries["files"], "files").items()
     }
-    library = _file_name(entries["library"])
-    if library not in files:
-        raise _refused(f"names the library {library!r} without listing it in files")
     weights = _tensors(entries["weights"], "weights")
     if weights and WEIGHTS_NAME not in files:
-        raise _refused(f"describes weights without listing {WEIGHTS_NAME} in files")
+        raise untrusted.refused(f"describes weights without listing {WEIGHTS_NAME} in files")
     return Manifest(
-        gcompile_version=_text(entries["gcompile_version"], "gcompile_version"),
-        tvm_version=_text(entries["tvm_version"], "tvm_version"),
-        model_name=_text(entries["model_name"], "model_name"),
-        target=_text(entries["target"], "target"),
-        status=_text(entries["status"], "status"),
-        platform=_text(entries["platform"], "platform"),
-        isa_required=tuple(_flag(flag) for flag in _items(entries["isa_required"], "isa")),
-        threads=_whole(entries["threads"], "threads", 1, _MAX_THREADS),
+        gcompile_version=untrusted.text(entries["gcompile_version"], "gcompile_version"),
+        tvm_version=untrusted.text(entries["tvm_version"], "tvm_version"),
+        model_name=untrusted.text(entries["model_name"], "model_name"),
+        status=untrusted.text(entries["status"], "status"),
+        variants=_variants(entries["variants"], files, len(weights)),
+        threads=untrusted.whole(entries["threads"], "threads", 1, _MAX_THREADS),
         inputs=_tensors(entries["inputs"], "inputs"),
         outputs=_tensors(entries["outputs"], "outputs"),
         files=files,
-        library=library,
         weights=weights,
-        entry=_text(entries["entry"], "entry"),
-        needs_amx=_truth(entries["needs_amx"], "needs_amx"),
-        seed=_whole(entries["seed"], "seed", 0, (1 << 64) - 1),
+        entry=untrusted.text(entries["entry"], "entry"),
+        seed=untrusted.whole(entries["seed"], "seed", 0, (1 << 64) - 1),
+    )
+
+
+def _with_variants(entries: dict[str, object]) -> dict[str, object]:
+    """The entries of an artefact of schema version 2, as the version of today says the same."""
+    if "variants" in entries:
+        raise untrusted.refused("lists variants, which its schema version does not know")
+    kept = {key: value for key, value in entries.items() if key not in _OF_THE_VARIANT}
+    variant = {key: entries[key] for key in _OF_THE_VARIANT if key in entries}
+    variant["name"] = variant.get("target")
+    variant["weights"] = list(range(len(untrusted.items(entries.get("weights"), "weights"))))
+    return kept | {"schema_version": SCHEMA_VERSION, "variants": [variant]}
+
+
+def _variants(
+    data: object, files: Mapping[str, FileRecord], weight_count: int
+) -> tuple[Variant, ...]:
+    listed = untrusted.items(data, "variants")
+    if not 0 < len(listed) <= _MAX_VARIANTS:
+        raise untrusted.refused(f"lists {len(listed)} variants, not 1 to {_MAX_VARIANTS}")
+    variants = tuple(_variant(item, files, weight_count) for item in listed)
+    if len({variant.name for variant in variants}) != len(variants):
+        raise untrusted.refused("lists the same name twice in variants")
+    return variants
+
+
+def _variant(data: object, files: Mapping[str, FileRecord], weight_count: int) -> Variant:
+    entries = untrusted.mapping(data, "a variant")
+    untrusted.exact_keys(entries, [item.name for item in fields(Variant)], "a variant")
+    library = untrusted.file_name(entries["library"])
+    if library not in files:
+        raise untrusted.refused(f"names the library {library!r} without listing it in files")
+    isa = untrusted.items(entries["isa_required"], "isa_required")
+    weights = untrusted.items(entries["weights"], "a variant's weights")
+    return Variant(
+        name=untrusted.text(entries["name"], "name"),
+        target=untrusted.text(entries["target"], "target"),
+        platform=untrusted.text(entries["platform"], "platform"),
+        isa_required=tuple(untrusted.flag(flag) for flag in isa),
+        library=library,
+        needs_amx=untrusted.truth(entries["needs_amx"], "needs_amx"),
+        weights=tuple(
+            untrusted.whole(index, "a variant's weights", 0, weight_count - 1) for index in weights
+        ),
         verification={
-            _text(key, "verification"): _scalar(value)
-            for key, value in _mapping(entries["verification"], "verification").items()
+            untrusted.text(key, "verification"): untrusted.scalar(value)
+            for key, value in untrusted.mapping(entries["verification"], "verification").items()
         },
     )
 
 
 def _tensors(data: object, what: str) -> tuple[TensorSpec, ...]:
-    specs = tuple(_tensor(item, what) for item in _items(data, what))
+    specs = tuple(_tensor(item, what) for item in untrusted.items(data, what))
     if len({spec.name for spec in specs}) != len(specs):
-        raise _refused(f"lists the same name twice in {what}")
+        raise untrusted.refused(f"lists the same name twice in {what}")
     return specs
 
 
 def _tensor(data: object, what: str) -> TensorSpec:
-    entries = _mapping(data, what)
-    _exact_keys(entries, ["name", "dtype", "shape"], what)
-    dims = _items(entries["shape"], "shape")
+    entries = untrusted.mapping(data, what)
+    untrusted.exact_keys(entries, ["name", "dtype", "shape"], what)
+    dims = untrusted.items(entries["shape"], "shape")
     if len(dims) > _MAX_RANK:
-        raise _refused(f"has a shape of more than {_MAX_RANK} dimensions in {what}")
-    shape = tuple(_whole(dim, "shape", 0, _MAX_TENSOR_ELEMENTS) for dim in dims)
+        raise untrusted.refused(f"has a shape of more than {_MAX_RANK} dimensions in {what}")
+    shape = tuple(untrusted.whole(dim, "shape", 0, _MAX_TENSOR_ELEMENTS) for dim in dims)
     if math.prod(shape) > _MAX_TENSOR_ELEMENTS:
-        raise _refused(f"has a tensor of absurd size in {what}")
-    dtype = _text(entries["dtype"], "dtype")
+        raise untrusted.refused(f"has a tensor of absurd size in {what}")
+    dtype = untrusted.text(entries["dtype"], "dtype")
     if dtype not in DTYPES:
-        raise _refused(f"has the unknown dtype {dtype!r:.40} in {what}")
-    return TensorSpec(_text(entries["name"], "name"), dtype, shape)
+        raise untrusted.refused(f"has the unknown dtype {dtype!r:.40} in {what}")
+    return TensorSpec(untrusted.text(entries["name"], "name"), dtype, shape)
 
 
 def _file_record(data: object) -> FileRecord:
-    entries = _mapping(data, "files")
-    _exact_keys(entries, ["sha256", "bytes"], "files")
-    digest = _text(entries["sha256"], "sha256")
+    entries = untrusted.mapping(data, "files")
+    untrusted.exact_keys(entries, ["sha256", "bytes"], "files")
+    digest = untrusted.text(entries["sha256"], "sha256")
     if not _SHA256.fullmatch(digest):
-        raise _refused("has a sha256 that is not 64 hexadecimal digits")
-    return FileRecord(digest, _whole(entries["bytes"], "bytes", 0, _MAX_FILE_BYTES))
-
-
-def _file_name(data: object) -> str:
-    name = _text(data, "files")
-    if not _FILE_NAME.fullmatch(name):
-        raise _refused(f"has the file name {name!r:.60}, which is not a plain name in its folder")
-    return name
-
-
-def _flag(data: object) -> str:
-    flag = _text(data, "isa_required")
-    if not _FLAG.fullmatch(flag):
-        raise _refused(f"has {flag!r:.60} in isa_required, which is not a CPU flag")
-    return flag
-
-
-def _mapping(data: object, what: str) -> dict[str, object]:
-    if not isinstance(data, dict) or len(data) > _MAX_ENTRIES:
-        raise _refused(f"has something else where {what} must be a JSON object")
-    return data
-
-
-def _items(data: object, what: str) -> list[object]:
-    if not isinstance(data, list) or len(data) > _MAX_ENTRIES:
-        raise _refused(f"has something else where {what} must be a list")
-    return data
-
-
-def _text(data: object, what: str) -> str:
-    if not isinstance(data, str) or not 0 < len(data) <= _MAX_TEXT or "\0" in data:
-        raise _refused(f"has something else where {what} must be a short text")
-    return data
-
-
-def _whole(data: object, what: str, low: int, high: int) -> int:
-    if not isinstance(data, int) or isinstance(data, bool) or not low <= data <= high:
-        raise _refused(f"has something else where {what} must be a whole number {low} to {high}")
-    return data
-
-
-def _truth(data: object, what: str) -> bool:
-    if not isinstance(data, bool):
-        raise _refused(f"has something else where {what} must be true or false")
-    return data
-
-
-def _scalar(data: object) -> Scalar:
-    if data is not None and not isinstance(data, str | int | float):
-        raise _refused("has something else where verification must hold plain values")
-    return data
-
-
-def _exact_keys(entries: dict[str, object], expected: list[str], what: str) -> None:
-    unknown, missing = sorted(set(entries) - set(expected)), sorted(set(expected) - set(entries))
-    if unknown:
-        raise _refused(f"has the unknown key {unknown[0]!r:.60} in {what}")
-    if missing:
-        raise _refused(f"lacks the key {missing[0]!r} in {what}")
-
-
-def _unique_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    result = dict(pairs)
-    if len(result) != len(pairs):
-        raise ValueError("a key appears twice")
-    return result
-
-
-def _no_constant(name: str) -> float:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _refused(problem: str) -> ArtifactError:
-    return ArtifactError(f"The artefact's manifest {problem}. {_REMEDY}")
+        raise untrusted.refused("has a sha256 that is not 64 hexadecimal digits")
+    return FileRecord(digest, untrusted.whole(entries["bytes"], "bytes", 0, _MAX_FILE_BYTES))

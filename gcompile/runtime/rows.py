@@ -1,13 +1,12 @@
-"""Run an artefact in its own process: `python -m gcompile.runtime.rows FOLDER IN.npz OUT.npz`.
+"""Run an artefact in its own process: `python -m gcompile.runtime.rows FOLDER VARIANT IN OUT`.
 
-Where a compiler cannot run the code it made, it starts this under an emulator. Both files hold one
-array per input or output in the manifest's order, and the inferences along its first axis.
+Where a compiler cannot run the code it made, it starts this under an emulator. IN and OUT are .npz
+files with one array per input or output in the manifest's order, inferences along its first axis.
 """
 
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 import numpy as np
 
@@ -15,14 +14,14 @@ from gcompile.errors import GcompileError
 from gcompile.runtime.load import load
 
 
-def run_rows(folder: Path, inputs: Path, outputs: Path) -> None:
+def run_rows(folder: str, variant: str, inputs: str, outputs: str) -> None:
     """Run every inference of the file `inputs` and write the results to the file `outputs`.
 
     Raises:
         ArtifactError: The artefact does not run on the machine that executes this.
         RunError: The inputs do not fit.
     """
-    runner = load(folder)
+    runner = load(folder, variant=variant)
     with np.load(inputs) as given:
         columns = [given[f"arr_{index}"] for index in range(len(runner.inputs))]
     names = [spec.name for spec in runner.inputs]
@@ -32,6 +31,6 @@ def run_rows(folder: Path, inputs: Path, outputs: Path) -> None:
 
 if __name__ == "__main__":
     try:
-        run_rows(*map(Path, sys.argv[1:4]))
+        run_rows(*sys.argv[1:5])
     except GcompileError as error:
         sys.exit(str(error))

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gcompile.errors import RunError
-from gcompile.runtime.manifest import Manifest, TensorSpec
+from gcompile.runtime.manifest import Manifest, TensorSpec, Variant
 
 Array = NDArray[Any]
 
@@ -28,11 +28,13 @@ class Runner:
     def __init__(
         self,
         manifest: Manifest,
+        variant: Variant,
         entry: Callable[..., Any],
         prepare_thread: Callable[[], None],
     ) -> None:
-        """Wrap the entry function; `prepare_thread` sets up the thread pool of its caller."""
+        """Wrap a variant's entry function; `prepare_thread` sets up its caller's thread pool."""
         self.manifest = manifest
+        self.variant = variant
         self._entry = entry
         self._prepare_thread = prepare_thread
         self._lock = threading.Lock()

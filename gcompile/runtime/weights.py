@@ -6,9 +6,11 @@ bytes. The file is mapped, not read: processes that run the same model share its
 
 from __future__ import annotations
 
+import hashlib
 import math
 import mmap
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,28 @@ from gcompile.runtime.manifest import TensorSpec
 _ALIGNMENT_BYTES = 64
 
 Array = NDArray[Any]
+
+
+@dataclass
+class SharedWeights:
+    """The tensors of several variants, each kept once however many variants use it."""
+
+    tensors: list[Array] = field(default_factory=list)
+    _places: dict[tuple[str, tuple[int, ...], bytes], int] = field(
+        default_factory=dict, repr=False
+    )
+
+    def add(self, tensors: Sequence[Array]) -> tuple[int, ...]:
+        """Take up the tensors of a variant, and return where in the file each of them lies."""
+        return tuple(self._place(np.ascontiguousarray(tensor)) for tensor in tensors)
+
+    def _place(self, tensor: Array) -> int:
+        digest = hashlib.sha256(tensor.data).digest()
+        key = (tensor.dtype.name, tensor.shape, digest)
+        if key not in self._places:
+            self._places[key] = len(self.tensors)
+            self.tensors.append(tensor)
+        return self._places[key]
 
 
 def write_weights(path: Path, tensors: Sequence[Array]) -> tuple[TensorSpec, ...]:

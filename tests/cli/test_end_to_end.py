@@ -13,6 +13,7 @@ import pytest
 
 from gcompile.report import Report, read_report
 from gcompile.report.bench import BenchResult
+from tests.backends.tvm.kernels.machine import skip_unless_runnable
 from tests.cli.conftest import ROOT, Outcome, gcompile_process
 
 Call = Callable[..., Outcome]
@@ -109,6 +110,24 @@ def test_the_configuration_builds_the_same_code_again(artefact: Path, tmp_path: 
     )
     assert outcome.code == 0, outcome.err
     assert (tmp_path / "again" / "model.so").read_bytes() == (artefact / "model.so").read_bytes()
+
+
+def test_a_variant_can_be_named_to_run_and_bench(call: Call, tmp_path: Path) -> None:
+    skip_unless_runnable("avx512")
+    built = call(MODEL, "--target", "x86-64-v3,x86-64-v4", "-o", "out", "--format", "json")
+    assert built.code == 0, built.err
+    report = read_report(tmp_path / "out")
+    for section in report.variants:
+        assert call("run", "out", "--random", "--variant", section.name).code == 0
+        bench = ("bench", "out", "--repeats", "5", "--format", "json", "--variant", section.name)
+        result = BenchResult.model_validate_json(call(*bench).out)
+        assert result.target == section.target
+        assert result.energy.joules_per_inference == section.energy.energy_j
+    refused = call("run", "out", "--random", "--variant", "z80")
+    assert refused.code == 2
+    assert "Known variants: x86-64-v3, x86-64-v4" in refused.err
+    config = (tmp_path / "out" / "config.resolved.toml").read_text()
+    assert 'target = "x86-64-v3,x86-64-v4"' in config
 
 
 def test_an_estimate_needs_no_device(call: Call, tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ def test_code_that_cannot_run_is_written_and_the_report_says_so(
     assert verify.reason is not None
     assert "lacks: avx2" in verify.reason
     assert "the code itself was not run: it needs CPU instructions" in to_text(built.report)
-    assert runtime.Manifest.read(tmp_path / "out").verification["code_ran"] == "no"
+    assert runtime.Manifest.read(tmp_path / "out").variants[0].verification["code_ran"] == "no"
     rows = {"x": given.evaluate["x"]}
     quantized = OnnxRuntime()(built.model, rows)["y"].argmax(axis=1)
     assert built.report.accuracy is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 import tvm
 from tvm import relax
 
-from gcompile.runtime import FileRecord, Manifest, TensorSpec
+from gcompile.runtime import FileRecord, Manifest, TensorSpec, Variant
 from gcompile.runtime.isa import host_platform
 
 INPUTS = (
@@ -60,16 +61,28 @@ def manifest_of(library: Path) -> Manifest:
         gcompile_version="0.1.0",
         tvm_version="0.27.0",
         model_name="tiny",
-        target="test",
         status="met",
-        platform=host_platform(),
-        isa_required=("avx2", "fma"),
+        variants=(
+            Variant(
+                name="test",
+                target="test",
+                platform=host_platform(),
+                isa_required=("avx2", "fma"),
+                verification={"max_error": 0.0, "reference": "onnxruntime"},
+            ),
+        ),
         threads=1,
         inputs=INPUTS,
         outputs=OUTPUTS,
         files={"model.so": FileRecord.of(library)},
-        verification={"max_error": 0.0, "reference": "onnxruntime"},
     )
+
+
+def change_variant(folder: Path, **changes: object) -> None:
+    """Rewrite what the manifest of an artefact says of its only variant."""
+    manifest = Manifest.read(folder)
+    variants = (replace(manifest.variants[0], **changes),)  # type: ignore[arg-type]
+    replace(manifest, variants=variants).write(folder)
 
 
 @pytest.fixture

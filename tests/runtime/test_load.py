@@ -15,6 +15,7 @@ import pytest
 from gcompile.errors import ArtifactError, RunError
 from gcompile.runtime import Manifest, isa, load
 from gcompile.runtime.threads import available_cpus
+from tests.runtime.conftest import change_variant
 
 _WITHOUT_THE_COMPILER = """
 import sys
@@ -75,21 +76,20 @@ def test_a_link_that_leads_out_of_the_folder_is_refused(artefact: Path, tmp_path
 def test_a_name_that_leads_out_of_the_folder_is_refused(artefact: Path) -> None:
     data = json.loads((artefact / "manifest.json").read_text())
     data["files"] = {"../model.so": data["files"]["model.so"]}
-    data["library"] = "../model.so"
+    data["variants"][0]["library"] = "../model.so"
     (artefact / "manifest.json").write_text(json.dumps(data))
     with pytest.raises(ArtifactError, match="not a plain name"):
         load(artefact)
 
 
 def test_missing_instructions_are_named_in_one_sentence(artefact: Path) -> None:
-    manifest = Manifest.read(artefact)
-    replace(manifest, isa_required=("avx2", "avx9000_teleport")).write(artefact)
+    change_variant(artefact, isa_required=("avx2", "avx9000_teleport"))
     with pytest.raises(ArtifactError, match=r"lacks: avx9000_teleport; compile"):
         load(artefact)
 
 
 def test_code_for_another_platform_is_refused(artefact: Path) -> None:
-    replace(Manifest.read(artefact), platform="linux-riscv64").write(artefact)
+    change_variant(artefact, platform="linux-riscv64")
     with pytest.raises(ArtifactError, match="compiled for linux-riscv64"):
         load(artefact)
 

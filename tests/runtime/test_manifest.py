@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gcompile.errors import ArtifactError
-from gcompile.runtime import FileRecord, Manifest, TensorSpec
+from gcompile.runtime import FileRecord, Manifest, TensorSpec, Variant
 from gcompile.runtime.manifest import MANIFEST_NAME
 
 
@@ -18,15 +18,22 @@ def _manifest() -> Manifest:
         gcompile_version="0.1.0",
         tvm_version="0.27.0",
         model_name="m",
-        target="cpu",
         status="met",
-        platform="linux-x86_64",
-        isa_required=("avx2",),
+        variants=(
+            Variant(
+                name="cpu",
+                target="cpu",
+                platform="linux-x86_64",
+                isa_required=("avx2",),
+                weights=(0,),
+                verification={"max_error": 1e-6},
+            ),
+        ),
         threads=2,
         inputs=(TensorSpec("x", "float32", (1, 3)),),
         outputs=(TensorSpec("y", "int64", ()),),
-        files={"model.so": FileRecord("0" * 64, 10)},
-        verification={"max_error": 1e-6},
+        files={name: FileRecord("0" * 64, 10) for name in ("model.so", "weights.bin")},
+        weights=(TensorSpec("weight0", "float32", (2,)),),
     )
 
 
@@ -57,12 +64,12 @@ def test_a_manifest_survives_writing_and_reading(tmp_path: Path) -> None:
         ("threads", True, "threads"),
         ("threads", "2", "threads"),
         ("threads", 1e3, "threads"),
-        ("needs_amx", "no", "needs_amx"),
+        ("variants/0/needs_amx", "no", "needs_amx"),
         ("model_name", "", "model_name"),
         ("model_name", "a" * 2000, "model_name"),
         ("entry", "main\0", "entry"),
-        ("isa_required", "avx2", "isa"),
-        ("isa_required", ["avx2; rm"], "not a CPU flag"),
+        ("variants/0/isa_required", "avx2", "isa"),
+        ("variants/0/isa_required", ["avx2; rm"], "not a CPU flag"),
         ("inputs", {}, "inputs"),
         ("inputs/0/dtype", "object", "unknown dtype"),
         ("inputs/0/shape", [-1], "shape"),
@@ -70,8 +77,18 @@ def test_a_manifest_survives_writing_and_reading(tmp_path: Path) -> None:
         ("inputs/0/shape", [1] * 40, "dimensions"),
         ("files/model.so/sha256", "xyz", "sha256"),
         ("files/model.so/bytes", -1, "bytes"),
-        ("library", "other.so", "without listing it"),
-        ("verification/nested", {"a": 1}, "plain values"),
+        ("variants/0/library", "other.so", "without listing it"),
+        ("variants/0/library", "../model.so", "plain name"),
+        ("variants/0/verification/nested", {"a": 1}, "plain values"),
+        ("variants/0/weights", [1], "weights"),
+        ("variants/0/weights", [-1], "weights"),
+        ("variants/0/weights", [True], "weights"),
+        ("variants/0/name", "", "name"),
+        ("variants/0/extra", 1, "unknown key 'extra'"),
+        ("variants", ["cpu"], "a variant"),
+        ("variants", [], "0 variants"),
+        ("variants", {}, "variants"),
+        ("weights", [], "weights"),
         ("seed", -1, "seed"),
     ],
 )
@@ -134,3 +151,32 @@ def test_writing_refuses_what_reading_would_refuse(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="threads"):
         bad.write(tmp_path)
     assert not (tmp_path / MANIFEST_NAME).exists()
+
+
+def _of_schema_2() -> dict[str, Any]:
+    """What the last version wrote: the one variant's entries stand among the others."""
+    data: dict[str, Any] = json.loads(_manifest().to_text())
+    (variant,) = data.pop("variants")
+    del variant["name"], variant["weights"]
+    return {**data, **variant, "schema_version": 2}
+
+
+def test_a_manifest_of_the_last_version_has_one_variant() -> None:
+    assert Manifest.from_text(json.dumps(_of_schema_2())) == _manifest()
+
+
+def test_a_manifest_of_the_last_version_is_believed_no_more_than_another() -> None:
+    for key in _of_schema_2():
+        data = _of_schema_2()
+        del data[key]
+        with pytest.raises(ArtifactError):
+            Manifest.from_text(json.dumps(data))
+    with pytest.raises(ArtifactError, match="lists variants"):
+        Manifest.from_text(json.dumps(_of_schema_2() | {"variants": []}))
+
+
+def test_two_variants_need_two_names() -> None:
+    data = json.loads(_manifest().to_text())
+    data["variants"] *= 2
+    with pytest.raises(ArtifactError, match="same name twice"):
+        Manifest.from_text(json.dumps(data))

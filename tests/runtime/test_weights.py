@@ -53,8 +53,10 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     code = build_module(builder.get(), target, 1, side_file_bytes=1)
     export(code.executable, folder / "model.so")
     specs = write_weights(folder / WEIGHTS_NAME, code.weights)
+    manifest = manifest_of(folder / "model.so")
     replace(
-        manifest_of(folder / "model.so"),
+        manifest,
+        variants=(replace(manifest.variants[0], weights=(0, 1)),),
         inputs=(TensorSpec("x", "float32", (1, _ROWS)),),
         outputs=(TensorSpec("y", "float32", (1, _ROWS)),),
         files={name: FileRecord.of(folder / name) for name in ("model.so", WEIGHTS_NAME)},

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -21,10 +22,12 @@ from gcompile.runtime.manifest import (
     WEIGHTS_NAME,
     FileRecord,
     Manifest,
-    Scalar,
     TensorSpec,
+    Variant,
 )
-from gcompile.runtime.weights import write_weights
+from gcompile.runtime.untrusted import Scalar
+from gcompile.runtime.variants import best_first
+from gcompile.runtime.weights import SharedWeights, write_weights
 from gcompile.targets import Target
 
 LIBRARY = "model.so"
@@ -69,7 +72,7 @@ def generate(
 
 
 def write_artifact(
-    code: NativeCode,
+    codes: Mapping[str, NativeCode],
     folder: Path,
     *,
     model_name: str,
@@ -77,31 +80,53 @@ def write_artifact(
     seed: int = 0,
     with_model: bool = True,
 ) -> Manifest:
-    """Write the library, its weights, the model and the manifest into an existing folder."""
-    pipeline.export(code.module.executable, folder / LIBRARY)
-    names = [LIBRARY]
+    """Write libraries, their weights, the model and the manifest into an existing folder.
+
+    Args:
+        codes: The code of each variant, by the variant's name. All were compiled from one model
+            for as many threads. The model of the first is written.
+        folder: Where the files go.
+        model_name: What the user calls the model.
+        status: How the build ended.
+        seed: Of every random choice.
+        with_model: Whether to write the model as well.
+    """
+    libraries = _library_names(codes)
+    for name, code in codes.items():
+        pipeline.export(code.module.executable, folder / libraries[name])
+    shared = SharedWeights()
+    used = {name: shared.add(code.module.weights) for name, code in codes.items()}
+    names = list(libraries.values())
     weights: tuple[TensorSpec, ...] = ()
-    if code.module.weights:
-        weights = write_weights(folder / WEIGHTS_NAME, code.module.weights)
+    if shared.tensors:
+        weights = write_weights(folder / WEIGHTS_NAME, shared.tensors)
         names.append(WEIGHTS_NAME)
+    first = next(iter(codes.values()))
     if with_model:
-        ir.save(code.model, folder / MODEL)
+        ir.save(first.model, folder / MODEL)
         names += [path.name for path in sorted(folder.glob(f"{MODEL}*"))]
     manifest = Manifest(
         gcompile_version=version("gcompile"),
         tvm_version=version("apache-tvm"),
         model_name=model_name,
-        target=code.target.name,
         status=status,
-        platform=platform_of(code.target),
-        isa_required=required_isa(code.target),
-        threads=code.threads,
-        inputs=tuple(_spec(value) for value in code.model.graph.inputs),
-        outputs=tuple(_spec(value) for value in code.model.graph.outputs),
+        variants=best_first(
+            Variant(
+                name=name,
+                target=code.target.name,
+                platform=platform_of(code.target),
+                isa_required=required_isa(code.target),
+                library=libraries[name],
+                needs_amx=code.needs_amx,
+                weights=used[name],
+            )
+            for name, code in codes.items()
+        ),
+        threads=first.threads,
+        inputs=tuple(_spec(value) for value in first.model.graph.inputs),
+        outputs=tuple(_spec(value) for value in first.model.graph.outputs),
         files={name: FileRecord.of(folder / name) for name in names},
-        library=LIBRARY,
         weights=weights,
-        needs_amx=code.needs_amx,
         seed=seed,
     )
     manifest.write(folder)
@@ -109,10 +134,28 @@ def write_artifact(
 
 
 def record_outcome(
-    folder: Path, manifest: Manifest, status: str, verification: Mapping[str, Scalar]
+    folder: Path,
+    manifest: Manifest,
+    status: str,
+    verifications: Mapping[str, Mapping[str, Scalar]],
 ) -> None:
-    """Write into the manifest how the build ended and how well its outputs agreed."""
-    replace(manifest, status=status, verification=verification).write(folder)
+    """Write into the manifest how the build ended and how well each variant's outputs agreed."""
+    variants = tuple(
+        replace(variant, verification=verifications[variant.name]) for variant in manifest.variants
+    )
+    replace(manifest, status=status, variants=variants).write(folder)
+
+
+def _library_names(variants: Iterable[str]) -> dict[str, str]:
+    """A file name for the library of each variant; the only one has no need to be told apart."""
+    names = list(variants)
+    if len(names) == 1:
+        return {names[0]: LIBRARY}
+    path = Path(LIBRARY)
+    return {
+        name: f"{path.stem}-{index}-{re.sub('[^A-Za-z0-9_.]+', '-', name)[:80]}{path.suffix}"
+        for index, name in enumerate(names)
+    }
 
 
 def _spec(value: ir.Value) -> TensorSpec:
