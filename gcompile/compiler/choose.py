@@ -35,7 +35,7 @@ def choose(job: Job, exact: Stage, measurer: Measurer, limit_j: float | None) ->
     if job.precision is not None:
         return _uniform(job, exact, limit_j)
     if limit_j is None or exact.estimate.total.energy_j <= limit_j:
-        return Decision(exact)
+        return Decision(Realizer(job, exact).plain)
     return _search(job, exact, measurer, limit_j)
 
 
@@ -47,9 +47,10 @@ def _uniform(job: Job, exact: Stage, limit_j: float | None) -> Decision:
         for region in product_regions(exact.model)
         if job.precision in candidates(region, (job.precision,))
     }
-    stage = exact
+    realizer = Realizer(job, exact)
+    stage = realizer.plain
     if job.precision is not ir.Precision.FP32:
-        stage = Realizer(job, exact).realize(choice, QuantizeStatic())
+        stage = realizer.realize(choice, QuantizeStatic())
     reached_j = stage.estimate.total.energy_j
     if limit_j is None or reached_j <= limit_j:
         return Decision(stage)
@@ -76,8 +77,9 @@ def _search(job: Job, exact: Stage, measurer: Measurer, limit_j: float) -> Decis
     if ir.Precision.INT8 in goal.precisions:
         job.progress("observing ranges", 0.0)
         histograms = realizer.observed()
-    result = search(exact.model, job.context, goal, realizer, evaluate, job.progress, histograms)
-    stage = realizer.stages.get(result.best.model, exact)
+    plain = realizer.plain
+    result = search(plain.model, job.context, goal, realizer, evaluate, job.progress, histograms)
+    stage = realizer.stages.get(result.best.model, plain)
     return Decision(stage, result.status, result.explanation, baseline, _errors(result))
 
 

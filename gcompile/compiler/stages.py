@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from gcompile import ir
 from gcompile.backends.tvm.operators import refuse_unsupported
@@ -22,11 +23,15 @@ from gcompile.passes.precision import (
     observe_ranges,
 )
 from gcompile.passes.registry import find_pass, parse_pipeline
+from gcompile.passes.tile.apply_winograd import ApplyWinograd
 from gcompile.passes.tile.tile_regions import TileRegions
 from gcompile.search import Realized
 
 REGIONS = Pipeline("regions", (fuse_pipeline(), TileRegions(), MergeLaunches()))
 """Cut the model into regions and each region into tiles: whatever precedes, this follows."""
+
+ALGORITHMS = Pipeline("algorithms", (ApplyWinograd(), MergeLaunches()))
+"""Compute with fewer operations. Relative budgets count from direct sums: this follows them."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +86,7 @@ class Realizer:
         histograms = self.observed() if integer else None
         changed = assign_precisions(model, choice, ctx, options, histograms)
         if not changed:
-            return self.exact
+            return self.plain
         seconds = time.perf_counter() - start
         priced = estimate(model, ctx.target, ctx.energy, ctx.threads)
         pricing_s = time.perf_counter() - start - seconds
@@ -102,9 +107,19 @@ class Realizer:
             pricing_s=pricing_s,
         )
         tiled = REGIONS.apply(model, ctx, priced)
-        records = (*self.exact.records, converted, *tiled.leaves)
+        quick = ALGORITHMS.apply(model, ctx, tiled.after)
+        records = (*self.exact.records, converted, *tiled.leaves, *quick.leaves)
         numerics = self.exact.numerics | {Numerics.LOSSY}
-        return Stage(model, self.exact.before, tiled.after, records, numerics)
+        return Stage(model, self.exact.before, quick.after, records, numerics)
+
+    @cached_property
+    def plain(self) -> Stage:
+        """The exact model in its own precision, computed with as few operations as possible."""
+        model = self.exact.model.clone()
+        quick = ALGORITHMS.apply(model, self.job.context, self.exact.estimate)
+        numerics = self.exact.numerics | numerics_of(quick.leaves)
+        records = (*self.exact.records, *quick.leaves)
+        return Stage(model, self.exact.before, quick.after, records, numerics)
 
     def observed(self) -> dict[str, Histogram]:
         """The ranges of all values that quantizing may need, observed once."""

@@ -3,7 +3,7 @@
 from gcompile.energy.cold import ColdStart
 from gcompile.energy.cost import Cost
 from gcompile.energy.estimate import EnergyModel, Estimate, estimate
-from gcompile.energy.roofline import Roofline, best_tile, footprint_of
+from gcompile.energy.roofline import Roofline, best_filtering, best_tile, footprint_of
 
 __all__ = [
     "ColdStart",
@@ -11,6 +11,7 @@ __all__ = [
     "EnergyModel",
     "Estimate",
     "Roofline",
+    "best_filtering",
     "best_tile",
     "estimate",
     "footprint_of",

@@ -11,6 +11,7 @@ of the cores that run it together are the compute energy.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from gcompile.energy.blocking import Blocking, blocking
 from gcompile.energy.cost import Cost
@@ -18,7 +19,8 @@ from gcompile.energy.gpu import gpu_cost
 from gcompile.energy.job import Job
 from gcompile.energy.spatial import accelerator_cost
 from gcompile.energy.traffic import traffic
-from gcompile.ir import Precision, Tile
+from gcompile.energy.winograd import Filtering, filtering_compute, filtering_traffic
+from gcompile.ir import Contraction, Precision, Tile
 from gcompile.targets import Target, Unit
 
 _TRANSPOSING = 5
@@ -38,15 +40,16 @@ def kernel_cost(job: Job, tile: Tile, target: Target, footprint_bytes: float) ->
         return gpu_cost(job, tile, target, footprint_bytes)
     if target.kind == "accelerator":
         return accelerator_cost(job, target, footprint_bytes)
-    blocks = blocks_of(job, tile, target)
-    compute_s, operations_j = _compute(job, tile, blocks, target)
-    sent = traffic(job, tile, blocks, target, footprint_bytes)
-    memory_s = max(
-        sent[memory.name] / memory.bandwidth(tile.threads, target.cores)
+    compute_s, operations_j, sent = _work(job, tile, target, footprint_bytes)
+    seconds = {
+        memory.name: sent[memory.name] / memory.bandwidth(tile.threads, target.cores)
         for memory in target.memories
-    )
+    }
+    memory_s = max(seconds.values())
     launch_s = target.launch_s if job.launches else 0.0
     launch_s += target.parallel_launch_s if tile.threads > 1 else 0.0
+    if tile.winograd:  # A block's products wait for weights that few rows use.
+        compute_s += max(seconds[m.name] for m in target.memories if not m.per_core)
     time_s = max(compute_s, memory_s) + launch_s
     return Cost(
         compute_j=operations_j + tile.threads * target.core_w * time_s,
@@ -55,6 +58,37 @@ def kernel_cost(job: Job, tile: Tile, target: Target, footprint_bytes: float) ->
         static_j=_static_w(tile.threads, target) * time_s,
         time_s=time_s,
     )
+
+
+def _work(
+    job: Job, tile: Tile, target: Target, footprint_bytes: float
+) -> tuple[float, float, dict[str, float]]:
+    """Seconds and joules of arithmetic, and the bytes that each level sends."""
+    if not tile.winograd:
+        blocks = blocks_of(job, tile, target)
+        sent = traffic(job, tile, blocks, target, footprint_bytes)
+        return *_compute(job, tile, blocks, target), sent
+    filtering = Filtering.of(_contraction(job), tile)
+    around = replace(job, contraction=None, product_ops=0)
+    seconds, joules = _compute(around, tile, None, target)
+    changed_s, changed_j = filtering_compute(job, tile, target)
+    # The image is read once, as any activation, and the weights are constants of another size.
+    operands = replace(
+        around,
+        image_bytes=0,
+        activation_bytes=(job.image_bytes, *job.activation_bytes),
+        constant_bytes=job.constant_bytes + int(filtering.weight_bytes),
+    )
+    sent = traffic(operands, tile, None, target, footprint_bytes)
+    for level, count in filtering_traffic(job, tile, target).items():
+        sent[level] += count
+    return seconds + changed_s, joules + changed_j, sent
+
+
+def _contraction(job: Job) -> Contraction:
+    if job.contraction is None:
+        raise ValueError("Winograd's algorithm needs a convolution")
+    return job.contraction
 
 
 def blocks_of(job: Job, tile: Tile, target: Target) -> Blocking | None:

@@ -16,6 +16,7 @@ from gcompile.energy.cost import Cost
 from gcompile.energy.job import Job, job_of
 from gcompile.energy.kernel import is_blocked, kernel_cost
 from gcompile.energy.tiling import choose_tile, is_legal
+from gcompile.energy.winograd import filterings, is_legal_filtering
 from gcompile.targets import Target
 
 
@@ -74,6 +75,33 @@ def best_tile(
     return choose_tile(job, target, threads, footprint_bytes) if job is not None else None
 
 
+def best_filtering(
+    region: ir.Region, target: Target, threads: int, footprint_bytes: int
+) -> ir.Tile | None:
+    """Return the tile of Winograd's algorithm that is cheaper than the region's own, if any.
+
+    Args:
+        region: A region with a direct tile.
+        target: The device.
+        threads: The most cores it may use.
+        footprint_bytes: See `footprint_of`.
+    """
+    job = job_of(region)
+    if job is None or target.kind != "cpu":
+        return None
+    direct = _usable_tile(region, job, target, threads)
+    if direct is not None and direct.winograd:
+        direct = None
+
+    def energy_delay(tile: ir.Tile | None) -> float:
+        cost = _price(job, tile, target, threads, footprint_bytes)
+        return cost.energy_j * cost.time_s
+
+    legal = [t for t in filterings(job, target, threads) if is_legal_filtering(t, job, target)]
+    best = min(legal, key=energy_delay, default=None)
+    return best if best is not None and energy_delay(best) < energy_delay(direct) else None
+
+
 def footprint_of(model: ir.Model, precision: ir.Precision | None = None) -> int:
     """Count the bytes that one inference touches: every constant, and the largest node's values.
 
@@ -111,6 +139,8 @@ def _usable_tile(region: ir.Region, job: Job, target: Target, threads: int) -> i
     unit = target.unit_named(tile.unit) if tile is not None else None
     if tile is None or unit is None or tile.threads > threads:
         return None
+    if tile.winograd:
+        return tile if is_legal_filtering(tile, job, target) else None
     if job.blocked is None or not is_blocked(unit, target):
         return tile if tile.rows == tile.columns == 1 else None
     fits = unit == target.unit_for(job.precision) and is_legal(tile, job.blocked, unit)

@@ -25,6 +25,9 @@ class Tile:
         outer: The operand whose blocks the outer loop walks: `m` or `n`.
         split: The dimension that is split over threads.
         threads: How many threads share the region.
+        winograd: Side of the output tiles of Winograd's algorithm, whose products are those of
+            each frequency; 0 for the direct one.
+        block: Such tiles that are transformed, multiplied and transformed back together.
     """
 
     unit: str
@@ -34,6 +37,8 @@ class Tile:
     outer: Literal["m", "n"] = "n"
     split: Literal["m", "n"] = "m"
     threads: int = 1
+    winograd: int = 0
+    block: int = 0
 
     def to_text(self) -> str:
         """Write the tile as it is kept in a node's metadata."""

@@ -149,6 +149,14 @@ def llvm_functions(text: str) -> AbstractContextManager[None]:
     return T.attr(0, "pragma_import_llvm", text) if text else nullcontext()
 
 
+def prefetch(buffer: Buffer, indices: Sequence[Expr]) -> None:
+    """Ask for the cache line of an element that will be read; it need not exist."""
+    address = T.address_of(buffer[tuple(indices)])
+    T.evaluate(
+        T.call_llvm_intrin("void", "llvm.prefetch.p0", address, T.int32(0), T.int32(3), T.int32(1))
+    )
+
+
 def scratch(size: int, dtype: str) -> Buffer:
     """Memory of the task's own, which loop variables may index."""
     return T.alloc_buffer((size,), dtype, layout=None, align=64)

@@ -79,6 +79,8 @@ class Multiplication:
         x: The input as one line of elements.
         tensors: The buffers of what all kernels share.
         panel: Blocks for the caches, if any.
+        ahead: Steps of depth by which weights are asked for before they are needed; 0 leaves that
+            to the hardware, which is late where few rows use each weight.
     """
 
     kernel: Kernel
@@ -87,6 +89,7 @@ class Multiplication:
     x: Buffer
     tensors: Tensors
     panel: Panel | None = None
+    ahead: int = 0
 
     def write(
         self,

@@ -17,7 +17,7 @@ from tvm.tirx.script import builder as T
 
 from gcompile.backends.tvm.kernels.dot import Dot, dot_of
 from gcompile.backends.tvm.kernels.expression import size
-from gcompile.backends.tvm.kernels.function import loop, scratch, share, when
+from gcompile.backends.tvm.kernels.function import loop, prefetch, scratch, share, when
 from gcompile.backends.tvm.kernels.lanes import Lanes, Register
 from gcompile.backends.tvm.kernels.parts import Multiplication, Part
 from gcompile.backends.tvm.kernels.pixels import Place
@@ -182,6 +182,9 @@ class VectorProduct:
         weights = [
             self.dot.weights(part.weights, first + column, step) for column in range(len(sums[0]))
         ]
+        if self.shared.ahead:
+            for column in range(len(sums[0])):
+                prefetch(part.weights, (first + column, step + self.shared.ahead, 0))
         for row, registers in enumerate(sums):
             pixel = self.dot.pixel(self.shared.x, address + row * part.pixels.step)
             for register, operand in zip(registers, weights, strict=True):

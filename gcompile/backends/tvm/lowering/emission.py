@@ -23,6 +23,7 @@ from gcompile.backends.tvm.kernels import (
     reduce,
     softmax,
     transpose,
+    winograd,
 )
 from gcompile.backends.tvm.kernels.function import Code
 from gcompile.backends.tvm.kernels.spec import (
@@ -42,6 +43,7 @@ _CODE: dict[type, tuple[str, Callable[..., Code]]] = {
     PoolKernel: ("pool", pool.code),
     ElementwiseKernel: ("elementwise", elementwise.code),
     TransposeKernel: ("transpose", transpose.code),
+    winograd.WinogradKernel: ("winograd", winograd.code),
     copy_regions.CopyKernel: ("copy", copy_regions.code),
     softmax.SoftmaxKernel: ("softmax", softmax.code),
     normalize.NormalizeKernel: ("normalize", normalize.code),

@@ -19,6 +19,8 @@ from gcompile.backends.tvm.kernels.spec import (
     ProductKernel,
 )
 from gcompile.backends.tvm.kernels.units import unit_named
+from gcompile.backends.tvm.kernels.winograd import WinogradKernel
+from gcompile.backends.tvm.kernels.winograd import pack_weights as pack_winograd
 from gcompile.backends.tvm.lowering.expressions import (
     CannotEmitError,
     RegionExpression,
@@ -79,6 +81,8 @@ def lower_convolution(region: ir.Region, memory: Memory) -> None:
     operands = _Operands(shape, x, window.scale, window.zero_point, weights, scales, bias)
     if shape.is_depthwise:
         _emit_depthwise(region, memory, body, operands)
+    elif region.tile is not None and region.tile.winograd:
+        _emit_winograd(region.tile, memory, body, operands)
     else:
         _emit_product(region, memory, body, Layout.CHANNELS_LAST, operands)
 
@@ -148,6 +152,25 @@ def _emit_product(
     packed = memory.emission.constant(pack_weights(kernel, weights))
     var = memory.emission.call(kernel, [x.var, packed, *finished.operands], image)
     memory.put(body.output, Placement(var, layout, image))
+
+
+def _emit_winograd(
+    tile: ir.Tile, memory: Memory, body: RegionExpression, operands: _Operands
+) -> None:
+    body.expression = substitute(body.expression, _real_product(body, operands))
+    image = output_image(memory, body.output, Layout.CHANNELS_LAST)
+    finished = finish(memory, body, image, Layout.CHANNELS_LAST)
+    x, sizes = operands.x.image, operands.contraction
+    kernel = WinogradKernel(
+        **finished.kernel,
+        **memory.emission.shared(tile.threads),
+        contraction=replace(sizes, in_c=x.channels, out_c=image.channels),
+        x=x,
+        tile=tile,
+    )
+    packed = memory.emission.constant(pack_winograd(kernel, operands.real_weights))
+    var = memory.emission.call(kernel, [operands.x.var, packed, *finished.operands], image)
+    memory.put(body.output, Placement(var, Layout.CHANNELS_LAST, image))
 
 
 def _weights_for(dtype: str, operands: _Operands) -> Array:
