@@ -22,6 +22,7 @@ TRANSFORM_OPS = {2: (32, 24), 4: (192, 140)}
 entry of the matrices beyond the first of a row, down the columns and then along the rows."""
 
 _FLOAT_BYTES = 4
+_FEW_CHANNELS = 4
 _COLUMNS = (1, 2, 3, 4, 6, 8)
 _CACHE_SHARES = (0.125, 0.25, 0.5)
 
@@ -74,8 +75,11 @@ class Filtering:
 
 
 def may_filter(contraction: Contraction | None) -> bool:
-    """Say whether the algorithm serves a product: a dense 3x3 window of stride 1."""
-    if contraction is None:
+    """Say whether the algorithm serves a product: a dense 3x3 window of stride 1.
+
+    Images of a few channels are stored in an order of their own, and have little to save.
+    """
+    if contraction is None or contraction.in_c <= _FEW_CHANNELS:
         return False
     sizes = (contraction.kernel_h, contraction.kernel_w, contraction.stride_h,
              contraction.stride_w, contraction.dilation_h, contraction.dilation_w,

@@ -11,6 +11,7 @@ from gcompile.compiler import stages
 from gcompile.passes import Pipeline
 from gcompile.passes.fuse.merge_launches import MergeLaunches
 from gcompile.passes.pipelines import fuse_pipeline
+from gcompile.passes.tile.apply_winograd import ApplyWinograd
 from gcompile.passes.tile.tile_regions import TileRegions
 from tests.backends.tvm.lowering.compiling import calibration_rows, parse
 
@@ -83,6 +84,8 @@ def test_starting_together_changes_no_bit(
     together, few = _outputs(model, precision)
     alone = Pipeline("regions", (fuse_pipeline(), TileRegions(), MergeLaunches(most=1)))
     monkeypatch.setattr(stages, "REGIONS", alone)
+    quick = Pipeline("algorithms", (ApplyWinograd(), MergeLaunches(most=1)))
+    monkeypatch.setattr(stages, "ALGORITHMS", quick)
     apart, many = _outputs(model, precision)
     assert len(few) < len(many)
     for output, expected in apart.items():
