@@ -18,6 +18,10 @@ _FEATURES = {
     "amx_bf16": "+amx-bf16",
     "f16c": "+f16c",
 }
+_OPTIONS = ("-disable-machine-licm:bool=1",)
+"""Constants of long formulas stay in the loops that use them. Moved out of them they would take
+the registers that sums of a product are in, which then go through memory at every step."""
+
 _AVX512 = ("avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl")
 _AVX2 = ("avx2", "fma", "bmi1", "bmi2", "f16c")
 
@@ -34,6 +38,7 @@ def llvm_target(target: Target, threads: int) -> tvm.target.Target:
             "mcpu": _base_cpu(target),
             "mattr": [*_attributes(target), "-prefer-256-bit"],
             "num-cores": threads,
+            "cl-opt": list(_OPTIONS),
         }
     )
 

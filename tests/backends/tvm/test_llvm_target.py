@@ -56,6 +56,12 @@ def test_threads_are_the_cores_tvm_counts_on() -> None:
     assert int(llvm_target(with_flags(*AVX2), 3).attrs["num-cores"]) == 3
 
 
+def test_constants_of_formulas_stay_out_of_the_registers_of_sums() -> None:
+    assert list(llvm_target(with_flags(*AVX2), 1).attrs["cl-opt"]) == [
+        "-disable-machine-licm:bool=1"
+    ]
+
+
 @pytest.mark.parametrize("name", ["raspberry-pi-4b", "nvidia-h100-sxm"])
 def test_devices_that_cannot_be_built_for_can_still_be_estimated(name: str) -> None:
     with pytest.raises(TargetError, match=f"'{name}'.*gcompile estimate"):
