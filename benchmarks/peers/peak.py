@@ -1,7 +1,8 @@
-"""What one core of this machine really computes: independent multiply-adds in registers.
+"""What one core of this machine really computes, and how fast it reads memory.
 
-A loop in C with enough accumulators to hide the latency is compiled for this machine and timed in
-CPU time. Tile units are measured where the compiler and the system let a process use them.
+A loop in C of independent multiply-adds in registers, with enough accumulators to hide their
+latency, is compiled for this machine and timed in CPU time. Tile units are measured where the
+compiler and the system let a process use them. Another loop reads a block of memory in order.
 """
 
 from __future__ import annotations
@@ -10,21 +11,49 @@ import ctypes
 import shutil
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
+
+import numpy as np
 
 _SOURCE = Path(__file__).with_name("peak.c")
 _STEPS = 200_000
 _ROUNDS = 15
+_PAGE_BYTES = 4096
 
 PRECISIONS = ("fp32", "bf16", "int8")
 
 
 def measured_peaks(folder: Path) -> dict[str, float]:
     """Operations per CPU second of one core, by precision; what cannot be measured is left out."""
+    loaded = _library(folder)
+    if loaded is None:
+        return {}
+    found = {name: _best(loaded, f"peak_{name}") for name in PRECISIONS}
+    return {name: rate for name, rate in found.items() if rate}
+
+
+def stream_reader(folder: Path, size_bytes: int) -> Callable[[], None] | None:
+    """A call that reads so many bytes of memory in order, once; None without a C compiler."""
+    loaded = _library(folder)
+    if loaded is None:
+        return None
+    memory = np.ones(size_bytes // _PAGE_BYTES * _PAGE_BYTES + _PAGE_BYTES, np.uint8)
+    start = -memory.ctypes.data % _PAGE_BYTES
+    pointer = ctypes.c_void_p(memory.ctypes.data + start)
+    length = ctypes.c_long(memory.size - _PAGE_BYTES)
+
+    def read(kept: np.ndarray = memory) -> None:
+        loaded.read_stream(pointer, length)
+
+    return read
+
+
+def _library(folder: Path) -> ctypes.CDLL | None:
     compiler = shutil.which("gcc") or shutil.which("cc")
     if compiler is None:
         print("No C compiler: the machine's peak is not measured.")
-        return {}
+        return None
     library = folder / "peak.so"
     command = [compiler, "-O2", "-march=native", "-mprefer-vector-width=512", "-shared", "-fPIC"]
     done = subprocess.run(
@@ -32,10 +61,8 @@ def measured_peaks(folder: Path) -> dict[str, float]:
     )
     if done.returncode:
         print(f"The machine's peak is not measured: {done.stderr.splitlines()[0]}")
-        return {}
-    loaded = ctypes.CDLL(str(library))
-    found = {name: _best(loaded, f"peak_{name}") for name in PRECISIONS}
-    return {name: rate for name, rate in found.items() if rate}
+        return None
+    return ctypes.CDLL(str(library))
 
 
 def _best(library: ctypes.CDLL, name: str) -> float:
