@@ -199,7 +199,8 @@ def _product(m: int, k: int, n: int) -> onnx.ModelProto:
 
 def _program(model: ir.Model, target: Target, folder: Path) -> Path:
     """Compile the kernel of the model's product, and link it with a program that calls it."""
-    lowered = lower_model(model, vector_bits(target))
+    own_caches = (memory.size_bytes for memory in target.memories if memory.per_core)
+    lowered = lower_model(model, vector_bits(target), max(own_caches, default=0.0))
     function = next(
         function
         for variable, function in lowered.module.functions_items()

@@ -66,7 +66,8 @@ def generate(
         CompileError: A region could be neither emitted nor imported.
     """
     llvm = llvm_target(target, threads)
-    lowered = lower_model(model, vector_bits(target))
+    own_caches = (memory.size_bytes for memory in target.memories if memory.per_core)
+    lowered = lower_model(model, vector_bits(target), max(own_caches, default=0.0))
     module = pipeline.build_module(lowered.module, llvm, threads, store)
     return NativeCode(module, model, target, threads, lowered.needs_amx, lowered.fallbacks)
 

@@ -65,6 +65,7 @@ class Emission:
 
     Attributes:
         vector_bits: Width of the target's vector registers.
+        cache_bytes: Size of the largest cache that a core has for itself.
         launch: The launch that the region being written belongs to.
         calls: Every kernel call so far, by the variable of its result.
         branches: How many branches of If nodes have become functions.
@@ -72,6 +73,7 @@ class Emission:
 
     builder: relax.BlockBuilder
     vector_bits: int
+    cache_bytes: int
     functions: dict[AnyKernel, tuple[tvm.ir.GlobalVar, Code]] = field(default_factory=dict)
     launch: str = ""
     calls: dict[relax.Var, KernelCall] = field(default_factory=dict)

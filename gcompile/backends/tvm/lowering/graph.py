@@ -40,15 +40,16 @@ class Lowered:
     needs_amx: bool
 
 
-def lower_model(model: ir.Model, vector_bits: int) -> Lowered:
+def lower_model(model: ir.Model, vector_bits: int, cache_bytes: float) -> Lowered:
     """Write the whole model as a Relax module whose entry is `main`.
 
     Args:
         model: A ready model, fused and tiled.
         vector_bits: Width of the target's vector registers.
+        cache_bytes: Size of the largest cache that a core has for itself.
     """
     builder = relax.BlockBuilder()
-    emission = Emission(builder, vector_bits)
+    emission = Emission(builder, vector_bits, int(cache_bytes))
     lowering = _GraphLowering(emission, model.graph, "main", {})
     lowering.write_function(list(model.graph.inputs))
     module = builder.get()

@@ -17,6 +17,7 @@ from gcompile import ir, testing
 from gcompile.backends.onnxruntime import OnnxRuntime
 from gcompile.report import Report
 from gcompile.search import cosine
+from gcompile.targets import Target
 
 TOLERANCE = 2e-5
 """Sums are taken in another order than the reference takes them."""
@@ -63,7 +64,7 @@ def check(
     text: str | ir.Model,
     precision: str | None = None,
     *,
-    target: str = "cpu",
+    target: str | Target = "cpu",
     threads: int = 1,
     tolerance: float = TOLERANCE,
 ) -> Built:

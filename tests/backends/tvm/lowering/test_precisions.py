@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 
+from gcompile.backends.tvm.kernels.packing import panel_of
+from gcompile.backends.tvm.kernels.spec import Panel, ProductKernel
+from gcompile.backends.tvm.lowering import products
+from gcompile.targets import load_target
 from tests.backends.tvm.lowering.compiling import check
 from tests.backends.tvm.lowering.models import CONVOLUTIONS, MODELS
 
@@ -48,6 +53,21 @@ def test_two_threads_share_the_work(precision: str | None) -> None:
     built = check(text, precision, threads=2)
     assert built.report.fallbacks == {}
     assert built.report.threads == 2
+
+
+def test_large_products_go_panel_by_panel(monkeypatch: pytest.MonkeyPatch) -> None:
+    panels = []
+
+    def recorded(kernel: ProductKernel, cache_bytes: int) -> Panel | None:
+        panels.append(panel_of(kernel, cache_bytes))
+        return panels[-1]
+
+    monkeypatch.setattr(products, "panel_of", recorded)
+    target = load_target("generic-x86-avx2")
+    small = [replace(memory, size_bytes=2**13) for memory in target.memories]
+    text = "g (float[40,600] x) => (float[40,600] y) <float[600,600] w> { y = MatMul(x, w) }"
+    assert check(text, target=replace(target, memories=tuple(small))).report.fallbacks == {}
+    assert panels != [None]
 
 
 @pytest.mark.parametrize("numbers", [1, 2, 3, 4, 5, 8, 9])
