@@ -9,7 +9,8 @@ from pathlib import Path
 from gcompile import ir
 from gcompile.backends.onnxruntime import OnnxRuntime
 from gcompile.backends.tvm.cache import ObjectStore
-from gcompile.backends.tvm.llvm_target import llvm_target
+from gcompile.backends.tvm.link import cross_linker
+from gcompile.backends.tvm.llvm_target import llvm_target, platform_of
 from gcompile.compiler.execution import Executor
 from gcompile.energy import Roofline
 from gcompile.energy.carbon import Accounting, Intensity, as_accounting, cpu_seconds
@@ -17,6 +18,7 @@ from gcompile.errors import UsageError, VerificationError
 from gcompile.passes import Arrays, PassContext
 from gcompile.passes.registry import load_plugin
 from gcompile.report import Budget, parse_drop
+from gcompile.runtime.isa import host_platform
 from gcompile.search import Dataset, Metric, load_metric, read_dataset
 from gcompile.targets import Target, load_target
 
@@ -107,6 +109,8 @@ def prepare(
         load_plugin(plugin)
     device = load_target(target) if isinstance(target, str) else target
     llvm_target(device, threads)
+    if platform_of(device) != host_platform():
+        cross_linker(platform_of(device))
     executor = Executor.of(device, emulator)
     if require_verified and executor.code_ran == "no":
         raise VerificationError(

@@ -14,9 +14,11 @@ import pytest
 import tvm
 from tvm import relax
 
-from gcompile.backends.tvm.pipeline import build_module, export
+from gcompile.backends.tvm.link import link_library
+from gcompile.backends.tvm.pipeline import build_module
 from gcompile.errors import ArtifactError
 from gcompile.runtime import FileRecord, Manifest, TensorSpec, load
+from gcompile.runtime.isa import host_platform
 from gcompile.runtime.manifest import WEIGHTS_NAME
 from gcompile.runtime.weights import map_weights, write_weights
 from tests.runtime.conftest import manifest_of
@@ -51,7 +53,7 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("artefact")
     target = tvm.target.Target({"kind": "llvm", "mcpu": "x86-64-v3"})
     code = build_module(builder.get(), target, 1, side_file_bytes=1)
-    export(code.executable, folder / "model.so")
+    link_library(code.executable, folder / "model.so", host_platform())
     specs = write_weights(folder / WEIGHTS_NAME, code.weights)
     manifest = manifest_of(folder / "model.so")
     replace(

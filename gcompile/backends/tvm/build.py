@@ -11,6 +11,7 @@ from pathlib import Path
 from gcompile import ir
 from gcompile.backends.tvm import pipeline
 from gcompile.backends.tvm.cache import ObjectStore
+from gcompile.backends.tvm.link import link_library
 from gcompile.backends.tvm.llvm_target import (
     llvm_target,
     platform_of,
@@ -94,7 +95,8 @@ def write_artifact(
     """
     libraries = _library_names(codes)
     for name, code in codes.items():
-        pipeline.export(code.module.executable, folder / libraries[name])
+        path = folder / libraries[name]
+        link_library(code.module.executable, path, platform_of(code.target))
     shared = SharedWeights()
     used = {name: shared.add(code.module.weights) for name, code in codes.items()}
     names = list(libraries.values())

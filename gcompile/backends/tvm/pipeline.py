@@ -87,11 +87,6 @@ def build_module(
     return CompiledModule(executable, weights, peak_memory_bytes(planned))
 
 
-def export(executable: relax.vm_build.VMExecutable, path: Path) -> None:
-    """Link the code into a shared library that `gcompile.runtime` loads."""
-    executable.export_library(str(path))
-
-
 def _optimized(module: tvm.IRModule, schedule: CpuSchedule) -> tvm.IRModule:
     passes = [
         relax.transform.InlinePrivateFunctions(),

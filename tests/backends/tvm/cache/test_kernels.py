@@ -16,7 +16,9 @@ from tvm.tirx.script import builder as T  # noqa: N812 - how all TVMScript is wr
 
 from gcompile.backends.tvm.cache import Kernel, ObjectStore, kernels
 from gcompile.backends.tvm.kernels.function import Argument, Code
-from gcompile.backends.tvm.pipeline import build_module, export
+from gcompile.backends.tvm.link import link_library
+from gcompile.backends.tvm.pipeline import build_module
+from gcompile.runtime.isa import host_platform
 from tests.backends.tvm.kernels.compiling import target
 from tests.backends.tvm.regions import calling, parse
 
@@ -71,7 +73,8 @@ def run(code: tvm.IRModule, store: ObjectStore | None) -> float:
 def built(library: Path, cache: Path | None) -> bytes:
     """Compile a small network into a file, and its bytes."""
     store = ObjectStore(cache) if cache else None
-    export(build_module(calling(parse(_REGIONS)), target(), 2, store).executable, library)
+    code = build_module(calling(parse(_REGIONS)), target(), 2, store)
+    link_library(code.executable, library, host_platform())
     return library.read_bytes()
 
 
