@@ -40,7 +40,8 @@ def to_networkx(model: onnx_ir.Model, *, by: Literal["region", "node"] = "region
             if value is None or producer is None or owner[producer] == name:
                 continue
             known = graph.get_edge_data(owner[producer], name, {"values": ()})["values"]
-            graph.add_edge(owner[producer], name, values=(*known, str(value.name)))
+            if str(value.name) not in known:
+                graph.add_edge(owner[producer], name, values=(*known, str(value.name)))
     return graph
 
 
