@@ -52,8 +52,26 @@ typedef struct {{ void *data; Device device; int32_t ndim; DType dtype;
 typedef struct {{ int32_t type_index; uint32_t pad; Tensor *tensor; }} Any;
 extern int __tvm_ffi_kernel(void *, Any *, int32_t, Any *);
 void TVMFFIErrorSetRaisedFromCStrParts(const char *k, const char **p, int n) {{ abort(); }}
+typedef void *Alloc(int32_t, int32_t, uint64_t, int32_t, int32_t);
+typedef int Free(int32_t, int32_t, void *);
+__attribute__((weak)) Alloc *__TVMBackendAllocWorkspace;
+__attribute__((weak)) Free *__TVMBackendFreeWorkspace;
+static char workspace[1 << 24] __attribute__((aligned(4096)));
+static size_t taken;
+static void *take(int32_t type, int32_t id, uint64_t size, int32_t code, int32_t bits) {{
+  char *found = workspace + taken;
+  taken += (size + 4095) / 4096 * 4096;
+  if (taken > sizeof workspace) abort();
+  return found;
+}}
+static int give_back(int32_t type, int32_t id, void *memory) {{
+  taken = (char *)memory - workspace;
+  return 0;
+}}
 {shapes}
 int main(int argc, char **argv) {{
+  __TVMBackendAllocWorkspace = take;
+  __TVMBackendFreeWorkspace = give_back;
   Any result = {{0}}, arguments[{count}] = {{{{0}}}};
   Tensor tensors[{count}];
   {tensors}
