@@ -38,7 +38,8 @@ def split_weights(
                 continue
             is_large = tensor.nbytes > _INLINE_BYTES and tensor.dtype in _PLAIN
             if graph is skeleton.graph and is_large:
-                weights[name] = tensor.numpy()
+                # A transposed view would be read as if its bytes lay in order.
+                weights[name] = np.ascontiguousarray(tensor.numpy())
                 value.const_value = _declared(name, tensor)
             elif isinstance(tensor, onnx_ir.ExternalTensor):
                 value.const_value = onnx_ir.tensor(tensor.numpy(), tensor.dtype, name=name)

@@ -48,3 +48,15 @@ def test_a_model_runs_with_its_weights_beside_it() -> None:
     want = x.astype(np.float64) @ w.astype(np.float64) + b.astype(np.float64)
     found = OnnxRuntime()(given, {"x": x})["y"].astype(np.float64)
     np.testing.assert_allclose(found, want, rtol=1e-4, atol=1e-4)
+
+
+def test_a_transposed_view_runs_as_the_matrix_it_shows() -> None:
+    given = model()
+    w, b = (ir.constant_array(given.graph.initializers[name]) for name in "wb")
+    assert w is not None
+    assert b is not None
+    given.graph.initializers["w"].const_value = ir.tensor(w.T, name="w")
+    x = np.random.default_rng(1).standard_normal((1, 64)).astype(np.float32)
+    want = x.astype(np.float64) @ w.T.astype(np.float64) + b.astype(np.float64)
+    found = OnnxRuntime()(given, {"x": x})["y"].astype(np.float64)
+    np.testing.assert_allclose(found, want, rtol=1e-4, atol=1e-4)
