@@ -8,12 +8,13 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 DEMO_OUT := out/digits
 
-.PHONY: help demo test check lint format schemas clean
+.PHONY: help demo test check check-torch lint format schemas clean
 
 help:
 	@echo "make demo    compile the example model under a budget and print where the energy goes"
 	@echo "make test    run the tests"
 	@echo "make check   linters, types, room borders, then the tests"
+	@echo "make check-torch  install PyTorch too, then the tests that need it"
 	@echo "make format  format the code;  make schemas  write the JSON schemas anew"
 
 $(BIN)/python:
@@ -28,6 +29,10 @@ $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP) -e '.[dev]'
 	@touch $@ $(VENV)/.installed
 
+$(VENV)/.installed-torch: $(VENV)/.installed-dev
+	$(PIP) -e '.[dev,torch]' 'transformers>=5'
+	@touch $@
+
 # Exit code 1 (a constraint is not met) fails the demo too.
 demo: $(VENV)/.installed
 	$(BIN)/gcompile examples/digits_cnn.onnx --target cpu --budget -60% --max-drop 1% \
@@ -38,6 +43,10 @@ test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n $(JOBS)
 
 check: lint test
+
+# The other tests skip these where PyTorch is not installed.
+check-torch: $(VENV)/.installed-torch
+	$(BIN)/python -m pytest -n $(JOBS) -m torch
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from gcompile.compiler.estimate import estimate
     from gcompile.energy import Estimate
     from gcompile.errors import GcompileError
+    from gcompile.ir import from_torch
     from gcompile.passes import NodePass, Numerics, Pass, PassContext, Pipeline, Skip
     from gcompile.report import Budget, Report
     from gcompile.targets import Target, load_target
@@ -38,6 +39,7 @@ _HOMES = {
     "calibrate": "gcompile.compiler.calibrate",
     "compile": "gcompile.compiler",
     "estimate": "gcompile.compiler",
+    "from_torch": "gcompile.ir",
     "load_target": "gcompile.targets",
 }
 _ROOMS = ("ir", "runtime")
@@ -58,6 +60,7 @@ __all__ = [
     "calibrate",
     "compile",
     "estimate",
+    "from_torch",
     "ir",
     "load_target",
     "runtime",

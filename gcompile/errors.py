@@ -30,6 +30,10 @@ class InvalidModelError(GcompileError):
     """The model cannot be read, or breaks a rule of the graph."""
 
 
+class ExportError(GcompileError):
+    """A PyTorch module cannot be turned into a graph."""
+
+
 class UnsupportedOperatorsError(GcompileError):
     """Operators nothing here can compile; every one is listed with its nodes."""
 

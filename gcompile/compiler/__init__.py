@@ -12,7 +12,7 @@ from gcompile import ir
 from gcompile.backends.tvm.artifact import Artifact
 from gcompile.backends.tvm.build import record_outcome, write_artifact
 from gcompile.compiler.estimate import estimate
-from gcompile.compiler.job import Job, Progress, prepare
+from gcompile.compiler.job import Job, Progress, Source, prepare, read_graph
 from gcompile.compiler.variant import build_variant, named_targets, verify_variant
 from gcompile.energy.carbon import Accounting, Intensity
 from gcompile.passes import Arrays
@@ -40,9 +40,11 @@ class Compiled:
 
 
 def compile(
-    model: ir.Model | str | Path,
+    model: Source,
     target: Target | str | Sequence[Target | str] = "cpu",
     *,
+    example_inputs: ir.Inputs | None = None,
+    dynamic_shapes: object = None,
     budget: Budget | str | None = None,
     max_drop: float | str = 0.01,
     metric: str | Metric = "top1",
@@ -64,10 +66,15 @@ def compile(
     """Optimise a model for a target under an energy budget, build it, verify it, and report.
 
     Args:
-        model: An ONNX file, or a model in memory, which is not changed.
+        model: An ONNX file; or a graph, a PyTorch module or an exported program in memory, which
+            is not changed.
         target: The name of a device, a TOML file that describes one, or a `Target`. Several, as a
             list or separated by commas, make one artefact with a variant for each: whatever loads
             it takes the best that its CPU can run.
+        example_inputs: What the `forward` of a PyTorch module takes, in order or by name; only
+            shapes and types count.
+        dynamic_shapes: Free dimensions of a module's inputs, as `torch.export.export` takes them,
+            or by name: `{"x": {0: "batch"}}`. `shapes` binds them.
         budget: `50mJ`, `0.2Wh/1000`, `5gCO2e/1000`, or `-40%` of the model compiled exactly.
         max_drop: Loss of the metric that is accepted where `evaluate` is given: 0.01 or `1%`.
         metric: `top1`, `module:function`, or a function of (outputs by name, labels).
@@ -94,6 +101,7 @@ def compile(
 
     Raises:
         UsageError: An option, a shape or a data file cannot be used.
+        ExportError: A PyTorch module cannot become a graph; the message says where and why.
         UnsupportedOperatorsError: Nothing can compile some operators; all are listed.
         VerificationError: The compiled code disagrees with the reference, or cannot be run and
             `require_verified` asks for it.
@@ -101,14 +109,16 @@ def compile(
     """
     folder = Path(output) if output else _temporary_folder()
     check_output(folder)
+    targets = list(named_targets(target, progress))
+    graph = read_graph(model, example_inputs, dynamic_shapes)
     jobs = {
         name: prepare(
-            model, device, budget=budget, max_drop=max_drop, metric=metric, calib=calib,
+            graph, device, budget=budget, max_drop=max_drop, metric=metric, calib=calib,
             evaluate=evaluate, precision=precision, passes=passes, shapes=shapes, threads=threads,
             seed=seed, plugins=plugins, progress=stages, carbon=carbon, cache=cache,
             emulator=emulator, require_verified=require_verified,
         )
-        for name, device, stages in named_targets(target, progress)
+        for name, device, stages in targets
     }  # fmt: skip
     return _compile(jobs, folder)
 

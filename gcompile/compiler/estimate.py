@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from dataclasses import replace
 
 from gcompile import energy, ir
-from gcompile.compiler.job import load_model
+from gcompile.compiler.job import Source, load_model, read_graph
 from gcompile.compiler.stages import REGIONS
 from gcompile.energy import ColdStart, Estimate, Roofline
 from gcompile.errors import UsageError
@@ -18,9 +18,11 @@ PRICED = (ir.Precision.FP32, ir.Precision.FP16, ir.Precision.BF16, ir.Precision.
 
 
 def estimate(
-    model: ir.Model | str | Path,
+    model: Source,
     target: Target | str = "cpu",
     *,
+    example_inputs: ir.Inputs | None = None,
+    dynamic_shapes: object = None,
     precision: ir.Precision | str | None = None,
     batch: int | None = None,
     shapes: ir.Shapes | None = None,
@@ -30,8 +32,11 @@ def estimate(
     """Predict what one inference costs after the exact passes; the target need not be here.
 
     Args:
-        model: An ONNX file, or a model in memory, which is not changed.
+        model: An ONNX file; or a graph, a PyTorch module or an exported program in memory, which
+            is not changed.
         target: The name of a device, a TOML file that describes one, or a `Target`.
+        example_inputs: What the `forward` of a PyTorch module takes, in order or by name.
+        dynamic_shapes: Free dimensions of a module's inputs, as `torch.export.export` takes them.
         precision: Price every region as if it ran in this precision; by default as it is.
         batch: What the free leading dimension is bound to; the result is for the whole batch.
         shapes: A static shape for each input with free dimensions.
@@ -40,17 +45,26 @@ def estimate(
 
     Raises:
         UsageError: An option or a shape cannot be used.
+        ExportError: A PyTorch module cannot become a graph.
     """
     if batch is not None and batch < 1:
         raise UsageError(f"A batch of {batch} holds no sample. Give 1 or more.")
-    ready, _ = load_model(model, shapes, batch or 1)
+    graph = read_graph(model, example_inputs, dynamic_shapes)
+    ready, _ = load_model(graph, shapes, batch or 1)
     device = load_target(target) if isinstance(target, str) else target
     pricing = Roofline().at(_priced(precision))
     ctx = PassContext(target=device, energy=pricing, threads=threads)
     canonicalize_pipeline().apply(ready, ctx)
     REGIONS.apply(ready, ctx)
     priced_by = ColdStart(pricing) if cold else pricing
-    return energy.estimate(ready, device, priced_by, threads)
+    found = energy.estimate(ready, device, priced_by, threads)
+    return replace(found, places=places_of(ready))
+
+
+def places_of(model: ir.Model) -> dict[str, ir.Place]:
+    """The place of each region that comes from a PyTorch module."""
+    regions = (region for graph in ir.all_graphs(model) for region in ir.regions(graph))
+    return {region.name: region.place for region in regions if region.place is not None}
 
 
 def _priced(name: ir.Precision | str | None) -> ir.Precision | None:

@@ -29,6 +29,10 @@ PRECISIONS = (ir.Precision.FP32, ir.Precision.BF16, ir.Precision.INT8)
 """What a region may be asked to compute in."""
 
 
+Source = ir.Model | str | Path | ir.TorchModule
+"""A model: an ONNX file, a graph, a PyTorch module or an exported program."""
+
+
 @dataclass(frozen=True)
 class Job:
     """One compilation, ready to start.
@@ -153,6 +157,25 @@ def prepare(
     )
 
 
+def read_graph(
+    model: Source, example_inputs: ir.Inputs | None, dynamic_shapes: object
+) -> ir.Model | Path:
+    """Make a graph of a PyTorch module; files and graphs are as they are.
+
+    Raises:
+        UsageError: It is no model, or example inputs are given for one that needs none.
+        ExportError: The module cannot become a graph.
+    """
+    if not isinstance(model, (ir.Model, str, Path)):
+        return ir.from_torch(model, example_inputs, dynamic_shapes)
+    if example_inputs is not None or dynamic_shapes is not None:
+        raise UsageError(
+            "Example inputs and dynamic shapes are for PyTorch modules. Give the shapes of an "
+            "ONNX model's inputs with shapes={'input': (1, 3, 224, 224)}."
+        )
+    return model if isinstance(model, ir.Model) else Path(model)
+
+
 def load_model(
     model: ir.Model | str | Path, shapes: ir.Shapes | None, batch: int = 1
 ) -> tuple[ir.Model, str]:
@@ -178,7 +201,8 @@ def _store(cache: bool | str | Path) -> ObjectStore | None:
 
 
 def _notes(model: ir.Model) -> tuple[str, ...]:
-    return tuple(
+    bound = (
         f"Free dimension {name} is bound to {size}; bind it otherwise with --shape."
         for name, size in ir.default_bindings(model).items()
     )
+    return (*ir.notes_of(model), *bound)

@@ -46,6 +46,11 @@ def named_targets(
         targets: Sequence[Target | str] = target_names(target)
     else:
         targets = [target] if isinstance(target, Target) else target
+    if not all(isinstance(t, (str, Target)) for t in targets):
+        raise UsageError(
+            "The second argument is the target, by name or as a `Target`. Give the inputs of a "
+            "PyTorch module by name: example_inputs=(tensor,)."
+        )
     names = [
         t.name if isinstance(t, Target) else Path(t).name.removesuffix(".toml") for t in targets
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -25,6 +26,7 @@ class Estimate:
             total · (1 + e).
         ratio_error: The same for the ratio of two estimates on one device, where errors of power
             cancel.
+        places: Where in a PyTorch module the regions come from, where that is asked for.
     """
 
     by: str
@@ -34,6 +36,7 @@ class Estimate:
     per_region: dict[str, Cost] = field(default_factory=dict)
     relative_error: float = 0.0
     ratio_error: float = 0.0
+    places: Mapping[str, ir.Place] = field(default_factory=dict)
 
     @property
     def low_j(self) -> float:

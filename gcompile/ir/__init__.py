@@ -29,8 +29,11 @@ from gcompile.ir.constants import Array, add_constant, constant_array, is_consta
 from gcompile.ir.contraction import Contraction
 from gcompile.ir.describe import contraction_of, sliding_window
 from gcompile.ir.evaluate import evaluate_node
+from gcompile.ir.from_torch import Inputs, TorchModule, from_torch
 from gcompile.ir.interop import from_graphsurgeon, to_graphsurgeon, to_networkx
+from gcompile.ir.notes import add_note, notes_of
 from gcompile.ir.origin import add_origin, origin_of
+from gcompile.ir.place import Place, place_of
 from gcompile.ir.precision import Precision, decodes_storage
 from gcompile.ir.read import OPSET, default_bindings, load, parse, prepare
 from gcompile.ir.region import Region, assign_region, clear_region, regions, set_launch, set_tile
@@ -55,18 +58,22 @@ __all__ = [
     "Contraction",
     "DataType",
     "Graph",
+    "Inputs",
     "Matrices",
     "Model",
     "Node",
+    "Place",
     "Precision",
     "Region",
     "Shape",
     "Shapes",
     "TensorType",
     "Tile",
+    "TorchModule",
     "Value",
     "Work",
     "add_constant",
+    "add_note",
     "add_origin",
     "all_graphs",
     "all_nodes",
@@ -80,17 +87,20 @@ __all__ = [
     "default_bindings",
     "evaluate_node",
     "from_graphsurgeon",
+    "from_torch",
     "infer_shapes",
     "is_batched_product",
     "is_constant",
     "is_view",
     "load",
     "node_proto",
+    "notes_of",
     "only_reader",
     "operand_moves",
     "operations_of",
     "origin_of",
     "parse",
+    "place_of",
     "prepare",
     "puts_heads_side_by_side",
     "regions",

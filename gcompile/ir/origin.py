@@ -6,6 +6,8 @@ from collections.abc import Iterable
 
 import onnx_ir
 
+from gcompile.ir.place import copy_place
+
 _NODES = "gcompile.origin"
 _PASSES = "gcompile.passes"
 
@@ -17,10 +19,14 @@ def origin_of(node: onnx_ir.Node) -> tuple[str, ...]:
 
 
 def add_origin(node: onnx_ir.Node, sources: Iterable[onnx_ir.Node], pass_name: str) -> None:
-    """Record that `node` now also stands for `sources`, through the pass named."""
+    """Record that `node` now also stands for `sources`, through the pass named.
+
+    A node without a place in a PyTorch module takes that of the first source.
+    """
     names = dict.fromkeys(origin_of(node))
     for source in sources:
         names.update(dict.fromkeys(origin_of(source)))
+        copy_place(source, node)
     node.metadata_props[_NODES] = "\n".join(names)
     passes = dict.fromkeys(filter(None, node.metadata_props.get(_PASSES, "").split(",")))
     node.metadata_props[_PASSES] = ",".join(

@@ -182,7 +182,18 @@ def _convert_opset(model: onnx_ir.Model) -> onnx_ir.Model:
             f"{str(error).strip().splitlines()[0]}. Export the model with opset {OPSET}."
         ) from error
     _give_back(converted, held)
+    _restore_metadata(converted, model)
     return converted
+
+
+def _restore_metadata(converted: onnx_ir.Model, before: onnx_ir.Model) -> None:
+    """ONNX's converter drops what is written beside the nodes: where they come from."""
+    named = {node.name: node for node in all_nodes(before)}
+    for node in all_nodes(converted):
+        source = named.get(node.name)
+        if source is not None and source.op_type == node.op_type:
+            node.metadata_props.update(source.metadata_props)
+    converted.metadata_props.update(before.metadata_props)
 
 
 def _give_back(model: onnx_ir.Model, held: dict[str, onnx_ir.TensorProtocol]) -> None:

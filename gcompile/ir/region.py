@@ -14,6 +14,7 @@ import onnx_ir
 from gcompile.ir.batched_product import BatchedProduct, batched_product, operand_moves
 from gcompile.ir.contraction import Contraction
 from gcompile.ir.describe import PRODUCTS, contraction_of
+from gcompile.ir.place import Place, place_of
 from gcompile.ir.precision import Precision
 from gcompile.ir.tile import Tile
 
@@ -77,6 +78,11 @@ class Region:
         hidden = ("DequantizeLinear", "Cast")
         shown = [n.op_type for n in self.nodes if n.op_type not in hidden]
         return "+".join(shown or [self.nodes[0].op_type])
+
+    @cached_property
+    def place(self) -> Place | None:
+        """Where in a PyTorch module it comes from: that of its product, else of its first node."""
+        return place_of((self.anchor, *self.nodes) if self.anchor is not None else self.nodes)
 
     @cached_property
     def contraction(self) -> Contraction | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import cast
 
@@ -11,7 +12,11 @@ from gcompile.errors import InvalidModelError, UsageError
 from gcompile.ir.constants import add_constant
 from gcompile.ir.evaluate import evaluate_node
 from gcompile.ir.infer import infer_graph
+from gcompile.ir.place import place_of
 from gcompile.ir.walk import all_graphs, all_nodes
+
+_SMALL = 4096
+"""Elements of a constant that may take part in shape arithmetic."""
 
 _INTEGER = frozenset({int})
 
@@ -30,8 +35,12 @@ def static_shape(value: onnx_ir.Value | None) -> tuple[int, ...]:
     sizes = shape.dims if shape is not None else (None,)
     if not _INTEGER.issuperset(map(type, sizes)):
         name = value.name if value is not None else None
+        producer = value.producer() if value is not None else None
+        place = place_of([producer]) if producer is not None else None
+        where = f" at {place}" if place else ""
         raise InvalidModelError(
-            f"The shape of value {name!r} depends on the data, and gcompile needs static shapes."
+            f"The shape of value {name!r}{where} depends on the data, and gcompile needs static "
+            "shapes. Compute it so that its shape follows from those of the inputs."
         )
     return cast("tuple[int, ...]", sizes)
 
@@ -78,6 +87,12 @@ def infer_shapes(model: onnx_ir.Model) -> None:
     if all(_is_known(value) for node in all_nodes(model) for value in node.outputs):
         return
     _infer_through_constants(model)
+
+
+def fold_shape_arithmetic(model: onnx_ir.Model) -> None:
+    """Turn small nodes whose inputs are all known into constants: exporters compute shapes so."""
+    while _fold_known(model, model.graph.opset_imports.get("", 21)):
+        pass
 
 
 def _symbol(value: onnx_ir.Value, axis: int) -> str:
@@ -185,8 +200,13 @@ def _fold_known(model: onnx_ir.Model, opset: int) -> int:
 
 
 def _is_large(node: onnx_ir.Node) -> bool:
-    """Shape arithmetic is small; weights are not looked at here."""
+    """Shape arithmetic is small; weights are not looked at here, and masks are not made."""
     return any(
-        value is not None and value.const_value is not None and value.const_value.size > 4096
+        value is not None and value.const_value is not None and value.const_value.size > _SMALL
         for value in node.inputs
+    ) or any(
+        value.shape is not None
+        and value.shape.is_static()
+        and math.prod(value.shape.numpy()) > _SMALL
+        for value in node.outputs
     )

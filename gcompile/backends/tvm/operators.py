@@ -24,7 +24,9 @@ def refuse_unsupported(model: ir.Model) -> None:
         reason = refusal(ir.node_proto(node))
         if reason is not None:
             name = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
-            found.setdefault(name, []).append(str(node.name))
+            place = ir.place_of([node])
+            where = f" at {place}" if place else ""
+            found.setdefault(name, []).append(f"{node.name}{where}")
     if found:
         raise UnsupportedOperatorsError(found)
     for value in (*model.graph.inputs, *model.graph.outputs):
