@@ -10,11 +10,10 @@ from collections.abc import Iterable, Sequence
 from html import escape as escape_html
 
 from gcompile.report.layout import (
-    LAYER_COLUMNS,
     PASS_COLUMNS,
     dearest,
     energy_text,
-    layer_row,
+    layer_table,
     note_sentences,
     pass_rows,
     share_of,
@@ -101,12 +100,13 @@ def _passes(report: Report) -> str:
 
 def _layers(report: Report) -> str:
     total = report.energy.after.energy_j
+    layers = dearest(report.layers, None)
+    columns, cells = layer_table(layers, total)
     rows = [
-        f"<tr>{_cells(LAYER_COLUMNS, layer_row(layer, total))}"
-        f"<td>{_bar(share_of(layer.energy_j, total))}</td></tr>"
-        for layer in dearest(report.layers, None)
+        f"<tr>{_cells(columns, row)}<td>{_bar(share_of(layer.energy_j, total))}</td></tr>"
+        for layer, row in zip(layers, cells, strict=True)
     ]
-    return _table((*LAYER_COLUMNS, ""), rows)
+    return _table((*columns, ""), rows)
 
 
 def _notes(report: Report) -> list[str]:

@@ -131,6 +131,28 @@ def dearest_estimates(layers: Sequence[EstimateLayer], top: int | None) -> list[
     return ordered if top is None else ordered[:top]
 
 
+def place_columns(layers: Sequence[LayerSection | EstimateLayer]) -> tuple[str, ...]:
+    """The columns that say where in a PyTorch module layers are: none where none is known."""
+    return ("module", "source") if any(layer.module is not None for layer in layers) else ()
+
+
+def place_cells(layer: LayerSection | EstimateLayer) -> tuple[str, str]:
+    """The cells of `place_columns`."""
+    module = "(outermost)" if layer.module == "" else layer.module or ""
+    return printable(module), printable(layer.source or "")
+
+
+def layer_table(
+    layers: Sequence[LayerSection], total_j: float
+) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """The columns, places included, and one row for each layer."""
+    places = place_columns(layers)
+    rows = [
+        (*layer_row(layer, total_j), *(place_cells(layer) if places else ())) for layer in layers
+    ]
+    return (*LAYER_COLUMNS, *places), rows
+
+
 def layer_row(layer: LayerSection, total_j: float) -> tuple[str, ...]:
     """One row matching `LAYER_COLUMNS`."""
     return (

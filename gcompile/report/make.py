@@ -128,7 +128,10 @@ def make_estimate_report(
         batch=batch,
         energy=energy_section(estimate),
         carbon=emissions(estimate, carbon, unit=unit),
-        layers=[_estimate_layer(name, cost) for name, cost in estimate.per_region.items()],
+        layers=[
+            _estimate_layer(name, cost, estimate.places.get(name))
+            for name, cost in estimate.per_region.items()
+        ],
     )
 
 
@@ -222,7 +225,7 @@ def _layers(model: ir.Model, after: Estimate, errors: Mapping[str, float]) -> li
             cost = after.per_region.get(region.name)
             if cost is None:  # the branch of an If that is not the dearest
                 continue
-            error = errors.get(region.name)
+            error, place = errors.get(region.name), region.place
             layers.append(
                 LayerSection(
                     name=region.name,
@@ -231,12 +234,14 @@ def _layers(model: ir.Model, after: Estimate, errors: Mapping[str, float]) -> li
                     energy_j=cost.energy_j,
                     time_s=cost.time_s,
                     error=error / total_error if error is not None and total_error else error,
+                    module=place.module if place else None,
+                    source=place.source if place else None,
                 )
             )
     return layers
 
 
-def _estimate_layer(name: str, cost: Cost) -> EstimateLayer:
+def _estimate_layer(name: str, cost: Cost, place: ir.Place | None) -> EstimateLayer:
     return EstimateLayer(
         name=name,
         energy_j=cost.energy_j,
@@ -245,4 +250,6 @@ def _estimate_layer(name: str, cost: Cost) -> EstimateLayer:
         movement_j=dict(cost.movement_j),
         launch_j=cost.launch_j,
         static_j=cost.static_j,
+        module=place.module if place else None,
+        source=place.source if place else None,
     )

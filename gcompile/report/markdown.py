@@ -6,10 +6,9 @@ import re
 from collections.abc import Iterable, Sequence
 
 from gcompile.report.layout import (
-    LAYER_COLUMNS,
     PASS_COLUMNS,
     dearest,
-    layer_row,
+    layer_table,
     note_sentences,
     pass_rows,
     summary_rows,
@@ -29,7 +28,7 @@ def to_markdown(report: Report, *, top: int | None = None) -> str:
         "## Passes",
         _table(PASS_COLUMNS, pass_rows(report)),
         "## Layers",
-        _table(LAYER_COLUMNS, (layer_row(layer, total) for layer in dearest(report.layers, top))),
+        _table(*layer_table(dearest(report.layers, top), total)),
     ]
     if notes := note_sentences(report):
         parts += ["## Notes", "\n".join(f"- {escape(note)}" for note in notes)]

@@ -134,6 +134,10 @@ class LayerSection(Section):
     time_s: float
     error: float | None = None
     """Its share of the output error, between 0 and 1; null where it was not measured."""
+    module: str | None = None
+    """The path in the PyTorch module it comes from, empty for the outermost; null if not known."""
+    source: str | None = None
+    """The line of Python it comes from, as FILE:LINE; null if not known."""
 
 
 class VariantSection(Section):
@@ -199,6 +203,10 @@ class EstimateLayer(Section):
     movement_j: dict[str, float]
     launch_j: float
     static_j: float
+    module: str | None = None
+    """The path in the PyTorch module it comes from, empty for the outermost; null if not known."""
+    source: str | None = None
+    """The line of Python it comes from, as FILE:LINE; null if not known."""
 
 
 class EstimateReport(Section):

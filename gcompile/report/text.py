@@ -23,11 +23,13 @@ from gcompile.report.layout import (
     layer_row,
     note_sentences,
     pass_rows,
+    place_cells,
+    place_columns,
     share_of,
     summary_rows,
 )
 from gcompile.report.quantity import format_energy, format_share, format_time, printable
-from gcompile.report.report import EstimateReport, Report
+from gcompile.report.report import EstimateLayer, EstimateReport, LayerSection, Report
 
 PLAIN_WIDTH = 120
 _BAR_WIDTH = 12
@@ -51,11 +53,13 @@ def render_estimate(report: EstimateReport, *, top: int | None = 12) -> Renderab
         ("estimated by", estimator_text(report.estimated_by, report.energy)),
         *carbon_rows(report.carbon),
     ]
-    table = _table("layers", ("layer", "energy", "share", "time", ""))
+    places = ["module"] if place_columns(report.layers) else []
+    table = _table("layers", ("layer", *places, "energy", "share", "time", ""))
     for layer in dearest_estimates(report.layers, top):
         share = share_of(layer.energy_j, report.energy.energy_j)
         table.add_row(
             Text(printable(layer.name)),
+            *([Text(_place(layer))] if places else []),
             Text(format_energy(layer.energy_j)),
             Text(format_share(share)),
             Text(format_time(layer.time_s)),
@@ -110,11 +114,25 @@ def _passes(report: Report) -> Group:
 
 def _layers(report: Report, top: int | None, bars: bool) -> Group:
     total = report.energy.after.energy_j
-    table = _table("layers", (*LAYER_COLUMNS, *([""] if bars else [])))
-    for layer in dearest(report.layers, top):
+    layers = dearest(report.layers, top)
+    rows = [layer_row(layer, total) for layer in layers]
+    columns: tuple[str, ...] = LAYER_COLUMNS
+    if place_columns(report.layers):
+        # Room for the module: the last column is empty where no search measured errors.
+        width = len(columns) - all(layer.error is None for layer in report.layers)
+        columns = (*columns[:width], "module")
+        rows = [(*row[:width], _place(layer)) for layer, row in zip(layers, rows, strict=True)]
+    table = _table("layers", (*columns, *([""] if bars else [])))
+    for layer, row in zip(layers, rows, strict=True):
         share = [bar(share_of(layer.energy_j, total))] if bars else []
-        table.add_row(*map(Text, (*layer_row(layer, total), *share)))
+        table.add_row(*map(Text, (*row, *share)))
     return Group(table, *_hidden(len(report.layers), top))
+
+
+def _place(layer: LayerSection | EstimateLayer) -> str:
+    """The module, and below it the line without its folder: a terminal is narrow."""
+    module, source = place_cells(layer)
+    return f"{module}\n{source.rpartition('/')[2]}".rstrip()
 
 
 def _table(title: str, columns: Sequence[str]) -> Table:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from gcompile import ir, testing
+from gcompile.ir.place import set_place
 from gcompile.passes import Numerics, Pass, PassContext, exact_pipeline, known_passes
 from tests.passes.example_models import HEADER, TEXTS
 
@@ -61,6 +62,23 @@ def test_exact_pipeline_is_stable_and_leaves_regions_that_can_run(name: str) -> 
     testing.check_regions(model)
     testing.assert_close(expected, testing.run(model, inputs), tolerance)
     assert exact_pipeline().apply(model, ctx).changed == 0
+
+
+@pytest.mark.parametrize("name", one_row_models())
+def test_every_node_still_says_where_in_a_pytorch_module_it_comes_from(name: str) -> None:
+    model, ctx = build(name), calibrated(build(name))
+    for node in ir.all_nodes(model):
+        set_place(node, "somewhere")
+    exact_pipeline().apply(model, ctx)
+    lossy = [kind() for kind in PASSES.values() if kind.numerics is Numerics.LOSSY]
+    for rewritten in (model, *(_after(pass_, model.clone(), ctx) for pass_ in lossy)):
+        lost = [node.name for node in ir.all_nodes(rewritten) if ir.place_of([node]) is None]
+        assert not lost
+
+
+def _after(pass_: Pass, model: ir.Model, ctx: PassContext) -> ir.Model:
+    pass_.run(model, ctx)
+    return model
 
 
 @pytest.mark.parametrize(

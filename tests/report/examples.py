@@ -5,6 +5,7 @@ from __future__ import annotations
 from gcompile import ir
 from gcompile.energy import Cost, Estimate
 from gcompile.energy.carbon import Accounting, BuildEnergy, Embodied, zone_intensity
+from gcompile.ir.place import set_place
 from gcompile.passes import PassRecord
 from gcompile.report import Accuracy, Budget, Fidelity, Report, Verify, make_report
 from gcompile.targets import Memory, Target, Unit
@@ -37,9 +38,13 @@ def target() -> Target:
     )
 
 
-def tiny_model() -> ir.Model:
-    """Two regions, named a and b."""
+def tiny_model(module: str | None = None) -> ir.Model:
+    """Two regions, named a and b; b comes from line 7 of a PyTorch module where that is named."""
     model = ir.parse(MODEL)
+    if module is not None:
+        _, last = model.graph
+        set_place(last, module)
+        last.metadata_props["pkg.torch.onnx.stack_trace"] = 'File "/home/me/net.py", line 7, in f'
     for node, name in zip(model.graph, ("a", "b"), strict=True):
         ir.assign_region(node, name)
     return model
@@ -77,10 +82,11 @@ def report(
     notes: tuple[str, ...] = ("Batch dimension N is bound to 1.",),
     accuracy: bool = True,
     carbon: bool = False,
+    module: str | None = None,
 ) -> Report:
     """A report on the tiny model, as a compilation would make it."""
     return make_report(
-        model=tiny_model(),
+        model=tiny_model(module),
         model_name=model_name,
         target=target(),
         before=estimate(2),

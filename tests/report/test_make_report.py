@@ -4,8 +4,10 @@ import dataclasses
 
 import pytest
 
+from gcompile import ir
 from gcompile.energy import Estimate
 from gcompile.report import Budget, Report, Verify, make_estimate_report, make_report
+from gcompile.report.text import as_plain_text, render_estimate
 from tests.report import examples
 
 
@@ -20,7 +22,9 @@ def test_the_names_other_programs_rely_on_are_there() -> None:
     assert set(data["passes"][0]) == {
         *("name", "changed", "seconds", "before_j", "after_j", "kept", "skipped"),
     }
-    assert set(data["layers"][0]) == {"name", "op", "precision", "energy_j", "time_s", "error"}
+    assert set(data["layers"][0]) == {
+        "name", "op", "precision", "energy_j", "time_s", "error", "module", "source"
+    }  # fmt: skip
     assert set(data["verify"]) == {
         *("max_abs_error", "cosine", "tolerance", "rows", "code_ran", "reason"),
     }
@@ -42,6 +46,21 @@ def test_layers_are_the_regions_of_the_final_model_with_their_cost() -> None:
 def test_errors_become_shares_of_their_sum() -> None:
     shares = [layer.error for layer in examples.report().layers]
     assert shares == [0.75, 0.25]
+
+
+def test_layers_say_where_in_a_pytorch_module_they_are() -> None:
+    a, b = examples.report(module="block.conv").layers
+    assert (a.module, a.source) == (None, None)
+    assert (b.module, b.source) == ("block.conv", "/home/me/net.py:7")
+
+
+def test_an_estimate_says_it_too() -> None:
+    places = {"b": ir.Place("block.conv", "net.py:7")}
+    found = dataclasses.replace(examples.estimate(), places=places)
+    report = make_estimate_report(found, model_name="m", target="t")
+    a, b = report.layers
+    assert (a.module, b.module, b.source) == (None, "block.conv", "net.py:7")
+    assert "net.py:7" in as_plain_text(render_estimate(report))
 
 
 def test_the_energy_of_the_layers_adds_up_to_the_total() -> None:

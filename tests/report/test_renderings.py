@@ -46,7 +46,11 @@ def test_the_page_is_well_formed_and_fetches_nothing() -> None:
 def test_hostile_names_add_no_tag_to_the_page() -> None:
     usual = _Page(to_html(examples.report()))
     hostile = _Page(
-        to_html(examples.report(model_name=HOSTILE, message=HOSTILE, notes=(HOSTILE,)))
+        to_html(
+            examples.report(
+                model_name=HOSTILE, message=HOSTILE, notes=(HOSTILE,), module="<script>"
+            )
+        )
     )
     assert hostile.tags == usual.tags
     assert hostile.attributes == usual.attributes
@@ -86,6 +90,16 @@ def test_every_rendering_shows_what_the_reader_needs(render: object) -> None:
         "generic code runs b",
     ):
         assert part in text
+
+
+@pytest.mark.parametrize("render", [to_text, to_markdown, to_html])
+def test_layers_of_a_pytorch_module_are_shown_with_their_place(render: object) -> None:
+    assert callable(render)
+    text = str(render(examples.report(module="block.conv"))).replace("\\", "")
+    assert "block.conv" in text
+    assert "net.py:7" in text
+    assert "(outermost)" in str(render(examples.report(module=""))).replace("\\", "")
+    assert "module" not in str(render(examples.report()))
 
 
 @pytest.mark.parametrize("render", [to_text, to_markdown, to_html])

@@ -71,6 +71,7 @@ def _hand_over(node: ir.Node, value: ir.Value, result: ir.Value, name: str) -> N
         copy.outputs[0].shape, copy.outputs[0].type = value.shape, value.type
         copy.outputs[0].name = name
         node.prepend(copy)
+        ir.add_origin(copy, [node], InlineConstantIf.name)
         result = copy.outputs[0]
     kept = value.name
     value.name = f"{kept}::before"

@@ -62,6 +62,8 @@ class NarrowWriter:
         graph, producer = self.model.graph, value.producer()
         node = self._finish(encode(value), value, "stored", self.encode_dtype)
         if producer is None:
+            readers = [use.node for use in value.uses() if use.node is not node]
+            ir.add_origin(node, readers[:1], self.pass_name)
             graph.insert_before(graph[0], node)
             return node.outputs[0]
         graph.insert_after(producer, node)

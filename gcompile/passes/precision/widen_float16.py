@@ -76,6 +76,7 @@ def _widen_input(graph: ir.Graph, value: ir.Value, namer: Names) -> None:
     uses = [use for use in value.uses() if use.node.op_type != "Cast"]
     cast = _cast(value, ir.DataType.FLOAT, namer.new_value(f"{value.name}_widened"), namer)
     graph.insert_before(graph[0], cast)
+    ir.add_origin(cast, [use.node for use in uses[:1]], WidenFloat16.name)
     for use in uses:
         use.node.replace_input_with(use.idx, cast.outputs[0])
 
@@ -88,6 +89,7 @@ def _narrow_output(graph: ir.Graph, value: ir.Value, namer: Names) -> ir.Value:
     producer = value.producer()
     assert producer is not None
     graph.insert_after(producer, cast)
+    ir.add_origin(cast, [producer], WidenFloat16.name)
     return cast.outputs[0]
 
 
