@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from gcompile import ir
 from gcompile.errors import UsageError
 from gcompile.passes import Arrays
-from gcompile.passes.precision.calibrate import check_finite
+from gcompile.passes.precision.ranges import check_finite
 
 Array = NDArray[np.generic]
 

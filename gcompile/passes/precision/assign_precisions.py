@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from gcompile import ir
 from gcompile.errors import UsageError
 from gcompile.passes.base import PassContext
-from gcompile.passes.precision.calibrate import Histogram, collect_histograms, needs_calibration
 from gcompile.passes.precision.convert_bfloat16 import ConvertBfloat16
 from gcompile.passes.precision.eligibility import product_regions, why_not
 from gcompile.passes.precision.plan_storage import plan_storage
 from gcompile.passes.precision.quantize_static import QuantizeStatic, value_names
+from gcompile.passes.precision.ranges import Histogram, collect_histograms, needs_calibration
 
 Choice = Mapping[str, ir.Precision]
 """A precision for each region, by region name; regions left out stay as they are."""

@@ -21,16 +21,16 @@ from gcompile import ir
 from gcompile.errors import UsageError
 from gcompile.passes.base import Numerics, Pass, PassContext
 from gcompile.passes.precision.affine import Affine, WeightRange, quantize_weight
-from gcompile.passes.precision.calibrate import (
+from gcompile.passes.precision.correct_bias import correct_biases
+from gcompile.passes.precision.eligibility import product_regions, why_not
+from gcompile.passes.precision.plan_storage import StoragePlan, plan_storage, shared_scales
+from gcompile.passes.precision.ranges import (
     Histogram,
     RangeMethod,
     choose_range,
     collect_histograms,
     needs_calibration,
 )
-from gcompile.passes.precision.correct_bias import correct_biases
-from gcompile.passes.precision.eligibility import product_regions, why_not
-from gcompile.passes.precision.plan_storage import StoragePlan, plan_storage, shared_scales
 from gcompile.passes.precision.store_narrow import NarrowWriter
 
 

@@ -5,21 +5,8 @@ import pytest
 
 from gcompile import ir, testing
 from gcompile.errors import PassError, UsageError
-from gcompile.passes.precision.affine import Affine
-from gcompile.passes.precision.calibrate import (
-    BINS,
-    Histogram,
-    RangeMethod,
-    check_finite,
-    choose_range,
-    collect_histograms,
-)
+from gcompile.passes.precision.ranges import check_finite, collect_histograms
 from tests.passes.precision.models import HEADER, context
-
-
-def histogram_of(values: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> Histogram:
-    low, high = float(values.min()), float(values.max())
-    return Histogram(low, high, np.histogram(values, BINS, (low, high))[0].astype(np.int64))
 
 
 def test_min_and_max_are_those_of_all_rows() -> None:
@@ -44,31 +31,14 @@ def test_a_runner_of_single_batches_sees_the_same_values() -> None:
     np.testing.assert_array_equal(at_once["r"].counts, singly["r"].counts)
 
 
-def test_percentile_cuts_a_lone_outlier_and_minmax_keeps_it() -> None:
-    values = np.concatenate([np.linspace(0.0, 1.0, 100_000), [50.0]])
-    assert choose_range(histogram_of(values), RangeMethod.MINMAX) == (0.0, 50.0)
-    low, high = choose_range(histogram_of(values), RangeMethod.PERCENTILE, 99.9)
-    assert low == 0.0
-    assert 0.9 < high < 1.2
-
-
-def test_percentile_cuts_both_ends_of_a_signed_value() -> None:
-    values = np.concatenate([np.linspace(-1.0, 1.0, 100_000), [-9.0, 9.0]])
-    low, high = choose_range(histogram_of(values), RangeMethod.PERCENTILE, 99.9)
-    assert -1.2 < low < -0.9
-    assert 0.9 < high < 1.2
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_least_error_range_beats_the_whole_range_on_long_tails(seed: int) -> None:
-    values = np.random.default_rng(seed).laplace(size=50_000)
-    histogram = histogram_of(values)
-
-    def error(bounds: tuple[float, float]) -> float:
-        return float(((Affine.for_range(*bounds).round_trip(values) - values) ** 2).mean())
-
-    whole = error(choose_range(histogram, RangeMethod.MINMAX))
-    assert error(choose_range(histogram, RangeMethod.MSE)) < 0.95 * whole
+def test_zeros_are_counted_apart() -> None:
+    model = ir.parse(HEADER + "g (float[1,4] x) => (float[1,4] y) { r = Relu(x) y = Neg(r) }")
+    ctx = context(model, rows=40)
+    assert ctx.calibration is not None
+    assert ctx.run is not None
+    found = collect_histograms(model, ["r"], ctx.calibration, ctx.run)["r"]
+    positive = int((ctx.calibration["x"].astype(np.float64) > 0).sum())
+    assert (found.counts.sum(), found.zeros) == (positive, 160 - positive)
 
 
 def test_nan_in_a_row_is_refused_by_name() -> None:

@@ -1,10 +1,9 @@
-"""Observe the ranges of values on calibration rows, and choose where to clip them."""
+"""Observe on calibration rows how often a value falls where."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,35 +11,40 @@ from numpy.typing import NDArray
 from gcompile import ir
 from gcompile.errors import PassError, UsageError
 from gcompile.passes.base import Arrays, PassContext, Runner
-from gcompile.passes.precision.affine import Affine
 from gcompile.passes.precision.run_rows import batches, run_rows
 
 BINS = 2048
 _SAMPLES_PER_RUN = 1 << 17
-_FRACTIONS = np.linspace(1.0, 0.3, 71)
-
-
-class RangeMethod(StrEnum):
-    """How an activation's range is read off its histogram."""
-
-    MINMAX = "minmax"
-    PERCENTILE = "percentile"
-    MSE = "mse"
 
 
 @dataclass(frozen=True)
 class Histogram:
-    """How often a value fell where: equal bins from `low` to `high`, the extremes seen."""
+    """How often a value fell where: equal bins from `low` to `high`, the extremes seen.
+
+    Attributes:
+        counts: Numbers in each bin that are not zero.
+        zeros: How many are exactly zero, as most are after a Relu: every range represents them.
+    """
 
     low: float
     high: float
     counts: NDArray[np.int64]
+    zeros: int = 0
+
+    @property
+    def width(self) -> float:
+        """The width of one bin."""
+        return (self.high - self.low) / len(self.counts)
+
+    @property
+    def edges(self) -> NDArray[np.float64]:
+        """Where bins begin, and where the last one ends."""
+        return np.linspace(self.low, self.high, len(self.counts) + 1)
 
     @property
     def centers(self) -> NDArray[np.float64]:
         """The middle of each bin."""
-        width = (self.high - self.low) / len(self.counts)
-        return np.asarray(self.low + width * (np.arange(len(self.counts)) + 0.5))
+        return np.asarray(self.low + self.width * (np.arange(len(self.counts)) + 0.5))
 
 
 def needs_calibration(pass_name: str, ctx: PassContext) -> tuple[Arrays, Runner]:
@@ -100,24 +104,14 @@ def collect_histograms(
             low[name] = min(low[name], float(outputs[name].min()))
             high[name] = max(high[name], float(outputs[name].max()))
     counts = {name: np.zeros(BINS, np.int64) for name in names}
+    zeros = dict.fromkeys(names, 0)
     for piece in pieces:
         outputs = {**piece, **(kept if piece is pieces[0] else run_rows(watched, piece, run))}
         for name in names:
-            counts[name] += _count(outputs[name], low[name], high[name])
-    return {name: Histogram(low[name], high[name], counts[name]) for name in names}
-
-
-def choose_range(
-    histogram: Histogram, method: RangeMethod, percentile: float = 99.99
-) -> tuple[float, float]:
-    """The range to represent: [low, high]; values outside saturate."""
-    match method:
-        case RangeMethod.MINMAX:
-            return histogram.low, histogram.high
-        case RangeMethod.PERCENTILE:
-            return _percentile_range(histogram, percentile)
-        case RangeMethod.MSE:
-            return _least_error_range(histogram)
+            counted, zero = _count(outputs[name], low[name], high[name])
+            counts[name] += counted
+            zeros[name] += zero
+    return {name: Histogram(low[name], high[name], counts[name], zeros[name]) for name in names}
 
 
 def expose(model: ir.Model, names: Sequence[str]) -> ir.Model:
@@ -138,33 +132,10 @@ def _check_observed(name: str, array: NDArray[np.generic]) -> None:
         )
 
 
-def _count(array: NDArray[np.generic], low: float, high: float) -> NDArray[np.int64]:
+def _count(array: NDArray[np.generic], low: float, high: float) -> tuple[NDArray[np.int64], int]:
+    """How many numbers fall into each bin, and how many are zero."""
     flat = array.reshape(-1)
-    stride = -(-flat.size // _SAMPLES_PER_RUN)
-    counted, _ = np.histogram(flat[::stride], bins=BINS, range=(low, high) if high > low else None)
-    return counted.astype(np.int64)
-
-
-def _percentile_range(histogram: Histogram, percentile: float) -> tuple[float, float]:
-    tail = (1.0 - percentile / 100.0) / 2 if histogram.low < 0 else 1.0 - percentile / 100.0
-    share = np.cumsum(histogram.counts) / max(int(histogram.counts.sum()), 1)
-    width = (histogram.high - histogram.low) / BINS
-    last = int(np.searchsorted(share, 1.0 - tail))
-    first = int(np.searchsorted(share, tail, side="right")) if histogram.low < 0 else 0
-    high = min(histogram.low + width * (last + 1), histogram.high)
-    return histogram.low + width * first, high
-
-
-def _least_error_range(histogram: Histogram) -> tuple[float, float]:
-    """Shrink both ends together, then each alone, to the least squared error."""
-    low, high = min(histogram.low, 0.0), max(histogram.high, 0.0)
-    both = min(_FRACTIONS, key=lambda f: _error(histogram, low * f, high * f))
-    top = min(_FRACTIONS, key=lambda f: _error(histogram, low * both, high * f))
-    bottom = min(_FRACTIONS, key=lambda f: _error(histogram, low * f, high * top))
-    return low * float(bottom), high * float(top)
-
-
-def _error(histogram: Histogram, low: float, high: float) -> float:
-    centers = histogram.centers
-    error = (Affine.for_range(low, high).round_trip(centers) - centers) ** 2
-    return float(error @ histogram.counts)
+    sampled = flat[:: -(-flat.size // _SAMPLES_PER_RUN)]
+    numbers = sampled[sampled != 0]
+    counted, _ = np.histogram(numbers, bins=BINS, range=(low, high) if high > low else None)
+    return counted.astype(np.int64), sampled.size - numbers.size
