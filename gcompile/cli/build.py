@@ -104,8 +104,18 @@ def build(
             help="Starts Python on an emulated machine, to verify code that this one cannot run.",
         ),
     ] = None,
+    max_evals: Annotated[
+        int | None,
+        typer.Option(
+            "--max-evals", help="Most measurements of accuracy in a search. [default: 8]"
+        ),
+    ] = None,
+    search_time: Annotated[
+        str | None,
+        typer.Option("--search-time", help="How long a search may measure: 90s, 10m or 2h."),
+    ] = None,
     no_cache: Annotated[
-        bool, typer.Option("--no-cache", help="Neither use nor keep kernels of other builds.")
+        bool, typer.Option("--no-cache", help="Neither use nor keep kernels and searches.")
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print no text.")] = False,
 ) -> None:
@@ -131,6 +141,8 @@ def build(
         "strict": strict or None,
         "require_verified": require_verified or None,
         "emulator": emulator,
+        "max_evals": max_evals,
+        "search_time": search_time,
         "carbon_zone": carbon_zone,
         "carbon_intensity": carbon_intensity,
         "carbon_provider": carbon_provider,
@@ -183,8 +195,11 @@ def resolve(given: Mapping[str, object], config: Path | None) -> BuildConfig:
 
 def _check(config: BuildConfig) -> None:
     """Find what can be found before any work starts."""
-    from gcompile.report import Budget, parse_drop
+    from gcompile.report import Budget, parse_drop, parse_duration
 
+    parse_duration(config.search_time)
+    if config.max_evals < 1:
+        raise UsageError(f"--max-evals {config.max_evals} is less than one. Give 1 or more.")
     if config.budget is not None:
         Budget.parse(config.budget)
     parse_drop(config.max_drop)
@@ -237,6 +252,8 @@ def _build(config: BuildConfig, quiet: bool, carbon_key: str | None, *, cache: b
             cache=cache,
             emulator=config.emulator,
             require_verified=config.require_verified,
+            evaluations=config.max_evals,
+            search_time=config.search_time,
         )
         if config.strict:
             _refuse_fallbacks(compiled.report)

@@ -24,7 +24,7 @@ from gcompile.report import (
     joint_report,
     write_report,
 )
-from gcompile.search import Metric
+from gcompile.search import EVALUATIONS, Metric
 from gcompile.targets import Target
 
 __all__ = ["Compiled", "compile", "estimate"]
@@ -62,6 +62,8 @@ def compile(
     cache: bool | str | Path = True,
     emulator: str | None = None,
     require_verified: bool = False,
+    evaluations: int = EVALUATIONS,
+    search_time: float | str | None = None,
 ) -> Compiled:
     """Optimise a model for a target under an energy budget, build it, verify it, and report.
 
@@ -98,6 +100,10 @@ def compile(
             cannot run: `qemu-aarch64 -L ROOT ROOT/usr/bin/python3`. Without it, the artefact of
             such a target is written all the same, and the report says that its code was not run.
         require_verified: Refuse to build code that cannot be run to verify it.
+        evaluations: How often a search may build code and measure its accuracy.
+        search_time: How long a search may go on measuring: seconds, or `90s`, `10m`, `2h`. One
+            that is interrupted goes on where it was when it is started again, unless `cache` is
+            False.
 
     Raises:
         UsageError: An option, a shape or a data file cannot be used.
@@ -116,7 +122,8 @@ def compile(
             graph, device, budget=budget, max_drop=max_drop, metric=metric, calib=calib,
             evaluate=evaluate, precision=precision, passes=passes, shapes=shapes, threads=threads,
             seed=seed, plugins=plugins, progress=stages, carbon=carbon, cache=cache,
-            emulator=emulator, require_verified=require_verified,
+            emulator=emulator, require_verified=require_verified, evaluations=evaluations,
+            search_time=search_time,
         )
         for name, device, stages in targets
     }  # fmt: skip

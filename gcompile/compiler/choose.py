@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from gcompile import ir
 from gcompile.compiler.job import Job
 from gcompile.compiler.native import Measurer
+from gcompile.compiler.remember import search_journal
 from gcompile.compiler.stages import Realizer, Stage
 from gcompile.passes.precision import QuantizeStatic, candidates, product_regions
 from gcompile.report.quantity import format_energy
@@ -71,6 +73,8 @@ def _search(job: Job, exact: Stage, measurer: Measurer, limit_j: float) -> Decis
         max_drop=job.max_drop if job.evaluation else None,
         baseline=baseline,
         precisions=tuple(p for p in job.candidates if p is not ir.Precision.FP32),
+        evaluations=job.evaluations,
+        deadline_s=time.monotonic() + job.search_s if job.search_s is not None else None,
     )
     evaluate = measurer.accuracy if job.evaluation else None
     histograms = None
@@ -78,7 +82,10 @@ def _search(job: Job, exact: Stage, measurer: Measurer, limit_j: float) -> Decis
         job.progress("observing ranges", 0.0)
         histograms = realizer.observed()
     plain = realizer.plain
-    result = search(plain.model, job.context, goal, realizer, evaluate, job.progress, histograms)
+    result = search(
+        plain.model, job.context, goal, realizer, evaluate, job.progress, histograms,
+        search_journal(job, plain.model),
+    )  # fmt: skip
     stage = realizer.stages.get(result.best.model, plain)
     return Decision(stage, result.status, result.explanation, baseline, _errors(result))
 

@@ -17,9 +17,9 @@ from gcompile.energy.carbon import Accounting, Intensity, as_accounting, cpu_sec
 from gcompile.errors import UsageError, VerificationError
 from gcompile.passes import Arrays, PassContext
 from gcompile.passes.registry import load_plugin
-from gcompile.report import Budget, parse_drop
+from gcompile.report import Budget, parse_drop, parse_duration
 from gcompile.runtime.isa import host_platform
-from gcompile.search import Dataset, Metric, load_metric, read_dataset
+from gcompile.search import EVALUATIONS, Dataset, Metric, load_metric, read_dataset
 from gcompile.targets import Target, load_target
 
 Progress = Callable[[str, float], None]
@@ -47,6 +47,9 @@ class Job:
         carbon: How emissions are counted; None leaves them out.
         started_cpu_s: CPU seconds of the process when the work began.
         store: Where compiled kernels are kept between builds; None keeps none.
+        searches: The folder where measurements of searches are kept; None keeps none.
+        evaluations: How often a search may measure accuracy.
+        search_s: Seconds that a search may measure; None sets no limit.
         executor: Runs the code to measure it.
     """
 
@@ -66,6 +69,9 @@ class Job:
     carbon: Accounting | None = None
     started_cpu_s: float = 0.0
     store: ObjectStore | None = None
+    searches: Path | None = None
+    evaluations: int = EVALUATIONS
+    search_s: float | None = None
     executor: Executor = field(default_factory=Executor)
 
     @property
@@ -94,6 +100,8 @@ def prepare(
     cache: bool | str | Path = False,
     emulator: str | None = None,
     require_verified: bool = False,
+    evaluations: int = EVALUATIONS,
+    search_time: float | str | None = None,
 ) -> Job:
     """Read everything a compilation needs.
 
@@ -109,6 +117,9 @@ def prepare(
         if budget is not None
         else None
     )
+    if evaluations < 1:
+        raise UsageError(f"{evaluations} evaluations are too few: a search measures at least one.")
+    search_s = parse_duration(search_time)
     for plugin in plugins:
         load_plugin(plugin)
     device = load_target(target) if isinstance(target, str) else target
@@ -153,6 +164,9 @@ def prepare(
         carbon=counted,
         started_cpu_s=started_cpu_s,
         store=_store(cache),
+        searches=_searches(cache),
+        evaluations=evaluations,
+        search_s=search_s,
         executor=executor,
     )
 
@@ -198,6 +212,14 @@ def _store(cache: bool | str | Path) -> ObjectStore | None:
     if isinstance(cache, bool):
         return ObjectStore.of_user() if cache else None
     return ObjectStore(Path(cache))
+
+
+def _searches(cache: bool | str | Path) -> Path | None:
+    """The folder of searches, in the cache's folder or beside the user's kernels."""
+    if not isinstance(cache, bool):
+        return Path(cache) / "searches"
+    store = _store(cache)
+    return store.folder.with_name("searches") if store else None
 
 
 def _notes(model: ir.Model) -> tuple[str, ...]:

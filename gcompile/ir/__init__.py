@@ -29,6 +29,7 @@ from gcompile.ir.constants import Array, add_constant, constant_array, is_consta
 from gcompile.ir.contraction import Contraction
 from gcompile.ir.describe import contraction_of, sliding_window
 from gcompile.ir.evaluate import evaluate_node
+from gcompile.ir.extract import Snapshot, border_of, extract
 from gcompile.ir.from_torch import Inputs, TorchModule, from_torch
 from gcompile.ir.interop import from_graphsurgeon, to_graphsurgeon, to_networkx
 from gcompile.ir.notes import add_note, notes_of
@@ -67,6 +68,7 @@ __all__ = [
     "Region",
     "Shape",
     "Shapes",
+    "Snapshot",
     "TensorType",
     "Tile",
     "TorchModule",
@@ -79,6 +81,7 @@ __all__ = [
     "all_nodes",
     "assign_region",
     "batched_product",
+    "border_of",
     "bypass",
     "clear_region",
     "constant_array",
@@ -86,6 +89,7 @@ __all__ = [
     "decodes_storage",
     "default_bindings",
     "evaluate_node",
+    "extract",
     "from_graphsurgeon",
     "from_torch",
     "infer_shapes",

@@ -1,7 +1,7 @@
 """The user's budget, and what a compilation did with it: as data, text, Markdown and HTML."""
 
 from gcompile.report.bench import BenchEnergy, BenchResult, Latency, measured_energy
-from gcompile.report.budget import Budget, parse_drop
+from gcompile.report.budget import Budget, parse_drop, parse_duration
 from gcompile.report.carbon import CarbonSection, carbon_rows, carbon_section
 from gcompile.report.config import BuildConfig
 from gcompile.report.folder import artifact_folder, check_output
@@ -51,6 +51,7 @@ __all__ = [
     "make_report",
     "measured_energy",
     "parse_drop",
+    "parse_duration",
     "read_report",
     "target_names",
     "to_html",

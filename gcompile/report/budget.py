@@ -23,6 +23,7 @@ _JOULES = {
     "Wh": 3600.0,
     "kWh": 3.6e6,
 }
+_SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 _GRAMS = {"ugCO2e": 1e-6, "µgCO2e": 1e-6, "mgCO2e": 1e-3, "gCO2e": 1.0, "kgCO2e": 1e3}
 _EXAMPLES = "Write it as 50mJ, 50uJ/inference, 50J/1000, 0.2Wh/1000, 5gCO2e/1000 or -40%."
 _NUMBER = r"(?P<number>[+-]?(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)"
@@ -138,6 +139,25 @@ def parse_drop(drop: str | float) -> float:
     if not value >= 0:
         raise UsageError(f"Accuracy drop {written!r:.60} must not be negative. {remedy}")
     return value
+
+
+def parse_duration(text: str | float | None) -> float | None:
+    """Read a time in seconds: a number of seconds, or `90s`, `10m`, `2h`; None stays None.
+
+    Raises:
+        UsageError: It is no positive time.
+    """
+    if text is None:
+        return None
+    written = str(text).strip().lower()
+    unit = written[-1:] if written[-1:] in _SECONDS else ""
+    try:
+        seconds = float(written.removesuffix(unit)) * _SECONDS.get(unit, 1.0)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise UsageError(f"{written!r:.60} is no time. Write it as 90s, 10m or 2h.")
+    return seconds
 
 
 def _saving(written: str, percent: float) -> float:

@@ -45,6 +45,8 @@ class BuildConfig(BaseModel):
     strict: bool = False
     emulator: str | None = None
     require_verified: bool = False
+    max_evals: int = 8
+    search_time: str | None = None
     carbon_zone: str | None = None
     carbon_intensity: float | None = None
     carbon_provider: str | None = None

@@ -2,6 +2,7 @@
 
 from gcompile.search.budget_solver import Infeasible, Option, Solution, solve
 from gcompile.search.dataset import Dataset, read_dataset
+from gcompile.search.journal import Journal
 from gcompile.search.metrics import Metric, cosine, load_metric, signal_to_noise_db, top1
 from gcompile.search.point import (
     Evaluate,
@@ -21,6 +22,7 @@ __all__ = [
     "Evaluate",
     "Goal",
     "Infeasible",
+    "Journal",
     "Metric",
     "Option",
     "Point",

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from gcompile import ir
 from gcompile.passes import Arrays, PassContext
 from gcompile.passes.precision import (
+    Choice,
     Histogram,
     QuantizeStatic,
     RangeMethod,
@@ -15,6 +16,7 @@ from gcompile.passes.precision import (
     normalised_error,
 )
 from gcompile.passes.precision.run_rows import run_rows
+from gcompile.search.journal import Journal, name_of
 from gcompile.search.point import Point, Realize
 from gcompile.search.sensitivity import choice_error, sample
 
@@ -36,6 +38,7 @@ class Judge:
     histograms: Mapping[str, Histogram] | None
     rows: Arrays = field(default_factory=dict)
     expected: Arrays = field(default_factory=dict)
+    journal: Journal = field(default_factory=Journal)
 
     @classmethod
     def start(
@@ -44,12 +47,13 @@ class Judge:
         ctx: PassContext,
         histograms: Mapping[str, Histogram] | None,
         regions: int,
+        journal: Journal,
     ) -> Judge:
         """Run the float model on the sample."""
         if not ctx.calibration or ctx.run is None:
-            return cls(model, ctx, histograms)
+            return cls(model, ctx, histograms, journal=journal)
         rows = sample(model, ctx.calibration, regions)
-        return cls(model, ctx, histograms, rows, run_rows(model, rows, ctx.run))
+        return cls(model, ctx, histograms, rows, run_rows(model, rows, ctx.run), journal)
 
     def variants(self, point: Point, realize: Realize) -> list[Point]:
         """The same choice with each calibration, the one with the least error first."""
@@ -58,7 +62,7 @@ class Judge:
         made = []
         for options in _VARIANTS:
             realized = realize(point.choice, options)
-            error = self._error_of(realized.model)
+            error = self._error_of(realized.model, point.choice, options)
             made.append(
                 Point(point.choice, options, realized.model, realized.estimate, None, error)
             )
@@ -72,8 +76,11 @@ class Judge:
         quick = replace(point.options, bias_correction=False)
 
         def error(choice: Mapping[str, ir.Precision]) -> float:
-            return choice_error(
-                self.model, choice, self.ctx, quick, self.histograms, self.rows, self.expected
+            return self.journal.get(
+                f"error of the choice {name_of(choice, quick)}",
+                lambda: choice_error(
+                    self.model, choice, self.ctx, quick, self.histograms, self.rows, self.expected
+                ),
             )
 
         whole = error(point.choice)
@@ -82,6 +89,9 @@ class Judge:
             for name in narrow
         }
 
-    def _error_of(self, model: ir.Model) -> float:
-        assert self.ctx.run is not None
-        return normalised_error(self.expected, run_rows(model, self.rows, self.ctx.run))
+    def _error_of(self, model: ir.Model, choice: Choice, options: QuantizeStatic) -> float:
+        def error() -> float:
+            assert self.ctx.run is not None
+            return normalised_error(self.expected, run_rows(model, self.rows, self.ctx.run))
+
+        return self.journal.get(f"error of the model {name_of(choice, options)}", error)

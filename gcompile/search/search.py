@@ -7,6 +7,7 @@ converted and fused; accuracy, which takes building the code, a bounded number o
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -15,6 +16,7 @@ from gcompile.passes import PassContext
 from gcompile.passes.precision import Choice, Histogram, observe_ranges
 from gcompile.search.explain import explain
 from gcompile.search.fit import Fitter, is_within
+from gcompile.search.journal import Journal, name_of
 from gcompile.search.judge import Judge
 from gcompile.search.point import Evaluate, Point, Realize, SearchResult, Status
 from gcompile.search.sensitivity import Progress, measure_sensitivity
@@ -35,6 +37,7 @@ class Goal:
         baseline: Accuracy of the float model, measured as `evaluate` measures.
         precisions: The formats allowed beside fp32.
         evaluations: How often accuracy may be measured.
+        deadline_s: When to stop measuring, on `time.monotonic`'s clock; None never stops.
     """
 
     limit_j: float | None
@@ -42,6 +45,7 @@ class Goal:
     baseline: float | None = None
     precisions: tuple[ir.Precision, ...] = (ir.Precision.INT8, ir.Precision.BF16)
     evaluations: int = EVALUATIONS
+    deadline_s: float | None = None
 
     def accepts(self, point: Point) -> bool:
         """Say whether the accuracy keeps within the drop allowed; unmeasured counts as kept."""
@@ -62,6 +66,7 @@ def search(
     evaluate: Evaluate | None = None,
     on_progress: Progress | None = None,
     histograms: Mapping[str, Histogram] | None = None,
+    journal: Journal | None = None,
 ) -> SearchResult:
     """Choose the precision of every region of a fused float model. Deterministic.
 
@@ -76,8 +81,9 @@ def search(
         evaluate: Builds a model and measures its accuracy; None leaves accuracy unmeasured.
         on_progress: Told what is going on and the fraction of the search that is done.
         histograms: What `observe_ranges` returned for this model, to save observing again.
+        journal: What earlier runs of this search measured; takes what this one measures.
     """
-    tell = on_progress or _silent
+    tell, journal = on_progress or _silent, journal or Journal()
     can_observe = bool(ctx.calibration) and ctx.run is not None
     wanted = tuple(p for p in goal.precisions if can_observe or p is not ir.Precision.INT8)
     if histograms is None and ir.Precision.INT8 in wanted:
@@ -89,10 +95,11 @@ def search(
         wanted,
         histograms=histograms,
         on_progress=lambda stage, done: tell(stage, _PREPARED * done),
+        journal=journal,
     )
     fitter = Fitter.start(realize, wanted, sensitivity)
-    judge = Judge.start(model, ctx, histograms, len(sensitivity))
-    return _Searcher(goal, fitter, judge, evaluate, tell).search()
+    judge = Judge.start(model, ctx, histograms, len(sensitivity), journal)
+    return _Searcher(goal, fitter, judge, evaluate, tell, journal).search()
 
 
 @dataclass
@@ -104,6 +111,7 @@ class _Searcher:
     judge: Judge
     evaluate: Evaluate | None
     tell: Progress
+    journal: Journal
     tried: list[Point] = field(default_factory=list)
 
     def search(self) -> SearchResult:
@@ -183,7 +191,7 @@ class _Searcher:
         """Measure the accuracy of a point and remember it."""
         if self.evaluate is not None:
             self._tell("measuring accuracy")
-            point = replace(point, accuracy=self.evaluate(point.model))
+            point = measured(point, self.evaluate, self.journal)
         self.tried.append(point)
         return point
 
@@ -214,11 +222,25 @@ class _Searcher:
         return self.goal.fits(point) and self.goal.accepts(point)
 
     def _left(self) -> int:
-        return self.goal.evaluations - len(self.tried) if self.evaluate is not None else 0
+        """How often accuracy may still be measured."""
+        if self.evaluate is None or is_over(self.goal.deadline_s):
+            return 0
+        return self.goal.evaluations - len(self.tried)
 
     def _tell(self, stage: str) -> None:
         share = min(len(self.tried) / self.goal.evaluations, 1.0)
         self.tell(stage, _PREPARED + (1 - _PREPARED) * share)
+
+
+def measured(point: Point, evaluate: Evaluate, journal: Journal) -> Point:
+    """The point with its accuracy, as it is known or as it is measured now."""
+    name = f"accuracy {name_of(point.choice, point.options)}"
+    return replace(point, accuracy=journal.get(name, lambda: evaluate(point.model)))
+
+
+def is_over(deadline_s: float | None) -> bool:
+    """Say whether the time for measuring is over."""
+    return deadline_s is not None and time.monotonic() >= deadline_s
 
 
 def _quality(point: Point) -> tuple[float, float]:

@@ -17,6 +17,8 @@ from gcompile.passes.precision import (
     product_regions,
 )
 from gcompile.passes.precision.run_rows import batches, run_rows
+from gcompile.search.downstream import Downstream
+from gcompile.search.journal import Journal
 
 Progress = Callable[[str, float], None]
 """Told what is going on, and which fraction of it is done."""
@@ -40,10 +42,22 @@ def measure_sensitivity(
     options: QuantizeStatic | None = None,
     histograms: Mapping[str, Histogram] | None = None,
     on_progress: Progress | None = None,
+    rows: Arrays | None = None,
+    journal: Journal | None = None,
 ) -> dict[str, dict[ir.Precision, float]]:
     """Convert each region alone to each precision and measure the outputs on calibration rows.
 
     Without calibration rows every region gets the rounding error of its format.
+
+    Args:
+        model: The float model with its regions fused.
+        ctx: Calibration rows and a runner.
+        precisions: The formats to try.
+        options: How to quantize; biases are not corrected here.
+        histograms: What `observe_ranges` returned for this model, to save observing again.
+        on_progress: Told what is going on and the fraction that is done.
+        rows: The rows to measure on; by default a sample of the calibration rows.
+        journal: What is known already, for this model and these rows.
     """
     able = {region.name: candidates(region, precisions) for region in product_regions(model)}
     found = {name: {ir.Precision.FP32: 0.0} for name in able}
@@ -52,15 +66,24 @@ def measure_sensitivity(
         for name, precision in todo:
             found[name][precision] = ROUNDING_ERROR[precision]
         return found
-    rows = sample(model, ctx.calibration, len(todo))
-    expected = run_rows(model, rows, ctx.run)
+    journal = journal or Journal()
+    rows = sample(model, ctx.calibration, len(todo)) if rows is None else rows
     quick = replace(options or QuantizeStatic(), bias_correction=False)
-    for index, (name, precision) in enumerate(todo):
+    names = {(name, p): f"sensitivity {name} {p} {quick}" for name, p in todo}
+    missing = [each for each in todo if names[each] not in journal.known]
+    downstream = Downstream.of(model, rows, ctx.run)
+    trials = []
+    for name, precision in missing:
+        narrow = model.clone()
+        assign_precisions(narrow, {name: precision}, ctx, quick, histograms)
+        trials.append(downstream.trial(narrow))
+    known = len(todo) - len(missing)
+    for done, (each, error) in enumerate(zip(missing, downstream.errors(trials), strict=True), 1):
+        journal.put(names[each], error)
         if on_progress:
-            on_progress(f"sensitivity of {name}", index / len(todo))
-        found[name][precision] = choice_error(
-            model, {name: precision}, ctx, quick, histograms, rows, expected
-        )
+            on_progress("measuring sensitivities", (known + done) / len(todo))
+    for name, precision in todo:
+        found[name][precision] = journal.known[names[name, precision]]
     return found
 
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from gcompile.energy.carbon import fixed_intensity
 from gcompile.errors import UsageError
-from gcompile.report import Budget, parse_drop
+from gcompile.report import Budget, parse_drop, parse_duration
 
 
 @pytest.mark.parametrize(
@@ -168,3 +168,17 @@ def test_a_drop_is_a_percentage_or_a_fraction(drop: str | float, fraction: float
 def test_a_bad_drop_is_refused_with_an_example(drop: str | float) -> None:
     with pytest.raises(UsageError, match=r"1% or 0\.01"):
         parse_drop(drop)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("90s", 90.0), ("10m", 600.0), ("2h", 7200.0), ("1.5", 1.5), (7, 7.0), (None, None)],
+)
+def test_durations(text: str | float | None, seconds: float | None) -> None:
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "0s", "-1m", "ten", "nan", "inf", "5d"])
+def test_what_is_no_duration_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="is no time"):
+        parse_duration(text)

@@ -118,7 +118,7 @@ class RowSession:
             together = run_session(session, few)
         except RunError:
             return None
-        family = (tuple(self.specs.items()), tuple(together))
+        family = tuple(self.specs.items()), tuple(together)
         if family in self.proven:
             return session if all(len(a) == rows for a in together.values() if a.ndim) else None
         alone = self._in_pieces(self._fixed(), few, rows, 1)
@@ -166,6 +166,11 @@ def _inferences(inputs: Arrays, specs: Mapping[str, tuple[int, ...]]) -> int:
     if len(set(counts.values())) > 1:
         raise RunError(f"The inputs hold different numbers of rows: {counts}.")
     return next(iter(counts.values()), 1)
+
+
+def family_of(model: ir.Model) -> object:
+    """What a model has in common with its rewritten variants: names of inputs and outputs."""
+    return tuple(specs_of(model).items()), tuple(str(v.name) for v in model.graph.outputs)
 
 
 def specs_of(model: ir.Model) -> dict[str, tuple[int, ...]]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from dataclasses import dataclass, field
 
 from gcompile import ir
-from gcompile.backends.onnxruntime.rows import RowSession
+from gcompile.backends.onnxruntime.rows import RowSession, family_of
 from gcompile.backends.onnxruntime.session import Optimization
 from gcompile.passes import Arrays
 
@@ -20,35 +21,48 @@ class OnnxRuntime:
     An array may hold many rows: axis 0 holds a multiple of the model's leading dimension, the same
     multiple for every input; a scalar is the same for all rows. A model of batch 1 runs all rows
     at once where that provably gives the same results, else one inference at a time; outputs are
-    joined along axis 0.
+    joined along axis 0. Several threads may run different models at once.
     """
 
     threads: int = 1
     optimization: Optimization = Optimization.NONE
     _sessions: dict[str, RowSession] = field(default_factory=dict, repr=False)
     proven: set[object] = field(default_factory=set, repr=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def __call__(self, model: ir.Model, inputs: Arrays) -> dict[str, ir.Array]:
         """Run the model on one batch, or on all rows as `run_rows` does."""
         return self.run_rows(model, inputs)
 
-    def run_rows(self, model: ir.Model, inputs: Arrays) -> dict[str, ir.Array]:
+    def run_rows(
+        self, model: ir.Model, inputs: Arrays, whole: ir.Model | None = None
+    ) -> dict[str, ir.Array]:
         """Run the model on all rows.
+
+        Args:
+            model: What to run.
+            inputs: Rows for each of its inputs.
+            whole: The model it was cut from, if any: a model whose rows were seen to be
+                independent vouches for its pieces.
 
         Raises:
             RunError: An input is missing or does not fit, or the model cannot be run.
             BackendUnavailableError: onnxruntime is not installed.
         """
-        return self._session(model).run(inputs)
+        session = self._session(model)
+        if whole is not None and family_of(whole) in self.proven:
+            self.proven.add(family_of(model))
+        return session.run(inputs)
 
     def _session(self, model: ir.Model) -> RowSession:
         key = _identity(model)
-        session = self._sessions.pop(key, None) or RowSession.of(
-            model, self.threads, self.optimization, self.proven
-        )
-        self._sessions[key] = session
-        while len(self._sessions) > _KEPT_SESSIONS:
-            self._sessions.pop(next(iter(self._sessions)))
+        with self._lock:
+            session = self._sessions.pop(key, None) or RowSession.of(
+                model, self.threads, self.optimization, self.proven
+            )
+            self._sessions[key] = session
+            while len(self._sessions) > _KEPT_SESSIONS:
+                self._sessions.pop(next(iter(self._sessions)))
         return session
 
 

@@ -82,9 +82,13 @@ def _observe(
     watched: dict[str, str] = {}
     for region, anchor in anchors.items():
         original = originals[str(anchor.name)]
+        if not _has_weights(anchor):
+            continue
         if mapping := mappings.get(str(original.inputs[0].name) if original.inputs[0] else ""):
             replica = _Replica(probe.graph, namer, original, mapping)
             watched[region] = replica.add(decoded_weight(anchor))
+    if not watched:
+        return {}
     ir.remove_unused(probe)
     pieces: dict[str, list[NDArray[np.generic]]] = {region: [] for region in watched}
     for piece in batches(calibration, reference):
@@ -95,6 +99,15 @@ def _observe(
         region: np.concatenate(found).astype(np.float64).mean(axis=0)
         for region, found in pieces.items()
     }
+
+
+def _has_weights(anchor: ir.Node) -> bool:
+    """Say whether the right operand is a constant.
+
+    Products of two computed operands have no error of weights to correct.
+    """
+    decode = anchor.inputs[1].producer() if anchor.inputs[1] is not None else None
+    return decode is not None and ir.constant_array(decode.inputs[0]) is not None
 
 
 def decoded_weight(anchor: ir.Node) -> NDArray[np.float32]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 import numpy as np
 
 from gcompile.passes.base import Arrays
@@ -9,26 +11,49 @@ from gcompile.passes.base import Arrays
 _TINY = 1e-30
 
 
-def normalised_error(expected: Arrays, actual: Arrays) -> float:
-    """Noise power over signal power, averaged over the floating-point outputs: 0 is exact.
+@dataclass
+class Noise:
+    """Noise and signal of each floating-point output, summed over pieces of the rows.
 
-    The signal is what varies around each output's mean over rows, so that a constant offset of
-    the outputs does not hide an error.
+    Attributes:
+        sums: By output: the elements seen, their sum, the sum of their squares and that of the
+            squares of the errors.
     """
-    errors = [
-        _noise_to_signal(np.asarray(array, np.float64), np.asarray(actual[name], np.float64))
-        for name, array in expected.items()
-        if array.dtype.kind not in "OSUb" and array.size
-    ]
-    return float(np.mean(errors)) if errors else 0.0
+
+    sums: dict[str, tuple[int, float, float, float]] = field(default_factory=dict)
+
+    def add(self, expected: Arrays, actual: Arrays) -> None:
+        """Compare some more rows."""
+        for name, array in expected.items():
+            if array.dtype.kind in "OSUb" or not array.size:
+                continue
+            want = np.asarray(array, np.float64)
+            got = np.asarray(actual[name], np.float64)
+            noise = float(((got - want) ** 2).sum()) if np.isfinite(got).all() else float("inf")
+            count, total, squares, known = self.sums.get(name, (0, 0.0, 0.0, 0.0))
+            self.sums[name] = (
+                count + want.size,
+                total + float(want.sum()),
+                squares + float((want**2).sum()),
+                known + noise,
+            )
+
+    @property
+    def ratio(self) -> float:
+        """Noise power over signal power, averaged over the outputs: 0 is exact.
+
+        The signal is what varies around each output's mean over rows, so that a constant offset
+        of the outputs does not hide an error.
+        """
+        found = [
+            noise / max(squares - total * total / count, _TINY) if noise else 0.0
+            for count, total, squares, noise in self.sums.values()
+        ]
+        return float(np.mean(found)) if found else 0.0
 
 
-def _noise_to_signal(
-    expected: np.ndarray[tuple[int, ...], np.dtype[np.float64]],
-    actual: np.ndarray[tuple[int, ...], np.dtype[np.float64]],
-) -> float:
-    if not np.isfinite(actual).all():
-        return float("inf")
-    signal = float(((expected - expected.mean()) ** 2).mean())
-    noise = float(((actual - expected) ** 2).mean())
-    return noise / max(signal, _TINY) if noise else 0.0
+def normalised_error(expected: Arrays, actual: Arrays) -> float:
+    """Noise power over signal power of all rows at once, as `Noise.ratio` says."""
+    noise = Noise()
+    noise.add(expected, actual)
+    return noise.ratio

@@ -17,17 +17,25 @@ ROWS_PER_RUN = 16
 class RowRunner(Protocol):
     """A runner that takes many rows at once, and knows when that gives the same outputs."""
 
-    def run_rows(self, model: ir.Model, inputs: Arrays) -> dict[str, ir.Array]:
-        """Run every row; axis 0 holds a multiple of each input's leading dimension."""
+    def run_rows(
+        self, model: ir.Model, inputs: Arrays, whole: ir.Model | None = None
+    ) -> dict[str, ir.Array]:
+        """Run every row; axis 0 holds a multiple of each input's leading dimension.
+
+        Several threads may call at once. `whole` is the model that `model` was cut from: where its
+        rows do not depend on each other, those of its pieces do not either.
+        """
 
 
-def run_rows(model: ir.Model, rows: Arrays, run: Runner) -> dict[str, ir.Array]:
+def run_rows(
+    model: ir.Model, rows: Arrays, run: Runner, whole: ir.Model | None = None
+) -> dict[str, ir.Array]:
     """Run every row, all at once where the runner can, else one inference at a time.
 
     Outputs are joined along axis 0.
     """
     if isinstance(run, RowRunner):
-        return run.run_rows(model, rows)
+        return run.run_rows(model, rows, whole)
     shapes = {str(value.name): ir.static_shape(value) for value in model.graph.inputs}
     found = [
         run(model, {name: array.reshape(shapes[name]) for name, array in piece.items()})

@@ -6,8 +6,13 @@ import numpy as np
 
 from gcompile import ir, testing
 from gcompile.backends.onnxruntime import OnnxRuntime
-from gcompile.passes.precision import QuantizeStatic, RangeMethod
-from tests.passes.precision.models import context, fused
+from gcompile.passes.precision import (
+    QuantizeStatic,
+    RangeMethod,
+    assign_precisions,
+    product_regions,
+)
+from tests.passes.precision.models import ATTENTION, context, fused
 
 CLIPPING = QuantizeStatic(calibration=RangeMethod.PERCENTILE, percentile=97.0)
 
@@ -71,3 +76,10 @@ def test_a_correction_that_does_not_help_is_taken_back() -> None:
     assert set(model.graph.initializers) == {
         "x_scale", "x_zero_point", "w_stored", "w_scale", "w_zero_point",
     }  # fmt: skip
+
+
+def test_a_product_without_weights_has_nothing_to_correct() -> None:
+    model = fused(ATTENTION)
+    scores = next(r for r in product_regions(model) if r.name == "MatMul_s")
+    assert assign_precisions(model, {scores.name: ir.Precision.INT8}, context(model)) == 1
+    ir.verify(model)

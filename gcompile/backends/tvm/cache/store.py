@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
@@ -96,7 +97,8 @@ class ObjectStore:
         for path in self.folder.glob("*"):
             with suppress(OSError):
                 status = path.stat()
-                yield status.st_mtime_ns, status.st_size, path
+                if stat.S_ISREG(status.st_mode):
+                    yield status.st_mtime_ns, status.st_size, path
 
 
 def _digest(key: str, content: bytes) -> bytes:

@@ -1,0 +1,109 @@
+"""Cut a piece out of a model, and find which piece a rewrite can have moved."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+import onnx_ir
+
+from gcompile.ir.write import node_proto
+
+
+def extract(model: onnx_ir.Model, inputs: Sequence[str], outputs: Sequence[str]) -> onnx_ir.Model:
+    """Copy the nodes between values of the main graph into a model of their own.
+
+    Tensors are shared with the model.
+
+    Args:
+        model: Where the values are.
+        inputs: Names of values that the piece is given; with the constants they bound it.
+        outputs: Names of values that it computes.
+
+    Raises:
+        ValueError: A value is unknown, or the inputs do not bound the outputs.
+    """
+    graph = onnx_ir.convenience.extract(model.graph, inputs, outputs)
+    graph.opset_imports.update(model.graph.opset_imports)
+    return onnx_ir.Model(graph, ir_version=model.ir_version)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What the main graph of a model holds, to compare rewritten copies of the model with.
+
+    Attributes:
+        nodes: Each node, serialized.
+        constants: The tensor of each initializer. Copies of a model share their tensors, so
+            constants are compared by identity.
+    """
+
+    nodes: frozenset[bytes]
+    constants: Mapping[str, object]
+
+    @classmethod
+    def of(cls, model: onnx_ir.Model) -> Snapshot:
+        """Look at a model."""
+        constants = {name: value.const_value for name, value in model.graph.initializers.items()}
+        return cls(frozenset(_serialized(node) for node in model.graph), constants)
+
+    def moved_nodes(self, rewritten: onnx_ir.Model) -> list[onnx_ir.Node]:
+        """The nodes of a rewritten copy whose outputs can have moved, in graph order.
+
+        A node is moved if it is new, altered, reads another constant than before, or reads what a
+        moved node computes.
+        """
+        moved: list[onnx_ir.Node] = []
+        values: set[onnx_ir.Value] = set()
+        for node in rewritten.graph:
+            read = _read(node)
+            if (
+                any(value in values or self._is_other(value) for value in read)
+                or _serialized(node) not in self.nodes
+            ):
+                moved.append(node)
+                values.update(node.outputs)
+        return moved
+
+    def _is_other(self, value: onnx_ir.Value) -> bool:
+        tensor = value.const_value
+        return tensor is not None and self.constants.get(str(value.name)) is not tensor
+
+
+def border_of(nodes: Collection[onnx_ir.Node]) -> list[onnx_ir.Value]:
+    """The computed values that some of the nodes read and none of them computes, in order."""
+    inside = set(nodes)
+    found = {
+        value: None
+        for node in nodes
+        for value in _read(node)
+        if value.producer() not in inside and value.const_value is None
+    }
+    return list(found)
+
+
+def _serialized(node: onnx_ir.Node) -> bytes:
+    return bytes(node_proto(node).SerializeToString(deterministic=True))
+
+
+def _read(node: onnx_ir.Node) -> list[onnx_ir.Value]:
+    """What a node reads, its branches included."""
+    graphs = [
+        graph
+        for attribute in node.attributes.values()
+        for graph in (
+            [attribute.as_graph()]
+            if attribute.type is onnx_ir.AttributeType.GRAPH
+            else attribute.as_graphs()
+            if attribute.type is onnx_ir.AttributeType.GRAPHS
+            else []
+        )
+    ]
+    inner = [
+        value
+        for graph in graphs
+        for nested in graph
+        for value in _read(nested)
+        if value.graph is not graph
+    ]
+    return [value for value in (*node.inputs, *inner) if value is not None]
