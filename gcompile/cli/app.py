@@ -14,11 +14,15 @@ from gcompile.cli.doctor import doctor
 from gcompile.cli.estimate import estimate
 from gcompile.cli.passes import passes
 from gcompile.cli.run import run
+from gcompile.cli.sensitivity import sensitivity
+from gcompile.cli.sweep import sweep
 from gcompile.cli.targets import app as targets
 
 COMMANDS = (
     "build",
     "estimate",
+    "sweep",
+    "sensitivity",
     "run",
     "bench",
     "compare",
@@ -39,6 +43,8 @@ app = typer.Typer(
 
 app.command()(build)
 app.command()(estimate)
+app.command()(sweep)
+app.command()(sensitivity)
 app.command()(run)
 app.command()(bench)
 app.command()(compare)

@@ -18,11 +18,16 @@ from gcompile.cli.carbon import (
     read_accounting,
 )
 from gcompile.cli.options import (
+    CalibOption,
+    EvalOption,
     Format,
     FormatOption,
+    MetricOption,
+    NoCacheOption,
     PluginOption,
     PrecisionName,
     PrecisionOption,
+    SearchTimeOption,
     ShapeOption,
     ThreadsOption,
     parse_shapes,
@@ -57,15 +62,9 @@ def build(
         str | None,
         typer.Option("--max-drop", help="Accuracy that may be lost: 1% or 0.01. [default: 1%]"),
     ] = None,
-    metric: Annotated[
-        str | None, typer.Option("--metric", help="top1, or MODULE:FUNCTION. [default: top1]")
-    ] = None,
-    calib: Annotated[
-        Path | None, typer.Option("--calib", help=".npz with rows for every model input.")
-    ] = None,
-    eval_: Annotated[
-        Path | None, typer.Option("--eval", help=".npz with such rows and their `labels`.")
-    ] = None,
+    metric: MetricOption = None,
+    calib: CalibOption = None,
+    eval_: EvalOption = None,
     precision: PrecisionOption = None,
     shape: ShapeOption = None,
     threads: ThreadsOption = None,
@@ -110,13 +109,8 @@ def build(
             "--max-evals", help="Most measurements of accuracy in a search. [default: 8]"
         ),
     ] = None,
-    search_time: Annotated[
-        str | None,
-        typer.Option("--search-time", help="How long a search may measure: 90s, 10m or 2h."),
-    ] = None,
-    no_cache: Annotated[
-        bool, typer.Option("--no-cache", help="Neither use nor keep kernels and searches.")
-    ] = False,
+    search_time: SearchTimeOption = None,
+    no_cache: NoCacheOption = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print no text.")] = False,
 ) -> None:
     """Compile a model under an energy budget and write the artefact folder.

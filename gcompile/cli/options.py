@@ -63,6 +63,21 @@ VariantOption = Annotated[
         "--variant", metavar="NAME", help="Variant of the artefact. [default: the best that runs]"
     ),
 ]
+CalibOption = Annotated[
+    Path | None, typer.Option("--calib", help=".npz with rows for every model input.")
+]
+EvalOption = Annotated[
+    Path | None, typer.Option("--eval", help=".npz with such rows and their `labels`.")
+]
+MetricOption = Annotated[
+    str | None, typer.Option("--metric", help="top1, or MODULE:FUNCTION. [default: top1]")
+]
+SearchTimeOption = Annotated[
+    str | None, typer.Option("--search-time", help="How long a search may measure: 90s, 10m, 2h.")
+]
+NoCacheOption = Annotated[
+    bool, typer.Option("--no-cache", help="Neither use nor keep kernels and searches.")
+]
 ThreadsOption = Annotated[int | None, typer.Option("--threads", help="Threads to run on.")]
 FolderArgument = Annotated[
     Path, typer.Argument(metavar="FOLDER", help="The artefact that `gcompile build` wrote.")

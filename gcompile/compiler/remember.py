@@ -26,12 +26,18 @@ _KEPT = 256
 _LIBRARIES = ("numpy", "onnx", "onnxruntime", "apache-tvm", "scipy")
 
 
-def search_journal(job: Job, model: ir.Model) -> Journal:
-    """Open the journal of the search that a job makes on a model after its exact passes."""
+def search_journal(job: Job, model: ir.Model, extent: str = "") -> Journal:
+    """Open the journal of the search that a job makes on a model after its exact passes.
+
+    Args:
+        job: The rows, the target and the options.
+        model: What the search starts from.
+        extent: What else measurements depend on, such as how many rows errors are measured on.
+    """
     if job.searches is None:
         return Journal()
     digest = hashlib.sha256()
-    for fact in _facts(job, model):
+    for fact in (extent.encode(), *_facts(job, model)):
         digest.update(len(fact).to_bytes(8, "little") + fact)
     _forget(job.searches)
     return Journal.open(job.searches / f"{digest.hexdigest()[:40]}.jsonl")

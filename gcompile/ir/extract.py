@@ -47,23 +47,31 @@ class Snapshot:
         constants = {name: value.const_value for name, value in model.graph.initializers.items()}
         return cls(frozenset(_serialized(node) for node in model.graph), constants)
 
-    def moved_nodes(self, rewritten: onnx_ir.Model) -> list[onnx_ir.Node]:
-        """The nodes of a rewritten copy whose outputs can have moved, in graph order.
+    def moved_nodes(
+        self, rewritten: onnx_ir.Model
+    ) -> tuple[list[onnx_ir.Node], list[onnx_ir.Node]]:
+        """The nodes of a rewritten copy whose outputs can have moved, each part in graph order.
 
-        A node is moved if it is new, altered, reads another constant than before, or reads what a
-        moved node computes.
+        Returns:
+            The nodes that were altered, are new or read another constant than before, with what
+            lies between them; and the nodes after them, which are as they were.
         """
+        altered: set[onnx_ir.Node] = set()
         moved: list[onnx_ir.Node] = []
         values: set[onnx_ir.Value] = set()
         for node in rewritten.graph:
             read = _read(node)
-            if (
-                any(value in values or self._is_other(value) for value in read)
-                or _serialized(node) not in self.nodes
-            ):
-                moved.append(node)
-                values.update(node.outputs)
-        return moved
+            if any(map(self._is_other, read)) or _serialized(node) not in self.nodes:
+                altered.add(node)
+            elif not any(value in values for value in read):
+                continue
+            moved.append(node)
+            values.update(node.outputs)
+        for node in reversed(moved):
+            readers = (reader for value in node.outputs for reader, _ in value.uses())
+            if any(reader in altered for reader in readers):
+                altered.add(node)
+        return [n for n in moved if n in altered], [n for n in moved if n not in altered]
 
     def _is_other(self, value: onnx_ir.Value) -> bool:
         tensor = value.const_value

@@ -20,9 +20,16 @@ from gcompile.report.report import (
     VariantSection,
     Verify,
 )
+from gcompile.report.sweep import SensitivityReport, SweepReport
 from gcompile.report.text import to_text
 from gcompile.report.variants import joint_report, target_names
-from gcompile.report.write import read_report, write_config, write_report
+from gcompile.report.write import (
+    read_report,
+    write_config,
+    write_report,
+    write_sensitivity,
+    write_sweep,
+)
 
 __all__ = [
     "Accuracy",
@@ -38,7 +45,9 @@ __all__ = [
     "LayerSection",
     "PassSection",
     "Report",
+    "SensitivityReport",
     "Status",
+    "SweepReport",
     "VariantSection",
     "Verify",
     "artifact_folder",
@@ -59,4 +68,6 @@ __all__ = [
     "to_text",
     "write_config",
     "write_report",
+    "write_sensitivity",
+    "write_sweep",
 ]

@@ -1,13 +1,8 @@
-"""Reports as one HTML file: no scripts, nothing fetched, every text escaped.
-
-Names of models and layers come from files of strangers, so they reach the page through `escape`
-only. The content policy forbids scripts and requests even if one slipped through.
-"""
+"""Reports of builds as one HTML file."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from html import escape as escape_html
 
 from gcompile.report.layout import (
     PASS_COLUMNS,
@@ -19,34 +14,19 @@ from gcompile.report.layout import (
     share_of,
     summary_rows,
 )
-from gcompile.report.quantity import printable
+from gcompile.report.page import escape, page, table
 from gcompile.report.report import EnergySection, Report
 
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
-_STYLE = """
-:root { color-scheme: light dark; --bar: #2a78c5; --line: #8886; --faint: #8882; }
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto;
-  max-width: 70rem; padding: 0 1rem; }
-table { border-collapse: collapse; margin: .5rem 0 2rem; width: 100%; }
-th, td { border-bottom: 1px solid var(--line); padding: .3rem .6rem; text-align: left;
-  vertical-align: top; overflow-wrap: anywhere; }
-td.number { font-variant-numeric: tabular-nums; text-align: right; white-space: nowrap; }
-tr.idle { opacity: .65; }
-svg { display: block; height: .9em; width: 10rem; }
-svg .track { fill: var(--faint); }
-svg .part { fill: var(--bar); }
-.ok { color: #1a7f37; } .budget_not_met, .accuracy_not_met { color: #b35900; }
-"""
 _NUMBERS = frozenset({"before", "after", "change", "energy", "share", "time"})
 _MOMENTS = (("before", "as given"), ("exact", "exact passes"), ("after", "as compiled"))
 
 
 def to_html(report: Report) -> str:
     """A report as one self-contained page."""
-    title = f"{escape(report.model)} for {escape(report.target)}"
+    title = f"{report.model} for {report.target}"
     body = "\n".join(
         [
-            f"<h1>{title}</h1>",
+            f"<h1>{escape(title)}</h1>",
             f'<p class="{escape(report.status)}"><strong>{escape(report.message)}</strong></p>',
             _definitions(summary_rows(report)),
             "<h2>Energy</h2>",
@@ -59,17 +39,7 @@ def to_html(report: Report) -> str:
             f"<p><small>gcompile {escape(report.gcompile_version)}</small></p>",
         ]
     )
-    return (
-        f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{escape(_POLICY)}">\n'
-        f'<meta name="viewport" content="width=device-width">\n<title>{title}</title>\n'
-        f"<style>{_STYLE}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n"
-    )
-
-
-def escape(text: str) -> str:
-    """Text that a browser shows as it is, in content and in attributes."""
-    return escape_html(printable(text), quote=True)
+    return page(title, body)
 
 
 def _definitions(rows: Iterable[tuple[str, str]]) -> str:
@@ -95,7 +65,7 @@ def _passes(report: Report) -> str:
     for cells, entry in zip(pass_rows(report), report.passes, strict=True):
         idle = "" if entry.changed and entry.kept else ' class="idle"'
         rows.append(f"<tr{idle}>{_cells(PASS_COLUMNS, cells)}</tr>")
-    return _table(PASS_COLUMNS, rows)
+    return table(PASS_COLUMNS, rows)
 
 
 def _layers(report: Report) -> str:
@@ -106,7 +76,7 @@ def _layers(report: Report) -> str:
         f"<tr>{_cells(columns, row)}<td>{_bar(share_of(layer.energy_j, total))}</td></tr>"
         for layer, row in zip(layers, cells, strict=True)
     ]
-    return _table((*columns, ""), rows)
+    return table((*columns, ""), rows)
 
 
 def _notes(report: Report) -> list[str]:
@@ -115,11 +85,6 @@ def _notes(report: Report) -> list[str]:
         return []
     items = "".join(f"<li>{escape(note)}</li>" for note in notes)
     return ["<h2>Notes</h2>", f"<ul>{items}</ul>"]
-
-
-def _table(columns: Sequence[str], rows: Iterable[str]) -> str:
-    head = "".join(f"<th>{escape(column)}</th>" for column in columns)
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
 
 
 def _cells(columns: Sequence[str], cells: Sequence[str]) -> str:

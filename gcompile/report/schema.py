@@ -12,11 +12,14 @@ from pathlib import Path
 from gcompile.report.bench import BenchResult
 from gcompile.report.report import EstimateReport, Report
 from gcompile.report.section import Section
+from gcompile.report.sweep import SensitivityReport, SweepReport
 
 SCHEMAS: dict[str, type[Section]] = {
     "report.schema.json": Report,
     "bench.schema.json": BenchResult,
     "estimate.schema.json": EstimateReport,
+    "sweep.schema.json": SweepReport,
+    "sensitivity.schema.json": SensitivityReport,
 }
 
 

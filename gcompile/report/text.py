@@ -30,6 +30,13 @@ from gcompile.report.layout import (
 )
 from gcompile.report.quantity import format_energy, format_share, format_time, printable
 from gcompile.report.report import EstimateLayer, EstimateReport, LayerSection, Report
+from gcompile.report.sweep import SensitivityReport, SweepReport
+from gcompile.report.sweep_page import (
+    SENSITIVITY_COLUMNS,
+    SWEEP_COLUMNS,
+    sensitivity_rows,
+    sweep_row,
+)
 
 PLAIN_WIDTH = 120
 _BAR_WIDTH = 12
@@ -66,6 +73,33 @@ def render_estimate(report: EstimateReport, *, top: int | None = 12) -> Renderab
             Text(bar(share)),
         )
     return Group(_rows(rows), table, *_hidden(len(report.layers), top))
+
+
+def render_sweep(report: SweepReport) -> RenderableType:
+    """The points of a sweep, for a rich console; those off the front are dim."""
+    rows = [("model", f"{printable(report.model)} for {printable(report.target)}")]
+    if report.reference_accuracy is not None:
+        rows.append((printable(report.metric or ""), f"{report.reference_accuracy:.4f} as given"))
+    rows.append(("exact passes", format_energy(report.exact_j)))
+    found = _table("points", SWEEP_COLUMNS)
+    for point in report.points:
+        found.add_row(
+            *map(Text, sweep_row(report, point)), style=None if point.on_front else "dim"
+        )
+    return Group(_rows(rows), found)
+
+
+def render_sensitivity(report: SensitivityReport) -> RenderableType:
+    """Every layer and format, for a rich console."""
+    rows = [
+        ("model", f"{printable(report.model)} for {printable(report.target)}"),
+        ("energy", format_energy(report.energy_j)),
+        ("rows", str(report.rows)),
+    ]
+    found = _table("layers", SENSITIVITY_COLUMNS)
+    for cells in sensitivity_rows(report):
+        found.add_row(*(Text(printable(cell)) for cell in cells))
+    return Group(_rows(rows), found)
 
 
 def to_text(report: Report, *, top: int | None = 12) -> str:

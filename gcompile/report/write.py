@@ -9,12 +9,15 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from gcompile.errors import ArtifactError
+from gcompile.errors import ArtifactError, BackendUnavailableError, UsageError
 from gcompile.report.config import BuildConfig
 from gcompile.report.html import to_html
 from gcompile.report.layout import pass_outcome
 from gcompile.report.markdown import to_markdown
 from gcompile.report.report import Report
+from gcompile.report.sweep import SensitivityReport, SweepReport
+from gcompile.report.sweep_page import sensitivity_to_html, sweep_to_html
+from gcompile.report.sweep_plot import sweep_to_png
 
 REPORT_NAME = "report.json"
 CONFIG_NAME = "config.resolved.toml"
@@ -30,6 +33,47 @@ def write_report(report: Report, folder: str | Path, config: BuildConfig | None 
     write_atomically(folder / "ledger.json", ledger_text(report))
     if config is not None:
         write_config(config, folder)
+
+
+def write_sweep(report: SweepReport, folder: str | Path) -> str | None:
+    """Write a sweep as JSON, HTML and, where that can be drawn, PNG.
+
+    Returns:
+        Why there is no PNG, or None where there is one.
+    """
+    folder = _made(folder)
+    write_atomically(folder / "sweep.json", report.model_dump_json(indent=2) + "\n")
+    write_atomically(folder / "sweep.html", sweep_to_html(report))
+    try:
+        drawn = sweep_to_png(report)
+    except BackendUnavailableError as error:
+        return str(error)
+    write_atomically(folder / "sweep.png", drawn)
+    return None
+
+
+def write_sensitivity(report: SensitivityReport, folder: str | Path) -> None:
+    """Write sensitivities as JSON and HTML."""
+    folder = _made(folder)
+    write_atomically(folder / "sensitivity.json", report.model_dump_json(indent=2) + "\n")
+    write_atomically(folder / "sensitivity.html", sensitivity_to_html(report))
+
+
+def _made(folder: str | Path) -> Path:
+    """The folder, made where it does not exist.
+
+    Raises:
+        UsageError: It cannot be made.
+    """
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(
+            f"Output folder {str(folder)!r} cannot be made: {error.strerror}. "
+            "Choose another with -o."
+        ) from error
+    return folder
 
 
 def write_config(config: BuildConfig, folder: str | Path) -> None:
@@ -79,13 +123,13 @@ def ledger_text(report: Report) -> str:
     return json.dumps(head | {"passes": entries}, indent=2, ensure_ascii=False) + "\n"
 
 
-def write_atomically(path: Path, text: str) -> None:
+def write_atomically(path: Path, content: str | bytes) -> None:
     """Replace the file in one step: a reader sees the old text or the new, never a part."""
     handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
     staging = Path(name)
     try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
         staging.chmod(0o644)
         staging.replace(path)
     except BaseException:

@@ -2,6 +2,7 @@
 
 from gcompile.search.budget_solver import Infeasible, Option, Solution, solve
 from gcompile.search.dataset import Dataset, read_dataset
+from gcompile.search.fit import Fitter
 from gcompile.search.journal import Journal
 from gcompile.search.metrics import Metric, cosine, load_metric, signal_to_noise_db, top1
 from gcompile.search.point import (
@@ -15,11 +16,14 @@ from gcompile.search.point import (
 )
 from gcompile.search.search import EVALUATIONS, Goal, search
 from gcompile.search.sensitivity import Progress, measure_sensitivity
+from gcompile.search.sweep import POINTS, front, sweep
 
 __all__ = [
     "EVALUATIONS",
+    "POINTS",
     "Dataset",
     "Evaluate",
+    "Fitter",
     "Goal",
     "Infeasible",
     "Journal",
@@ -33,6 +37,7 @@ __all__ = [
     "Solution",
     "Status",
     "cosine",
+    "front",
     "load_metric",
     "measure_sensitivity",
     "precision_counts",
@@ -40,5 +45,6 @@ __all__ = [
     "search",
     "signal_to_noise_db",
     "solve",
+    "sweep",
     "top1",
 ]

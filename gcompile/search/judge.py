@@ -68,6 +68,12 @@ class Judge:
             )
         return sorted(made, key=lambda variant: variant.error or 0.0)
 
+    def with_error(self, point: Point) -> Point:
+        """The point with the error of its outputs, where there are rows to measure it on."""
+        if point.error is not None or not self.rows:
+            return point
+        return replace(point, error=self._error_of(point.model, point.choice, point.options))
+
     def gains(self, point: Point) -> dict[str, float]:
         """By how much the error falls when one narrow region alone goes back to fp32."""
         if not self.rows:

@@ -7,24 +7,21 @@ converted and fused; accuracy, which takes building the code, a bounded number o
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from gcompile import ir
 from gcompile.passes import PassContext
-from gcompile.passes.precision import Choice, Histogram, observe_ranges
+from gcompile.passes.precision import Choice, Histogram
 from gcompile.search.explain import explain
 from gcompile.search.fit import Fitter, is_within
-from gcompile.search.journal import Journal, name_of
+from gcompile.search.journal import Journal
 from gcompile.search.judge import Judge
 from gcompile.search.point import Evaluate, Point, Realize, SearchResult, Status
-from gcompile.search.sensitivity import Progress, measure_sensitivity
+from gcompile.search.sensitivity import Progress
+from gcompile.search.start import PREPARED, is_over, measured, silent, start
 
 EVALUATIONS = 8
-
-_PREPARED = 0.5
-"""The fraction of the work told as done when sensitivities are known."""
 
 
 @dataclass(frozen=True)
@@ -83,22 +80,8 @@ def search(
         histograms: What `observe_ranges` returned for this model, to save observing again.
         journal: What earlier runs of this search measured; takes what this one measures.
     """
-    tell, journal = on_progress or _silent, journal or Journal()
-    can_observe = bool(ctx.calibration) and ctx.run is not None
-    wanted = tuple(p for p in goal.precisions if can_observe or p is not ir.Precision.INT8)
-    if histograms is None and ir.Precision.INT8 in wanted:
-        tell("observing ranges", 0.0)
-        histograms = observe_ranges(model, ctx)
-    sensitivity = measure_sensitivity(
-        model,
-        ctx,
-        wanted,
-        histograms=histograms,
-        on_progress=lambda stage, done: tell(stage, _PREPARED * done),
-        journal=journal,
-    )
-    fitter = Fitter.start(realize, wanted, sensitivity)
-    judge = Judge.start(model, ctx, histograms, len(sensitivity), journal)
+    tell, journal = on_progress or silent, journal or Journal()
+    fitter, judge = start(model, ctx, goal.precisions, realize, tell, histograms, journal)
     return _Searcher(goal, fitter, judge, evaluate, tell, journal).search()
 
 
@@ -229,24 +212,9 @@ class _Searcher:
 
     def _tell(self, stage: str) -> None:
         share = min(len(self.tried) / self.goal.evaluations, 1.0)
-        self.tell(stage, _PREPARED + (1 - _PREPARED) * share)
-
-
-def measured(point: Point, evaluate: Evaluate, journal: Journal) -> Point:
-    """The point with its accuracy, as it is known or as it is measured now."""
-    name = f"accuracy {name_of(point.choice, point.options)}"
-    return replace(point, accuracy=journal.get(name, lambda: evaluate(point.model)))
-
-
-def is_over(deadline_s: float | None) -> bool:
-    """Say whether the time for measuring is over."""
-    return deadline_s is not None and time.monotonic() >= deadline_s
+        self.tell(stage, PREPARED + (1 - PREPARED) * share)
 
 
 def _quality(point: Point) -> tuple[float, float]:
     """Higher accuracy, then lower energy."""
     return point.accuracy if point.accuracy is not None else 0.0, -point.energy_j
-
-
-def _silent(stage: str, done: float) -> None:
-    """Report nothing."""

@@ -35,7 +35,12 @@ class OnnxRuntime:
         return self.run_rows(model, inputs)
 
     def run_rows(
-        self, model: ir.Model, inputs: Arrays, whole: ir.Model | None = None
+        self,
+        model: ir.Model,
+        inputs: Arrays,
+        whole: ir.Model | None = None,
+        *,
+        is_quick: bool = False,
     ) -> dict[str, ir.Array]:
         """Run the model on all rows.
 
@@ -44,21 +49,25 @@ class OnnxRuntime:
             inputs: Rows for each of its inputs.
             whole: The model it was cut from, if any: a model whose rows were seen to be
                 independent vouches for its pieces.
+            is_quick: Fuse float nodes; worth opening a session for where rows are many.
 
         Raises:
             RunError: An input is missing or does not fit, or the model cannot be run.
             BackendUnavailableError: onnxruntime is not installed.
         """
-        session = self._session(model)
+        session = self._session(model, is_quick)
         if whole is not None and family_of(whole) in self.proven:
             self.proven.add(family_of(model))
         return session.run(inputs)
 
-    def _session(self, model: ir.Model) -> RowSession:
-        key = _identity(model)
+    def _session(self, model: ir.Model, is_quick: bool) -> RowSession:
+        optimization = self.optimization
+        if is_quick and optimization is Optimization.NONE:
+            optimization = Optimization.FLOAT
+        key = f"{optimization.name} {_identity(model)}"
         with self._lock:
             session = self._sessions.pop(key, None) or RowSession.of(
-                model, self.threads, self.optimization, self.proven
+                model, self.threads, optimization, self.proven
             )
             self._sessions[key] = session
             while len(self._sessions) > _KEPT_SESSIONS:

@@ -21,6 +21,7 @@ class Optimization(Enum):
     """Which graph optimisations ONNX Runtime may do."""
 
     NONE = "none: every node runs as it is written"
+    FLOAT = "float: layouts and fusions of float nodes; Q/DQ nodes run as they are written"
     ALL = "all: Q/DQ groups become integer kernels"
 
 
@@ -51,10 +52,12 @@ def open_session(
     options.inter_op_num_threads = 1
     options.log_severity_level = 4
     options.graph_optimization_level = (
-        ort.GraphOptimizationLevel.ORT_ENABLE_ALL
-        if optimization is Optimization.ALL
-        else ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        if optimization is Optimization.NONE
+        else ort.GraphOptimizationLevel.ORT_ENABLE_ALL
     )
+    if optimization is Optimization.FLOAT:
+        options.add_session_config_entry("session.disable_quant_qdq", "1")
     declared = {tensor.name: tensor.data_type for tensor in proto.graph.initializer}
     values = [
         ort.OrtValue.ortvalue_from_numpy_with_onnx_type(array, declared[name])

@@ -18,24 +18,35 @@ class RowRunner(Protocol):
     """A runner that takes many rows at once, and knows when that gives the same outputs."""
 
     def run_rows(
-        self, model: ir.Model, inputs: Arrays, whole: ir.Model | None = None
+        self,
+        model: ir.Model,
+        inputs: Arrays,
+        whole: ir.Model | None = None,
+        *,
+        is_quick: bool = False,
     ) -> dict[str, ir.Array]:
         """Run every row; axis 0 holds a multiple of each input's leading dimension.
 
         Several threads may call at once. `whole` is the model that `model` was cut from: where its
-        rows do not depend on each other, those of its pieces do not either.
+        rows do not depend on each other, those of its pieces do not either. `is_quick` allows
+        float nodes to be fused, which rounds their results in another way.
         """
 
 
 def run_rows(
-    model: ir.Model, rows: Arrays, run: Runner, whole: ir.Model | None = None
+    model: ir.Model,
+    rows: Arrays,
+    run: Runner,
+    whole: ir.Model | None = None,
+    *,
+    is_quick: bool = False,
 ) -> dict[str, ir.Array]:
     """Run every row, all at once where the runner can, else one inference at a time.
 
-    Outputs are joined along axis 0.
+    Outputs are joined along axis 0. `whole` and `is_quick` help runners that know them.
     """
     if isinstance(run, RowRunner):
-        return run.run_rows(model, rows, whole)
+        return run.run_rows(model, rows, whole, is_quick=is_quick)
     shapes = {str(value.name): ir.static_shape(value) for value in model.graph.inputs}
     found = [
         run(model, {name: array.reshape(shapes[name]) for name, array in piece.items()})
