@@ -21,7 +21,7 @@ from gcompile.passes.precision.output_error import Noise
 from gcompile.passes.precision.run_rows import RowRunner, batches, run_rows
 from gcompile.runtime.threads import available_cpus
 
-_KEPT_BYTES = 1 << 30
+_KEPT_BYTES = 1 << 29
 """Activations kept at a time."""
 
 _LARGEST_TOGETHER = 2

@@ -132,7 +132,7 @@ def test_ranges_are_observed_once(monkeypatch: pytest.MonkeyPatch) -> None:
         count += 1
         return observe_ranges(model, ctx)
 
-    for name in ("gcompile.compiler.stages", "gcompile.search.search"):
+    for name in ("gcompile.compiler.stages", "gcompile.search.start"):
         monkeypatch.setattr(importlib.import_module(name), "observe_ranges", counted)
     gcompile.compile(given.model, budget="-60%", calib=given.calib)
     assert count == 1

@@ -19,7 +19,11 @@ if TYPE_CHECKING:
     import onnxruntime
 
 _PROBED_ROWS = 3
-_ROWS_AT_ONCE = 64
+_MOST_ROWS_AT_ONCE = 64
+_BYTES_AT_ONCE = 16 << 20
+"""Of the largest activation, for all rows that run together: larger ones leave the caches, and a
+session keeps the memory of its largest run."""
+
 _PROBE_TOLERANCE = 1e-3
 
 
@@ -31,6 +35,7 @@ class RowSession:
         specs: The shape of each input.
         weights: What the protobuf only declares; sessions use these arrays in place.
         proven: Families of models whose rows were seen to agree with single inferences.
+        at_once: Rows that run together.
         kept: The tensors that the model was made from.
     """
 
@@ -40,6 +45,7 @@ class RowSession:
     threads: int
     optimization: Optimization
     proven: set[object]
+    at_once: int = _MOST_ROWS_AT_ONCE
     kept: list[object] = field(default_factory=list, repr=False)
     fixed: onnxruntime.InferenceSession | None = None
     free: onnxruntime.InferenceSession | None = None
@@ -53,7 +59,10 @@ class RowSession:
         graphs = ir.all_graphs(model)
         tensors: list[object] = [v.const_value for g in graphs for v in g.initializers.values()]
         proto, weights = ir.split_weights(model)
-        return cls(specs_of(model), proto, weights, threads, optimization, proven, tensors)
+        at_once = _rows_at_once(model)
+        return cls(
+            specs_of(model), proto, weights, threads, optimization, proven, at_once, tensors
+        )
 
     def run(self, inputs: Arrays) -> dict[str, ir.Array]:
         """Run all rows.
@@ -68,7 +77,7 @@ class RowSession:
             self.probed = True
             self.free = self._open_free(inputs, min(count, _PROBED_ROWS))
         if self.free is not None:
-            return self._in_pieces(self.free, inputs, count, _ROWS_AT_ONCE)
+            return self._in_pieces(self.free, inputs, count, self.at_once)
         return self._in_pieces(self._fixed(), inputs, count, 1)
 
     def _fixed(self) -> onnxruntime.InferenceSession:
@@ -126,6 +135,14 @@ class RowSession:
             return None
         self.proven.add(family)
         return session
+
+
+def _rows_at_once(model: ir.Model) -> int:
+    """As many rows as keep the largest activation small."""
+    values = (value for node in model.graph for value in node.outputs)
+    known = (v for v in values if v.shape is not None and v.shape.is_static())
+    largest = max(map(ir.value_bytes, known), default=1)
+    return min(max(_BYTES_AT_ONCE // max(largest, 1), 1), _MOST_ROWS_AT_ONCE)
 
 
 def _agree(alone: ir.Array, together: ir.Array) -> bool:
