@@ -128,14 +128,17 @@ double peak_int8(long steps) {
 #endif
 }
 
-// Reads `bytes`, a multiple of 4096, once: eight streams side by side, which keeps more reads in
-// flight than one.
+// Reads `bytes`, a multiple of 4096, once: four streams side by side, each asked for ahead. Fewer
+// leave the memory idle; more contend for the sets of the caches where they lie a power of two apart.
 void read_stream(const char *memory, long bytes) {
-  floats sums[8] = {0};
+  floats sums[4] = {0};
   const floats *first = (const floats *)memory;
-  const long part = bytes / BYTES / 8;
+  const long part = bytes / BYTES / 4;
   for (long n = 0; n < part; n++) {
-    _Pragma("GCC unroll 8") for (int i = 0; i < 8; i++) sums[i] += first[i * part + n];
+    _Pragma("GCC unroll 4") for (int i = 0; i < 4; i++) {
+      __builtin_prefetch(first + i * part + n + 2048 / BYTES);
+      sums[i] += first[i * part + n];
+    }
   }
-  for (int i = 0; i < 8; i++) sink = sums[i][0];
+  for (int i = 0; i < 4; i++) sink = sums[i][0];
 }

@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -33,18 +34,29 @@ def measured_peaks(folder: Path) -> dict[str, float]:
     return {name: rate for name, rate in found.items() if rate}
 
 
-def stream_reader(folder: Path, size_bytes: int) -> Callable[[], None] | None:
-    """A call that reads so many bytes of memory in order, once; None without a C compiler."""
+def stream_reader(folder: Path, size_bytes: int, threads: int = 1) -> Callable[[], None] | None:
+    """A call that reads so many bytes of memory in order, once; None without a C compiler.
+
+    Args:
+        folder: Where the loop is compiled.
+        size_bytes: Rounded up to whole pages for each thread.
+        threads: Each reads its share.
+    """
     loaded = _library(folder)
     if loaded is None:
         return None
-    memory = np.ones(size_bytes // _PAGE_BYTES * _PAGE_BYTES + _PAGE_BYTES, np.uint8)
-    start = -memory.ctypes.data % _PAGE_BYTES
-    pointer = ctypes.c_void_p(memory.ctypes.data + start)
-    length = ctypes.c_long(memory.size - _PAGE_BYTES)
+    share = -(-size_bytes // threads // _PAGE_BYTES) * _PAGE_BYTES
+    memory = np.ones(share * threads + _PAGE_BYTES, np.uint8)
+    start = memory.ctypes.data + -memory.ctypes.data % _PAGE_BYTES
+    length = ctypes.c_long(share)
+    pointers = [ctypes.c_void_p(start + index * share) for index in range(threads)]
+    pool = ThreadPoolExecutor(threads)
 
     def read(kept: np.ndarray = memory) -> None:
-        loaded.read_stream(pointer, length)
+        others = [pool.submit(loaded.read_stream, p, length) for p in pointers[1:]]
+        loaded.read_stream(pointers[0], length)
+        for other in others:
+            other.result()
 
     return read
 

@@ -22,6 +22,10 @@ from gcompile.targets import Target, Unit
 MAX_COLUMNS = 8
 """Vectors of N in one register block: beyond it, unrolled code outgrows the decoders' caches."""
 
+_STREAMS = 4
+"""The same where one block has all rows, so that each weight is read once: more streams of memory
+side by side contend for the sets of the caches, and slow reading down."""
+
 _SHORTLIST = 8
 
 
@@ -65,7 +69,7 @@ def registers_needed(tile: Tile, unit: Unit) -> int:
 
 
 def shapes(contraction: Contraction, unit: Unit) -> Iterator[Tile]:
-    """Yield every legal register block, for one thread."""
+    """Yield every register block that is legal and reads few streams, for one thread."""
     flats = (False, True) if _may_be_flat(contraction) else (False,)
     if unit.kind == "matrix":
         yield _matrix_shape(contraction, unit)
@@ -74,7 +78,9 @@ def shapes(contraction: Contraction, unit: Unit) -> Iterator[Tile]:
         for rows in range(1, unit.registers // columns + 1):
             for flat in flats:
                 tile = Tile(unit.name, rows, columns, flat)
-                if is_legal(tile, contraction, unit):
+                if not is_legal(tile, contraction, unit):
+                    continue
+                if columns <= _STREAMS or row_count(contraction, tile, unit) > 1:
                     yield tile
 
 

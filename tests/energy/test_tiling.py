@@ -88,6 +88,13 @@ def test_every_register_block_is_looked_at() -> None:
     assert (9, 3) not in blocks, "it has no room for operands that are loaded ahead"
 
 
+def test_products_of_few_rows_read_few_streams_of_weights() -> None:
+    unit = _ZEN5.unit_for(Precision.FP32)
+    for rows in (1, 2, 3):
+        blocks = [t for t in shapes(Contraction.matmul(rows, 64, 1000), unit) if t.rows == rows]
+        assert max(tile.columns for tile in blocks) == 4
+
+
 def test_blocks_of_a_resnet_layer_fill_the_registers() -> None:
     layer = Contraction(1, 28, 28, 128, 28, 28, 128, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1)
     for precision in (Precision.FP32, Precision.INT8):

@@ -7,6 +7,8 @@ AMX reads the same bytes as 512-bit dot products do.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 
@@ -23,6 +25,9 @@ _TILE_PANEL_BYTES = 512
 
 _LARGE = 8
 """Sizes of the second-level cache that both operands must exceed for panels to pay on vectors."""
+
+_AHEAD = 16
+"""Steps of depth, each a cache line on the widest units."""
 
 
 def weight_shape(kernel: ProductKernel) -> tuple[int, int, int]:
@@ -83,6 +88,18 @@ def panel_of(kernel: ProductKernel, cache_bytes: int) -> Panel | None:
         x_bytes = contraction.k * contraction.m * element_bytes
         is_small = min(x_bytes, weight_bytes) < _LARGE * cache_bytes
     return None if is_small else Panel(max(1, rows), columns, panel_bytes // element_bytes)
+
+
+def steps_ahead(kernel: ProductKernel, cache_bytes: int) -> int:
+    """How far ahead a product asks for its weights, given the size of a core's own cache.
+
+    0 unless it reads each weight once, from memory beyond that cache: where rows share weights,
+    the hardware asks in time.
+    """
+    contraction, unit = kernel.contraction, unit_named(kernel.tile.unit)
+    size = math.prod(weight_shape(kernel)) * np.dtype(unit.weight_dtype).itemsize
+    is_read_once = contraction.m == contraction.out_w <= kernel.tile.rows and not unit.is_tiled
+    return _AHEAD if is_read_once and size > cache_bytes else 0
 
 
 def pack_weights(

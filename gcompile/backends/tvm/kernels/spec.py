@@ -200,12 +200,15 @@ class ProductKernel(Kernel):
     Attributes:
         panel: How a product of a 1×1 window is blocked for the caches (see `panel_of`); None, or a
             larger window, passes over the whole depth at once.
+        ahead: Steps of depth by which weights are asked for before they are needed (see
+            `steps_ahead`); 0 leaves that to the hardware.
     """
 
     contraction: Contraction = Contraction.matmul(1, 1, 1)
     x: Image = Image(1, 1, 1, 1)
     tile: Tile = Tile("generic", 1, 1)
     panel: Panel | None = None
+    ahead: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import numpy as np
 from tvm import relax
 
 from gcompile import ir
-from gcompile.backends.tvm.kernels.packing import pack_weights, panel_of
+from gcompile.backends.tvm.kernels.packing import pack_weights, panel_of, steps_ahead
 from gcompile.backends.tvm.kernels.spec import (
     Accumulator,
     Binary,
@@ -148,7 +148,10 @@ def _emit_product(
         x=x.image,
         tile=tile,
     )
-    kernel = replace(kernel, panel=panel_of(kernel, memory.emission.cache_bytes))
+    cache_bytes = memory.emission.cache_bytes
+    kernel = replace(
+        kernel, panel=panel_of(kernel, cache_bytes), ahead=steps_ahead(kernel, cache_bytes)
+    )
     weights = pad_to(weights, (shape.out_c, shape.in_c, shape.kernel_h, shape.kernel_w))
     packed = memory.emission.constant(pack_weights(kernel, weights))
     var = memory.emission.call(kernel, [x.var, packed, *finished.operands], image)

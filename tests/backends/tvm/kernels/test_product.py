@@ -15,7 +15,7 @@ from tvm.tirx.script import builder
 
 from gcompile.backends.tvm.kernels import product
 from gcompile.backends.tvm.kernels.dot import Operand
-from gcompile.backends.tvm.kernels.packing import panel_of
+from gcompile.backends.tvm.kernels.packing import panel_of, steps_ahead
 from gcompile.backends.tvm.kernels.spec import (
     Accumulator,
     Binary,
@@ -309,6 +309,30 @@ def test_only_products_larger_than_the_caches_have_panels() -> None:
     assert panel(1, 8192, 8192) is None
     window = convolution((1, 64, 64, 1024), 1024, (3, 3), pads=(1, 1, 1, 1))
     assert panel_of(bare_product(window, Tile("avx512", 8, 3)), cache_bytes=2**20) is None
+
+
+@pytest.mark.parametrize("unit", ["generic", "generic-bf16", "avx512-vnni"])
+@FEW
+@given(rows=st.integers(1, 4), depth=st.integers(1, 70), columns=st.integers(1, 100))
+def test_asking_for_weights_ahead_changes_no_sum(
+    unit: str, rows: int, depth: int, columns: int
+) -> None:
+    skip_unless_runnable(unit)
+    kernel = bare_product(Contraction.matmul(rows, depth, columns), Tile(unit, rows, 3))
+    operands = random_operands(kernel)
+    inputs = [operands.stored_x, operands.packed_weights]
+    asking = run_product(dataclasses.replace(kernel, ahead=5), inputs)
+    np.testing.assert_array_equal(asking, run_product(kernel, inputs))
+
+
+def test_weights_are_asked_for_ahead_where_each_is_read_once_from_far_away() -> None:
+    def ahead(m: int, k: int, n: int, unit: str = "avx512") -> int:
+        return steps_ahead(bare_product(Contraction.matmul(m, k, n), Tile(unit, 4, 4)), 2**20)
+
+    assert ahead(1, 1024, 1024) == ahead(4, 1024, 1024) == 16
+    assert ahead(5, 1024, 1024) == 0
+    assert ahead(1, 512, 512) == 0
+    assert ahead(1, 1024, 1024, "avx512-vnni") == 0
 
 
 def test_an_unknown_unit_is_refused_with_the_known_ones() -> None:
