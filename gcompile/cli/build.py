@@ -22,6 +22,7 @@ from gcompile.cli.options import (
     EvalOption,
     Format,
     FormatOption,
+    InputShapeOption,
     MetricOption,
     NoCacheOption,
     PluginOption,
@@ -45,7 +46,7 @@ INTERRUPTED = 130
 
 def build(
     model: Annotated[
-        Path | None, typer.Argument(metavar="MODEL", help="The ONNX file to compile.")
+        Path | None, typer.Argument(metavar="MODEL", help="ONNX or .pt2 file, or MODULE:FACTORY.")
     ] = None,
     target: Annotated[
         str | None,
@@ -67,6 +68,7 @@ def build(
     eval_: EvalOption = None,
     precision: PrecisionOption = None,
     shape: ShapeOption = None,
+    input_shape: InputShapeOption = None,
     threads: ThreadsOption = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Of every random choice.")] = None,
     passes: Annotated[
@@ -127,6 +129,7 @@ def build(
         "eval": _text(eval_),
         "precision": _text(precision),
         "shapes": {name: list(sizes) for name, sizes in parse_shapes(shape or ()).items()} or None,
+        "input_shapes": input_shape or None,
         "threads": threads,
         "seed": seed,
         "passes": passes,
@@ -172,6 +175,7 @@ def resolve(given: Mapping[str, object], config: Path | None) -> BuildConfig:
     Raises:
         UsageError: There is no model, or an option cannot be used as given.
     """
+    from gcompile.cli.source import model_name
     from gcompile.report import BuildConfig, target_names
 
     values = BuildConfig.read(config) if config else {}
@@ -182,7 +186,7 @@ def resolve(given: Mapping[str, object], config: Path | None) -> BuildConfig:
     _check(resolved)
     if resolved.output is None:
         targets = "+".join(Path(target).stem for target in target_names(resolved.target))
-        name = f"{Path(resolved.model).stem}-{targets}"
+        name = f"{model_name(resolved.model)}-{targets}"
         resolved = resolved.model_copy(update={"output": name})
     return resolved
 
@@ -225,10 +229,13 @@ def _build(config: BuildConfig, quiet: bool, carbon_key: str | None, *, cache: b
             say(f"gcompile: budget {config.budget} is {budget.echo}")
     with artifact_folder(str(config.output)) as folder, progress(quiet) as show_progress:
         from gcompile import compiler
+        from gcompile.cli.source import read_source
 
+        source, inputs = read_source(config.model, config.input_shapes)
         compiled = compiler.compile(
-            config.model,
+            source,
             config.target,
+            example_inputs=inputs,
             budget=config.budget,
             max_drop=config.max_drop,
             metric=config.metric,

@@ -19,6 +19,7 @@ from gcompile.cli.carbon import (
 from gcompile.cli.options import (
     Format,
     FormatOption,
+    InputShapeOption,
     PricedPrecisionOption,
     ShapeOption,
     ThreadsOption,
@@ -29,11 +30,15 @@ from gcompile.errors import UsageError
 
 
 def estimate(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="The ONNX file to price.")],
+    model: Annotated[
+        Path,
+        typer.Argument(metavar="MODEL", help="ONNX or .pt2 file, or MODULE:FACTORY, to price."),
+    ],
     target: Annotated[str, typer.Option("--target", help="Device to estimate for.")] = "cpu",
     precision: PricedPrecisionOption = None,
     batch: Annotated[int | None, typer.Option("--batch", help="Rows per run.")] = None,
     shape: ShapeOption = None,
+    input_shape: InputShapeOption = None,
     threads: ThreadsOption = None,
     carbon_zone: CarbonZoneOption = None,
     carbon_intensity: CarbonIntensityOption = None,
@@ -60,12 +65,15 @@ def estimate(
         carbon_embodied,
     )
     from gcompile import compiler
+    from gcompile.cli.source import model_name, read_source
     from gcompile.report import make_estimate_report
     from gcompile.report.text import render_estimate
 
+    source, inputs = read_source(str(model), input_shape or ())
     predicted = compiler.estimate(
-        model,
+        source,
         target,
+        example_inputs=inputs,
         precision=precision.value if precision else None,
         batch=batch,
         shapes=shapes,
@@ -73,7 +81,11 @@ def estimate(
         cold=cold,
     )
     report = make_estimate_report(
-        predicted, model_name=model.stem, target=target, batch=batch or 1, carbon=carbon
+        predicted,
+        model_name=model_name(str(model)),
+        target=target,
+        batch=batch or 1,
+        carbon=carbon,
     )
     if format_ is Format.JSON:
         show_json(report.model_dump_json(indent=2))

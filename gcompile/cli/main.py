@@ -53,7 +53,7 @@ def _with_command(arguments: list[str]) -> list[str]:
 
 
 def _refuse_misspelt_command(first: str) -> None:
-    if first.startswith("-") or "." in first or "/" in first or Path(first).exists():
+    if first.startswith("-") or any(c in first for c in "./:") or Path(first).exists():
         return
     close = get_close_matches(first, COMMANDS, 1)
     meant = f"Did you mean `gcompile {close[0]}`? " if close else ""

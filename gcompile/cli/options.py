@@ -45,6 +45,14 @@ ShapeOption = Annotated[
         "--shape", metavar="NAME=SIZES", help="Shape of one input, NAME=1,3,224,224. Repeatable."
     ),
 ]
+InputShapeOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--input-shape",
+        metavar="SIZES[:TYPE]",
+        help="Input of a PyTorch module: 1,3,224,224 or ids=1,128:int64. Repeatable.",
+    ),
+]
 PluginOption = Annotated[
     list[str] | None,
     typer.Option("--plugin", metavar="MODULE", help="Module that adds passes. Repeatable."),

@@ -21,7 +21,7 @@ from gcompile.cli.progress import progress
 
 
 def sensitivity(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="The ONNX file to look at.")],
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="ONNX or .pt2 file.")],
     calib: Annotated[Path, typer.Option("--calib", help=".npz with rows for every model input.")],
     target: Annotated[str, typer.Option("--target", help="Device to compile for.")] = "cpu",
     rows: Annotated[

@@ -25,7 +25,7 @@ from gcompile.cli.progress import progress
 
 
 def sweep(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="The ONNX file to look at.")],
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="ONNX or .pt2 file.")],
     target: Annotated[str, typer.Option("--target", help="Device to compile for.")] = "cpu",
     calib: CalibOption = None,
     eval_: EvalOption = None,

@@ -68,8 +68,8 @@ def compile(
     """Optimise a model for a target under an energy budget, build it, verify it, and report.
 
     Args:
-        model: An ONNX file; or a graph, a PyTorch module or an exported program in memory, which
-            is not changed.
+        model: An ONNX or `.pt2` file; or a graph, a PyTorch module or an exported program in
+            memory, which is not changed.
         target: The name of a device, a TOML file that describes one, or a `Target`. Several, as a
             list or separated by commas, make one artefact with a variant for each: whatever loads
             it takes the best that its CPU can run.

@@ -32,8 +32,8 @@ def estimate(
     """Predict what one inference costs after the exact passes; the target need not be here.
 
     Args:
-        model: An ONNX file; or a graph, a PyTorch module or an exported program in memory, which
-            is not changed.
+        model: An ONNX or `.pt2` file; or a graph, a PyTorch module or an exported program in
+            memory, which is not changed.
         target: The name of a device, a TOML file that describes one, or a `Target`.
         example_inputs: What the `forward` of a PyTorch module takes, in order or by name.
         dynamic_shapes: Free dimensions of a module's inputs, as `torch.export.export` takes them.

@@ -174,7 +174,7 @@ def prepare(
 def read_graph(
     model: Source, example_inputs: ir.Inputs | None, dynamic_shapes: object
 ) -> ir.Model | Path:
-    """Make a graph of a PyTorch module; files and graphs are as they are.
+    """Make a graph of a PyTorch module or of a `.pt2` file; others are as they are.
 
     Raises:
         UsageError: It is no model, or example inputs are given for one that needs none.
@@ -187,16 +187,19 @@ def read_graph(
             "Example inputs and dynamic shapes are for PyTorch modules. Give the shapes of an "
             "ONNX model's inputs with shapes={'input': (1, 3, 224, 224)}."
         )
-    return model if isinstance(model, ir.Model) else Path(model)
+    if isinstance(model, ir.Model):
+        return model
+    return ir.load_pt2(Path(model)) if Path(model).suffix == ".pt2" else Path(model)
 
 
 def load_model(
     model: ir.Model | str | Path, shapes: ir.Shapes | None, batch: int = 1
 ) -> tuple[ir.Model, str]:
     """A ready model that may be changed, and its name; the caller's model is left alone."""
-    if isinstance(model, ir.Model):
-        return ir.prepare(model.clone(), shapes, batch), str(model.graph.name or "model")
-    return ir.load(model, shapes, batch), Path(model).stem
+    graph = read_graph(model, None, None)
+    if isinstance(graph, ir.Model):
+        return ir.prepare(graph.clone(), shapes, batch), str(graph.graph.name or "model")
+    return ir.load(graph, shapes, batch), graph.stem
 
 
 def parse_precision(name: ir.Precision | str | None) -> ir.Precision | None:

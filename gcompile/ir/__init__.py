@@ -30,8 +30,9 @@ from gcompile.ir.contraction import Contraction
 from gcompile.ir.describe import contraction_of, sliding_window
 from gcompile.ir.evaluate import evaluate_node
 from gcompile.ir.extract import Snapshot, border_of, extract
-from gcompile.ir.from_torch import Inputs, TorchModule, from_torch
+from gcompile.ir.from_torch import Inputs, TorchModule, example_inputs, from_torch, load_pt2
 from gcompile.ir.interop import from_graphsurgeon, to_graphsurgeon, to_networkx
+from gcompile.ir.module_spec import InputShape, is_module_spec, load_module
 from gcompile.ir.notes import add_note, notes_of
 from gcompile.ir.origin import add_origin, origin_of
 from gcompile.ir.place import Place, place_of
@@ -59,6 +60,7 @@ __all__ = [
     "Contraction",
     "DataType",
     "Graph",
+    "InputShape",
     "Inputs",
     "Matrices",
     "Model",
@@ -89,14 +91,18 @@ __all__ = [
     "decodes_storage",
     "default_bindings",
     "evaluate_node",
+    "example_inputs",
     "extract",
     "from_graphsurgeon",
     "from_torch",
     "infer_shapes",
     "is_batched_product",
     "is_constant",
+    "is_module_spec",
     "is_view",
     "load",
+    "load_module",
+    "load_pt2",
     "node_proto",
     "notes_of",
     "only_reader",

@@ -11,19 +11,23 @@ from __future__ import annotations
 import contextlib
 import inspect
 import io
+import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import onnx
 import onnx_ir
 
-from gcompile.errors import ExportError, UsageError
+from gcompile.errors import ExportError, InvalidModelError, UsageError
 from gcompile.ir.export_failure import depends_on_values, explain, missing_operator
+from gcompile.ir.module_spec import InputShape
 from gcompile.ir.module_state import buffers_kept, for_inference
 from gcompile.ir.notes import add_note
 from gcompile.ir.place import Place, set_place
+from gcompile.ir.pt2_archive import copy_vetted
 from gcompile.ir.quiet import native_output_dropped, silence
 from gcompile.ir.read import OPSET
 from gcompile.ir.shapes import fold_shape_arithmetic
@@ -74,6 +78,57 @@ def from_torch(
     with silence(), for_inference(module, torch.jit.ScriptModule), torch.no_grad():
         model = export.run()
     model.graph.name = type(module).__name__
+    return model
+
+
+def example_inputs(shapes: Sequence[InputShape]) -> Inputs:
+    """Tensors of zeros for `from_torch`, to which only shapes and types matter.
+
+    Raises:
+        UsageError: PyTorch is missing or has no such type, or only some inputs are named.
+    """
+    torch = _import_torch()
+    tensors = []
+    for shape in shapes:
+        dtype = getattr(torch, shape.type_name, None)
+        if not isinstance(dtype, torch.dtype):
+            raise UsageError(
+                f"PyTorch has no type {shape.type_name!r:.40}. Known types include float32, "
+                "float16, bfloat16, int64, int32, uint8 and bool."
+            )
+        tensors.append(torch.zeros(shape.sizes, dtype=dtype))
+    names = [shape.name for shape in shapes if shape.name]
+    if not names:
+        return tuple(tensors)
+    if len(set(names)) != len(shapes):
+        raise UsageError("Name every --input-shape once, or none: then their order counts.")
+    return dict(zip(names, tensors, strict=True))
+
+
+def load_pt2(path: Path) -> onnx_ir.Model:
+    """Make a graph of a `.pt2` file that `torch.export.save` wrote; nothing in it is executed.
+
+    Raises:
+        UsageError: The file does not exist, or PyTorch or its exporter is missing.
+        InvalidModelError: The file is damaged, or needs pickled or unknown things to be loaded.
+        ExportError: The program cannot become a graph.
+    """
+    if not path.is_file():
+        raise UsageError(f"Model file {str(path)!r} does not exist or is not a file.")
+    torch = _import_torch()
+    with tempfile.NamedTemporaryFile(suffix=".pt2") as vetted:
+        copy_vetted(path, vetted)
+        vetted.flush()
+        try:
+            with silence():
+                program = torch.export.load(vetted.name)
+        except Exception as error:
+            raise InvalidModelError(
+                f"PyTorch cannot load {str(path)!r}: {_first_line(error)}. Save it again with the "
+                f"version of PyTorch that is installed here, {torch.__version__}."
+            ) from error
+    model = from_torch(program)
+    model.graph.name = path.stem
     return model
 
 

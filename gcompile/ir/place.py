@@ -51,7 +51,7 @@ def place_of(nodes: Iterable[onnx_ir.Node]) -> Place | None:
     """Return the place of the first node that has one."""
     for node in nodes:
         scopes = _QUOTED.findall(node.metadata_props.get(_SCOPES, ""))
-        if scopes:  # The last one is the operator itself.
+        if scopes[:1] == [""]:  # The outermost module; the last one is the operator itself.
             module = scopes[-2] if len(scopes) > 1 else ""
             return Place.of(module, node.metadata_props.get(_STACK, ""))
     return None

@@ -19,6 +19,7 @@ OPSET = 21
 _STANDARD_DOMAINS = ("", "ai.onnx")
 _SMALL_TENSOR_BYTES = 4096
 _BOUND = "gcompile.bound."
+_PICKLED = frozenset({".pt", ".pth", ".ckpt"})
 
 
 def load(path: str | Path, shapes: Shapes | None = None, batch: int = 1) -> onnx_ir.Model:
@@ -37,6 +38,11 @@ def load(path: str | Path, shapes: Shapes | None = None, batch: int = 1) -> onnx
     path = Path(path)
     if not path.is_file():
         raise UsageError(f"Model file {str(path)!r} does not exist or is not a file.")
+    if path.suffix in _PICKLED:
+        raise InvalidModelError(
+            f"{str(path)!r} is a pickle of PyTorch, and loading one may run any code. Name a "
+            "factory of the module, my.module:factory, or save it as .pt2 with torch.export.save."
+        )
     try:
         model = onnx_ir.load(path)
     except Exception as error:

@@ -11,6 +11,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from gcompile.errors import UsageError
+from gcompile.ir import is_module_spec
 from gcompile.report.variants import target_names
 
 _HEADER = """\
@@ -37,6 +38,7 @@ class BuildConfig(BaseModel):
     eval: str | None = None
     precision: str | None = None
     shapes: dict[str, list[int]] = {}
+    input_shapes: list[str] = []
     threads: int = 1
     seed: int = 0
     passes: str | None = None
@@ -100,6 +102,8 @@ class BuildConfig(BaseModel):
     def _map_paths(self, change: Callable[[str], str]) -> dict[str, str]:
         """The options that are paths, changed; a target is one where it names a file."""
         values = {name: getattr(self, name) for name in _PATHS}
+        if is_module_spec(self.model):
+            del values["model"]
         targets = [
             change(name) if name.endswith(".toml") else name for name in target_names(self.target)
         ]

@@ -52,6 +52,7 @@ def test_every_option_reaches_the_compiler(call: Call, compiler: FakeCompiler) -
     assert seen.pop("progress")
     assert seen == {
         "model": "tiny.onnx",
+        "example_inputs": None,
         "target": "test-board",
         "budget": "-40%",
         "max_drop": "0.5%",

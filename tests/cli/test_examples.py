@@ -37,6 +37,17 @@ def test_an_example_runs(name: str, part: str, tmp_path: Path) -> None:
     assert part in _run(sys.executable, str(ROOT / "examples" / name), folder=tmp_path)
 
 
+@pytest.mark.torch
+def test_the_example_with_a_pytorch_module_agrees_with_it(tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="PyTorch is not installed: make check-torch")
+    pytest.importorskip("onnxscript", reason="onnxscript is not installed: make check-torch")
+    printed = _run(
+        sys.executable, str(ROOT / "examples" / "04_pytorch_module.py"), folder=tmp_path
+    )
+    assert "1.conv (" in printed
+    assert float(printed.rpartition(" ")[2]) < 1e-5
+
+
 def test_the_energy_gate_stops_a_dearer_model(tmp_path: Path) -> None:
     script = str(ROOT / "examples" / "03_energy_gate_in_ci.sh")
     assert "costs too much energy" in _run("bash", script, folder=tmp_path)

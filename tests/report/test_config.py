@@ -50,6 +50,12 @@ def test_paths_count_from_the_folder_of_the_file(
     assert Path(str(values["model"])).resolve() == (tmp_path / "data" / "m.onnx").resolve()
 
 
+def test_a_factory_is_no_path() -> None:
+    config = BuildConfig(model="my.module:factory", input_shapes=["1,3:int64"])
+    assert config.relative_to(Path("/elsewhere")).model == "my.module:factory"
+    assert 'input_shapes = ["1,3:int64"]' in config.to_toml()
+
+
 def test_only_what_the_file_sets_is_read(tmp_path: Path) -> None:
     (tmp_path / "c.toml").write_text('target = "cpu"\n[shapes]\nx = [1, 3]\n', encoding="utf-8")
     assert BuildConfig.read(tmp_path / "c.toml") == {"target": "cpu", "shapes": {"x": [1, 3]}}
