@@ -5,7 +5,8 @@ A step of a block multiplies one slice of depth: `rows · columns` products, `ro
     cycles of a step = max(products / products per cycle, loads / loads per cycle, latency)
 
 Every accumulator is updated once per step, so no step is shorter than the latency. Vector units
-count pixels and vectors; tile units count tile registers of up to 16 rows by 16 columns.
+count pixels and vectors; tile units count tile registers of up to 16 rows by 16 columns. Units
+that multiply several pixels at once repeat one where a block has none left.
 """
 
 from __future__ import annotations
@@ -58,7 +59,8 @@ def blocking(contraction: Contraction, tile: Tile, unit: Unit, target: Target) -
     rows, vectors = row_count(contraction, tile, unit), column_count(contraction, unit)
     steps = step_count(contraction, unit)
     products_per_cycle = unit.peak_ops_per_s / (target.cores * target.clock_hz) / _ops(unit)
-    row_parts = _parts(rows, tile.rows) if is_matrix else [(tile.rows, rows)]
+    height = math.ceil(tile.rows / unit.pixels) * unit.pixels
+    row_parts = _parts(rows, tile.rows) if is_matrix else [(height, rows)]
     column_parts = _parts(vectors, tile.columns)
     cycles = sum(
         row_times * column_times * _block_cycles(r, c, steps, unit, products_per_cycle)
@@ -69,7 +71,7 @@ def blocking(contraction: Contraction, tile: Tile, unit: Unit, target: Target) -
     row_blocks = sum(times for _, times in row_parts)
     column_blocks = sum(times for _, times in column_parts)
     weight_bytes = float(vectors * steps * _weight_register_bytes(unit))
-    broadcast_bytes = TILE_ROWS * _TILE_ROW_BYTES if is_matrix else 4
+    broadcast_bytes = TILE_ROWS * _TILE_ROW_BYTES if is_matrix else 4 * unit.pixels
     return Blocking(
         row_blocks=row_blocks,
         column_blocks=column_blocks,
@@ -127,7 +129,7 @@ def _block_cycles(
     rows: int, columns: int, steps: int, unit: Unit, products_per_cycle: float
 ) -> float:
     """Count the cycles of one register block, whole depth, from first load to last store."""
-    loads = (rows + columns) / unit.loads_per_cycle
+    loads = (rows + unit.pixels * columns) / unit.loads_per_cycle
     step = max(rows * columns / products_per_cycle, loads, unit.latency_cycles)
     # Addresses and loop control take issue slots: this also breaks ties towards small blocks.
     step += (rows + 2 * columns) / 50

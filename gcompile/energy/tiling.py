@@ -58,14 +58,15 @@ def is_legal(tile: Tile, contraction: Contraction, unit: Unit) -> bool:
 
 
 def registers_needed(tile: Tile, unit: Unit) -> int:
-    """Count the registers a block keeps alive: sums, one operand per column, one broadcast.
+    """Count the registers a block keeps alive: sums, the operands of its columns, one of pixels.
 
     And those of operands that the compiler loads ahead: blocks without room for them keep sums in
     memory, at half the speed. With 16 registers it reads operands from memory instead.
     """
-    operands = unit.operand_registers * (tile.columns + 1)
+    rows = math.ceil(tile.rows / unit.pixels) * unit.pixels
+    operands = unit.operand_registers * (unit.pixels * tile.columns + 1)
     ahead = 2 if tile.columns > 2 and unit.registers > 16 else unit.operand_registers - 1
-    return tile.rows * tile.columns + operands + unit.spare_registers + ahead
+    return rows * tile.columns + operands + unit.spare_registers + ahead
 
 
 def shapes(contraction: Contraction, unit: Unit) -> Iterator[Tile]:

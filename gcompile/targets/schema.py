@@ -36,6 +36,7 @@ class Architecture(_Strict):
     latency_cycles: Annotated[float, Field(ge=1, le=64)] = 4.0
     operand_registers: Annotated[int, Field(ge=1, le=4)] = 1
     spare_registers: Annotated[int, Field(ge=0, le=8)] = 0
+    pixels: Annotated[int, Field(ge=1, le=2)] = 1
     block: tuple[Annotated[int, Field(ge=0, le=1024)], Annotated[int, Field(ge=0, le=1024)]] = (
         0,
         0,

@@ -41,6 +41,7 @@ class Unit:
         latency_cycles: Cycles before an accumulator can be used again.
         operand_registers: Registers that one loaded operand takes: 2 where it is widened.
         spare_registers: Registers a product needs besides accumulators and operands.
+        pixels: Pixels that one instruction multiplies; it reads as many operands of weights.
         sparse_ops_per_s: Peak on weights of which two in four are zero, zeros counted; 0 where
             there is no such unit. Dense work never runs at it.
         block: Rows and columns of the product that one processor of a GPU keeps on chip; zeros
@@ -60,6 +61,7 @@ class Unit:
     latency_cycles: float = 4.0
     operand_registers: int = 1
     spare_registers: int = 0
+    pixels: int = 1
     sparse_ops_per_s: float = 0.0
     block: tuple[int, int] = (0, 0)
 

@@ -32,6 +32,7 @@ class _Kind:
         widest_bits: The most register bits of this kind that are worked through per cycle.
         operand_registers: Registers of one loaded operand.
         spare_registers: Registers besides accumulators and operands.
+        pixels: Pixels that one instruction multiplies.
     """
 
     name: str
@@ -44,28 +45,36 @@ class _Kind:
     widest_bits: int = 1024
     operand_registers: int = 1
     spare_registers: int = 0
+    pixels: int = 1
 
 
 _FP32, _BF16, _INT8 = Precision.FP32, Precision.BF16, Precision.INT8
 _AVX2 = frozenset({"avx2", "fma"})
 _AVX512 = frozenset({"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"})
+_SSE2 = frozenset({"sse2"})
 _NEON = frozenset({"asimd"})
 _PORTABLE: frozenset[str] = frozenset()
 
 _KINDS = (
     _Kind("generic", _FP32, _PORTABLE, 128, 16, widest_bits=256),
+    # Multiplying pairs and adding them are two instructions: no faster than fp32.
+    _Kind("sse-int8", _INT8, _SSE2, 128, 16, 2, widest_bits=256, spare_registers=1),
     # Two products per step, but each is an instruction on widened numbers.
     _Kind("generic-bf16", _BF16, _PORTABLE, 128, 16, 2, widest_bits=256, operand_registers=2),
     _Kind("avx2", _FP32, _AVX2, 256, 16, widest_bits=512),
     _Kind("avx2-bf16", _BF16, _AVX2, 256, 16, 2, widest_bits=512, operand_registers=2),
-    # Multiplying pairs and adding them are two instructions: no faster than fp32.
     _Kind("avx2-int8", _INT8, _AVX2, 256, 16, 2, widest_bits=512, spare_registers=1),
     _Kind("avx-vnni", _INT8, _AVX2 | {"avx_vnni"}, 256, 16, 4, 8, widest_bits=512),
     _Kind("avx512", _FP32, _AVX512, 512, 32),
     _Kind("avx512-bf16", _BF16, _AVX512 | {"avx512_bf16"}, 512, 32, 2, 16),
     _Kind("avx512-vnni", _INT8, _AVX512 | {"avx512_vnni"}, 512, 32, 4, 8),
     _Kind("neon", _FP32, _NEON, 128, 32),
+    # Bytes are widened before they are multiplied: no faster than fp32.
+    _Kind("neon-int8", _INT8, _NEON, 128, 32),
     _Kind("neon-dotprod", _INT8, _NEON | {"asimddp"}, 128, 32, 4, 8),
+    _Kind("neon-i8mm", _INT8, _NEON | {"i8mm"}, 128, 32, 8, 4, pixels=2),
+    _Kind("neon-bf16-widened", _BF16, _NEON, 128, 32, 2, operand_registers=2),
+    _Kind("neon-bf16-mmla", _BF16, _NEON | {"bf16"}, 128, 32, 4, 8, pixels=2),
 )
 _TILES = (("amx-int8", Precision.INT8, "amx_int8"), ("amx-bf16", Precision.BF16, "amx_bf16"))
 
@@ -89,7 +98,7 @@ def units_of(flags: frozenset[str], core: Core, cores: int, clock_hz: float) -> 
 
 def _fits(kind: _Kind, flags: frozenset[str]) -> bool:
     """The portable units are for processors without any other."""
-    return bool(kind.needs) or not flags & {"avx2", "asimd"}
+    return bool(kind.needs - _SSE2) or not flags & {"avx2", "asimd"}
 
 
 def _vector_unit(kind: _Kind, core: Core, device_hz: float, op_w: float) -> Unit:
@@ -112,6 +121,7 @@ def _vector_unit(kind: _Kind, core: Core, device_hz: float, op_w: float) -> Unit
         loads_per_cycle=min(max(loads, 0.5), 3.0),
         operand_registers=kind.operand_registers,
         spare_registers=kind.spare_registers,
+        pixels=kind.pixels,
     )
 
 

@@ -75,12 +75,22 @@ def test_int8_without_a_dot_product_is_no_faster_than_fp32() -> None:
     assert not target.is_shared
 
 
-def test_a_raspberry_pi_runs_int8_on_its_fp32_unit() -> None:
+def test_a_raspberry_pi_multiplies_bytes_no_faster_than_fp32() -> None:
     target = detect_recorded("raspberry-pi-4", cores=4)
-    assert target.unit_for(Precision.INT8).name == "neon"
+    int8 = target.unit_for(Precision.INT8)
+    assert int8.name == "neon-int8"
+    assert int8.peak_ops_per_s == target.unit_for(Precision.FP32).peak_ops_per_s
     assert target.clock_hz == 1.8e9
     assert target.unit_for(Precision.FP32).peak_ops_per_s == pytest.approx(57.6e9)
     assert [memory.name for memory in target.memories] == ["L1", "L2", "DRAM"]
+
+
+def test_matrix_instructions_of_arm_double_dot_products() -> None:
+    core = core_of(read_machine(_MACHINES / "raspberry-pi-4"))
+    flags = frozenset({"asimd", "asimddp", "i8mm", "bf16"})
+    peaks = {unit.name: unit.peak_ops_per_s for unit in units_of(flags, core, 1, 3e9)}
+    assert peaks["neon-i8mm"] == 2 * peaks["neon-dotprod"] == 8 * peaks["neon"]
+    assert peaks["neon-bf16-mmla"] == 4 * peaks["neon"]
 
 
 @pytest.mark.parametrize(

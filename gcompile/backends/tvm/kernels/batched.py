@@ -114,6 +114,8 @@ def _check(kernel: BatchedKernel, unit: Unit) -> None:
             f"Unit {unit.name!r} multiplies {' or '.join(readable)}, but the operands are "
             f"{left.image.dtype} and {right.image.dtype}."
         )
+    if unit.pixels > 1:
+        raise CompileError(f"Unit {unit.name!r} reads constant weights; take {unit.narrower!r}.")
     reason = amx.refuses_tile(kernel.tile) if unit.is_tiled else None
     if reason is not None:
         raise CompileError(f"AMX cannot carry this product: {reason}.")

@@ -8,6 +8,7 @@ AMX reads the same bytes as 512-bit dot products do.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -63,6 +64,12 @@ def depth_of(kernel: ProductKernel) -> Depth:
     return Depth(channels, rows, (contraction.kernel_w, across))
 
 
+def fitting(kernel: ProductKernel) -> ProductKernel:
+    """The kernel, on a narrower unit where its depth does not fill the groups of its own."""
+    unit = unit_named(kernel.tile.unit).carrying(depth_of(kernel).run)
+    return replace(kernel, tile=replace(kernel.tile, unit=unit.name))
+
+
 def panel_of(kernel: ProductKernel, cache_bytes: int) -> Panel | None:
     """Cache blocks for a product, given the size of a core's second-level cache.
 
@@ -72,7 +79,7 @@ def panel_of(kernel: ProductKernel, cache_bytes: int) -> Panel | None:
     cache by themselves.
     """
     unit, depth, contraction = unit_named(kernel.tile.unit), depth_of(kernel), kernel.contraction
-    element_bytes = 4 // unit.group
+    element_bytes = unit.weight_bytes
     panel_bytes = _TILE_PANEL_BYTES if unit.is_tiled else _PANEL_BYTES
     is_short = depth.run * element_bytes <= panel_bytes
     if is_short or depth.rows[0] * depth.columns[0] > 1:
@@ -97,7 +104,7 @@ def steps_ahead(kernel: ProductKernel, cache_bytes: int) -> int:
     the hardware asks in time.
     """
     contraction, unit = kernel.contraction, unit_named(kernel.tile.unit)
-    size = math.prod(weight_shape(kernel)) * np.dtype(unit.weight_dtype).itemsize
+    size = math.prod(weight_shape(kernel)) * unit.weight_bytes
     is_read_once = contraction.m == contraction.out_w <= kernel.tile.rows and not unit.is_tiled
     return _AHEAD if is_read_once and size > cache_bytes else 0
 

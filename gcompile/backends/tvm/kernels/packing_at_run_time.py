@@ -1,7 +1,8 @@
 """Bring a matrix that is only known at run time into the order in which units read weights.
 
 Packed weights are (blocks of columns, steps, lanes · group), as in `packing`. What one lane reads
-in one step is a group of 32 bits: one float32, two bfloat16 or four bytes of consecutive depth.
+in one step is a group of consecutive depth: 32 bits of one float32, two bfloat16 or four bytes, or
+the 16 bits of one widened byte.
 """
 
 from __future__ import annotations
@@ -18,9 +19,6 @@ from gcompile.backends.tvm.kernels.lanes import Lanes, bind, pieces
 from gcompile.backends.tvm.kernels.matrices import Matrix
 from gcompile.backends.tvm.kernels.transpose import transposed
 from gcompile.backends.tvm.kernels.units import Unit
-
-_BITS = 32
-"""Bits of one lane's group."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +39,11 @@ class Packing:
     padded_depth: int
     is_transposed: bool
     dtype: str
+
+    @property
+    def bits(self) -> int:
+        """Bits of one lane's group."""
+        return 8 * self.unit.weight_bytes * self.unit.group
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -72,7 +75,7 @@ class Packing:
                 column = block * self.unit.lanes + offset
                 bits = [
                     self._bits(self._stored(matrix, index * group + row, column, lanes), lanes)
-                    << lanes.splat(row * _BITS // group, "uint32")
+                    << lanes.splat(row * self.bits // group, self._group)
                     for row in range(rows)
                 ]
                 self._store(
@@ -95,11 +98,11 @@ class Packing:
             rows = [
                 bind(
                     steps.reinterpret(
-                        "uint32", self._stored(matrix, first + row, step * group, together)
+                        self._group, self._stored(matrix, first + row, step * group, together)
                     )
                 )
                 if row < count
-                else steps.splat(0, "uint32")
+                else steps.splat(0, self._group)
                 for row in range(side)
             ]
             for index, numbers in enumerate(transposed(rows, steps.count)):
@@ -127,8 +130,8 @@ class Packing:
                 T.buffer_store(packed, value, [block, step, lane * group + element])
 
     def _clear(self, packed: Buffer, block: Expr, first: int) -> None:
-        zero = Lanes(self.unit.lanes).splat(0, "uint32")
         lanes = Lanes(self.unit.lanes)
+        zero = lanes.splat(0, self._group)
         loop(first, self.shape[1], lambda step: self._store(packed, (block, step, 0), zero, lanes))
 
     def _stored(self, matrix: Matrix, row: Expr, column: Expr, lanes: Lanes) -> Expr:
@@ -141,12 +144,14 @@ class Packing:
         return stored
 
     def _bits(self, stored: Expr, lanes: Lanes) -> Expr:
-        """Elements as the lowest bits of 32."""
-        group = self.unit.group
-        if group == 1:
-            return lanes.reinterpret("uint32", stored)
-        unsigned = f"uint{_BITS // group}"
-        return lanes.cast("uint32", lanes.reinterpret(unsigned, stored))
+        """Elements as the lowest bits of a group."""
+        unsigned = f"uint{self.bits // self.unit.group}"
+        return lanes.cast(self._group, lanes.reinterpret(unsigned, stored))
+
+    @property
+    def _group(self) -> str:
+        """A group as one number."""
+        return f"uint{self.bits}"
 
     def _store(
         self, packed: Buffer, place: tuple[Expr, Expr, int], bits: Expr, lanes: Lanes

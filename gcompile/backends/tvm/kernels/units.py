@@ -25,6 +25,8 @@ class Unit:
         signed_dot: Its instruction multiplies signed bytes only: activations are lowered by 128,
             and the packed weights end with a step of what that takes from each sum.
         widens: Its bfloat16 is only storage: both numbers of a pair are widened to float32.
+        pixels: Pixels that one instruction multiplies.
+        narrower: The unit for runs of depth that do not fill its groups.
     """
 
     name: str
@@ -36,6 +38,8 @@ class Unit:
     is_tiled: bool = False
     widens: bool = False
     signed_dot: bool = False
+    pixels: int = 1
+    narrower: str = ""
 
     @property
     def lanes(self) -> int:
@@ -46,6 +50,15 @@ class Unit:
     def accumulator_dtype(self) -> str:
         """Integer products are summed exactly in int32, the others in float32."""
         return "int32" if self.x_dtype == "uint8" else "float32"
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of one packed weight."""
+        return {"int8": 1, "float32": 4}.get(self.weight_dtype, 2)
+
+    def carrying(self, run: int) -> Unit:
+        """Return this unit, or the narrower one where it cannot read runs of so many elements."""
+        return unit_named(self.narrower) if run % self.group and self.narrower else self
 
     def registers_needed(self, rows: int, columns: int) -> int:
         """Registers a block of `rows` pixels by `columns` vectors of channels keeps alive.
@@ -58,8 +71,9 @@ class Unit:
         if self.is_tiled:
             return rows * columns + min(rows, columns) + 1
         parts = 2 if self.widens else 1
-        products = 1 if self.name == "avx2-int8" else 0
-        return rows * columns + parts * (columns + 1) + products
+        products = 1 if self.weight_dtype == "int16" and self.group == 2 else 0
+        sums = -(-rows // self.pixels) * self.pixels * columns
+        return sums + parts * (self.pixels * columns + 1) + products
 
 
 def _float32(name: str, vector_bits: int, registers: int) -> Unit:
@@ -84,14 +98,23 @@ _UNITS = (
     _float32("generic", 128, 16),
     _int8("avx512-vnni", 512, 32),
     _int8("avx-vnni", 256, 16),
+    Unit("neon-int8", 128, 32, 1, "uint8", "int16"),
     Unit("neon-dotprod", 128, 32, 4, "uint8", "int8", signed_dot=True),
+    # The following two need FEAT_I8MM, which Linux calls i8mm.
+    _int8("neon-usdot", 128, 32),
+    Unit("neon-i8mm", 128, 32, 8, "uint8", "int8", pixels=2, narrower="neon-usdot"),
     # pmaddwd multiplies pairs of int16: no sum saturates, unlike pmaddubsw.
     Unit("avx2-int8", 256, 16, 2, "uint8", "int16"),
+    Unit("sse-int8", 128, 16, 2, "uint8", "int16"),
     # Needs the vdpbf16ps instruction (avx512_bf16); without it, the widened unit below.
     _bfloat16("avx512-bf16", 512, 32),
     _bfloat16("avx512-bf16-widened", 512, 32, widens=True),
     _bfloat16("avx2-bf16", 256, 16, widens=True),
     _bfloat16("generic-bf16", 128, 16, widens=True),
+    _bfloat16("neon-bf16-widened", 128, 32, widens=True),
+    # The following two need FEAT_BF16, which Linux calls bf16.
+    _bfloat16("neon-bf16", 128, 32),
+    Unit("neon-bf16-mmla", 128, 32, 4, "bfloat16", "uint16", pixels=2, narrower="neon-bf16"),
     _int8("amx-int8", 512, 8, is_tiled=True),
     _bfloat16("amx-bf16", 512, 8, is_tiled=True),
 )

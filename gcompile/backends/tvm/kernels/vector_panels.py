@@ -41,7 +41,7 @@ class VectorPanels:
         m_size = max(1, panel.rows // shape.pixels.rows)
         n_size = max(1, panel.columns // product.block_channels)
         turns = max(1, panel.depth // shared.unit.group // product.at_once)
-        size = m_size * shape.pixels.rows * n_size * product.block_channels
+        size = m_size * len(product.sums[0]) * n_size * product.block_channels
         waiting = scratch(size, shared.unit.accumulator_dtype)
         return cls(product, (m_size, n_size, turns * product.at_once), waiting)
 

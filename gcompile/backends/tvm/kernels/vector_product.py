@@ -15,10 +15,12 @@ from dataclasses import dataclass
 from tvm.tirx import Expr
 from tvm.tirx.script import builder as T
 
-from gcompile.backends.tvm.kernels.dot import Dot, dot_of
+from gcompile.backends.tvm.kernels.dot import dot_of
+from gcompile.backends.tvm.kernels.dot_arm import apart
+from gcompile.backends.tvm.kernels.dot_groups import Dot
 from gcompile.backends.tvm.kernels.expression import size
 from gcompile.backends.tvm.kernels.function import loop, prefetch, scratch, share, when
-from gcompile.backends.tvm.kernels.lanes import Lanes, Register
+from gcompile.backends.tvm.kernels.lanes import Lanes, Register, bind
 from gcompile.backends.tvm.kernels.parts import Multiplication, Part
 from gcompile.backends.tvm.kernels.pixels import Place
 
@@ -52,7 +54,7 @@ class VectorProduct:
     def of(cls, shared: Multiplication, shape: Part) -> VectorProduct:
         """Take registers for parts of the shape of this one."""
         unit = shared.unit
-        rows = shape.pixels.rows
+        rows = -(-shape.pixels.rows // unit.pixels) * unit.pixels
         columns = min(shared.tile.columns, -(-shape.channels // unit.lanes))
         sets = 1
         while (
@@ -185,16 +187,23 @@ class VectorProduct:
         if self.shared.ahead:
             for column in range(len(sums[0])):
                 prefetch(part.weights, (first + column, step + self.shared.ahead, 0))
-        for row, registers in enumerate(sums):
-            pixel = self.dot.pixel(self.shared.x, address + row * part.pixels.step)
-            for register, operand in zip(registers, weights, strict=True):
-                register.set(self.dot.add(register.value, pixel, operand))
+        at_once, last = self.shared.unit.pixels, part.pixels.rows - 1
+        for first_row in range(0, len(sums), at_once):
+            rows = range(first_row, first_row + at_once)
+            # Where a row was added to fill an operand, the last pixel fills it again.
+            addresses = [address + min(row, last) * part.pixels.step for row in rows]
+            pixel = self.dot.pixel(self.shared.x, *addresses)
+            for index, row in enumerate(rows):
+                for register, operand in zip(sums[row], weights, strict=True):
+                    its = operand if at_once == 1 else operand[index : index + 1]
+                    register.set(self.dot.add(register.value, pixel, its))
 
     def write(
         self, part: Part, sums: Block, place: Place, first_vector: Expr, channels: int
     ) -> None:
         """Evaluate the expression on every accumulator, and store it."""
         kernel, lanes = self.shared.kernel, self.shared.unit.lanes
+        sums = self._pixel_by_pixel(sums)[: part.pixels.rows]
 
         def write_row(row: Expr, accumulator: Callable[[int, Lanes], Expr]) -> None:
             part.pixels.at(
@@ -215,6 +224,18 @@ class VectorProduct:
             T.buffer_store(spilled, register.value, [self.lanes.index(index * lanes)])
         with T.serial(part.pixels.rows) as row:
             write_row(row, lambda offset, part: spilled[part.index(row * width + offset)])
+
+    def _pixel_by_pixel(self, sums: Block) -> Block:
+        """Give each row of registers the sums of its own pixel."""
+        if self.shared.unit.pixels == 1:
+            return sums
+        for first, second in zip(sums[::2], sums[1::2], strict=True):
+            for one, other in zip(first, second, strict=True):
+                # Both are computed before the first is overwritten.
+                values = [bind(value) for value in apart(one.value, other.value)]
+                one.set(values[0])
+                other.set(values[1])
+        return sums
 
 
 def added(sets: list[Block]) -> Block:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from gcompile import ir
@@ -28,7 +30,8 @@ def lower_batched_product(region: ir.Region, memory: Memory) -> None:
         raise CannotEmitError("the rows of an operand's matrices are not contiguous")
     if tile is None:
         raise CannotEmitError("the region has no tile")
-    unit = unit_named(tile.unit)
+    unit = unit_named(tile.unit).carrying(1)  # Packing at run time knows no wider groups.
+    tile = replace(tile, unit=unit.name)
     (left, left_scale, left_zero), (right, right_scale, right_zero) = (
         _stored(operand, unit) for operand in (product.left, product.right)
     )

@@ -9,7 +9,12 @@ import numpy as np
 from tvm import relax
 
 from gcompile import ir
-from gcompile.backends.tvm.kernels.packing import pack_weights, panel_of, steps_ahead
+from gcompile.backends.tvm.kernels.packing import (
+    fitting,
+    pack_weights,
+    panel_of,
+    steps_ahead,
+)
 from gcompile.backends.tvm.kernels.spec import (
     Accumulator,
     Binary,
@@ -141,12 +146,14 @@ def _emit_product(
     image = output_image(memory, body.output, layout)
     finished = finish(memory, body, image, layout)
     shape = replace(operands.contraction, in_c=x.image.channels, out_c=image.channels)
-    kernel = ProductKernel(
-        **finished.kernel,
-        **memory.emission.shared(tile.threads),
-        contraction=shape,
-        x=x.image,
-        tile=tile,
+    kernel = fitting(
+        ProductKernel(
+            **finished.kernel,
+            **memory.emission.shared(tile.threads),
+            contraction=shape,
+            x=x.image,
+            tile=tile,
+        )
     )
     cache_bytes = memory.emission.cache_bytes
     kernel = replace(

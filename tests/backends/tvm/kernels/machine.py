@@ -14,6 +14,7 @@ _NEEDS: dict[str, tuple[str, ...]] = {
     "avx2": ("avx2", "fma", "f16c"),
     "neon": (),
     "sse": (),
+    "sse-int8": (),
     "generic": (),
     "avx512-vnni": (*_AVX512, "avx512_vnni"),
     "avx-vnni": ("avx2", "fma", "f16c", "avx_vnni"),

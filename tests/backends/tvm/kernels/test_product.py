@@ -7,14 +7,10 @@ import dataclasses
 import ml_dtypes
 import numpy as np
 import pytest
-import tvm
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tvm.tirx import Expr
-from tvm.tirx.script import builder
 
 from gcompile.backends.tvm.kernels import product
-from gcompile.backends.tvm.kernels.dot import Operand
 from gcompile.backends.tvm.kernels.packing import panel_of, steps_ahead
 from gcompile.backends.tvm.kernels.spec import (
     Accumulator,
@@ -201,44 +197,6 @@ def test_one_thread_launches_nothing() -> None:
 def test_a_unit_is_compiled_to_its_own_instruction(unit: str, instruction: str) -> None:
     kernel = bare_product(Contraction.matmul(8, 16, 48), Tile(unit, 4, 2))
     compiled = compile_function(product.emit(kernel, "f"), *machine_for(unit))
-    assert instruction in compiled.mod.inspect_source("asm")
-
-
-def test_signed_dot_products_of_unsigned_pixels_are_exact(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def add(dot: object, total: Expr, pixel: Operand, weights: Operand) -> Expr:
-        """What sdot does, in instructions that every machine has."""
-        for byte in range(4):
-            left, right = (_signed_byte(operand[0], byte) for operand in (pixel, weights))
-            total = total + left * right
-        return total
-
-    monkeypatch.setattr("gcompile.backends.tvm.kernels.dot._SignedDot.add", add)
-    contraction = convolution((2, 5, 6, 7), 10, (3, 2), (1, 2), pads=(1, 0, 1, 1))
-    kernel = bare_product(contraction, Tile("neon-dotprod", 3, 2))
-    operands = random_operands(kernel)
-    program = product.emit(kernel, "product")
-    stored = run(program, [operands.stored_x, operands.packed_weights], kernel.output)
-    np.testing.assert_array_equal(stored, sums(kernel, operands.x, operands.weights))
-
-
-def _signed_byte(lanes_of_four: Expr, byte: int) -> Expr:
-    shifts = [builder.broadcast(builder.int32(bits), 4) for bits in (24 - 8 * byte, 24)]
-    return (lanes_of_four << shifts[0]) >> shifts[1]
-
-
-@pytest.mark.parametrize(
-    ("unit", "features", "instruction"),
-    [("neon", ("+neon",), "fmla"), ("neon-dotprod", ("+neon", "+dotprod"), "sdot")],
-)
-def test_an_arm_unit_is_compiled_to_its_own_instruction(
-    unit: str, features: tuple[str, ...], instruction: str
-) -> None:
-    kernel = bare_product(Contraction.matmul(8, 16, 24), Tile(unit, 4, 2))
-    arm = {"kind": "llvm", "mtriple": "aarch64-linux-gnu", "mcpu": "cortex-a76"}
-    target = tvm.target.Target({**arm, "mattr": list(features), "num-cores": 4})
-    compiled = tvm.compile(tvm.IRModule({"f": product.emit(kernel, "f")}), target=target)
     assert instruction in compiled.mod.inspect_source("asm")
 
 

@@ -9,9 +9,11 @@ import pytest
 
 from gcompile.backends.tvm.kernels.packing import pack_weights, weight_dtype, weight_shape
 from gcompile.backends.tvm.kernels.units import UNITS, unit_named
+from gcompile.energy.tiling import shapes
 from gcompile.errors import UnknownNameError
 from gcompile.ir.contraction import Contraction
 from gcompile.ir.tile import Tile
+from gcompile.targets import list_targets, load_target
 from tests.backends.tvm.kernels.products import bare_product, convolution
 
 
@@ -23,6 +25,15 @@ def test_the_largest_blocks_fill_the_registers() -> None:
     assert unit_named("amx-int8").registers_needed(2, 2) <= 8
     assert unit_named("amx-int8").registers_needed(4, 1) <= 8
     assert unit_named("amx-int8").registers_needed(3, 2) > 8
+
+
+@pytest.mark.parametrize("device", list_targets())
+def test_blocks_that_are_chosen_for_a_cpu_fit_the_registers_of_its_kernels(device: str) -> None:
+    target = load_target(device)
+    for unit in target.units if target.kind == "cpu" else ():
+        for tile in shapes(Contraction.matmul(64, 64, 64), unit):
+            needed = unit_named(unit.name).registers_needed(tile.rows, tile.columns)
+            assert needed <= unit_named(unit.name).registers
 
 
 def test_widening_needs_twice_the_operands() -> None:
