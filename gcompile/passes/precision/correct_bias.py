@@ -20,17 +20,9 @@ from gcompile.passes.precision.affine import Affine
 from gcompile.passes.precision.output_error import normalised_error
 from gcompile.passes.precision.run_rows import batches, run_rows
 from gcompile.passes.precision.store_narrow import Names
+from gcompile.passes.product_bias import ProductBias, bias_of
 
 _INFERENCES = 64
-
-
-@dataclass(frozen=True)
-class _Bias:
-    """Operand `index` of `node` is the constant added to a product; None where there is none."""
-
-    node: ir.Node
-    index: int
-    constant: ir.Value | None
 
 
 def correct_biases(
@@ -62,7 +54,7 @@ def correct_biases(
         ir.remove_unused(model)
         return len(kept)
     for bias in kept:
-        _set_operand(bias.node, bias.index, bias.constant)
+        bias.set(bias.constant)
     ir.remove_unused(model)
     return 0
 
@@ -172,9 +164,9 @@ class _Replica:
         return node.outputs[0]
 
 
-def _shift(model: ir.Model, anchor: ir.Node, shift: NDArray[np.float64]) -> _Bias | None:
+def _shift(model: ir.Model, anchor: ir.Node, shift: NDArray[np.float64]) -> ProductBias | None:
     """Subtract `shift` from the constant added to the product; None where there is no place."""
-    bias = _bias_of(anchor)
+    bias = bias_of(anchor)
     if bias is None:
         return None
     old = ir.constant_array(bias.constant)
@@ -186,24 +178,5 @@ def _shift(model: ir.Model, anchor: ir.Node, shift: NDArray[np.float64]) -> _Bia
         return None
     base = bias.constant.name if bias.constant is not None else f"{anchor.name}_bias"
     constant = ir.add_constant(model.graph, f"{base}_corrected", new.astype(np.float32))
-    _set_operand(bias.node, bias.index, constant)
+    bias.set(constant)
     return bias
-
-
-def _bias_of(anchor: ir.Node) -> _Bias | None:
-    if anchor.op_type in ("Conv", "Gemm"):
-        constant = anchor.inputs[2] if len(anchor.inputs) > 2 else None
-        return _Bias(anchor, 2, constant) if constant is None or ir.is_constant(constant) else None
-    uses = list(anchor.outputs[0].uses())
-    if len(uses) != 1 or uses[0].node.op_type != "Add" or anchor.outputs[0].is_graph_output():
-        return None
-    node, index = uses[0].node, 1 - uses[0].idx
-    return _Bias(node, index, node.inputs[index]) if ir.is_constant(node.inputs[index]) else None
-
-
-def _set_operand(node: ir.Node, index: int, value: ir.Value | None) -> None:
-    if value is not None and len(node.inputs) <= index:
-        node.resize_inputs(index + 1)
-    node.replace_input_with(index, value)
-    if value is None and len(node.inputs) == index + 1:
-        node.resize_inputs(index)
