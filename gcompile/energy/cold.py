@@ -28,6 +28,10 @@ class ColdStart:
         """Return itself: what surrounds a region leaves it no weights."""
         return self
 
+    def at(self, precision: ir.Precision | None) -> ColdStart:
+        """Return this model of energy, pricing every region as if it ran in `precision`."""
+        return replace(self, steady=self.steady.at(precision))
+
     def price(self, region: ir.Region, target: Target, threads: int) -> Cost:
         """Price one region on at most `threads` cores of the target."""
         return replace(self.steady, footprint_bytes=_NEVER_STAYS).price(region, target, threads)

@@ -58,6 +58,9 @@ class EnergyModel(Protocol):
     def for_model(self, model: ir.Model) -> EnergyModel:
         """Return the model of energy that knows what surrounds each region of `model`."""
 
+    def at(self, precision: ir.Precision | None) -> EnergyModel:
+        """Return the model of energy that prices every region as if it ran in `precision`."""
+
     def price(self, region: ir.Region, target: Target, threads: int) -> Cost:
         """Price one region; cheap enough for a pass to ask before each rewrite."""
 

@@ -38,7 +38,15 @@ from gcompile.ir.origin import add_origin, origin_of
 from gcompile.ir.place import Place, place_of
 from gcompile.ir.precision import Precision, decodes_storage
 from gcompile.ir.read import OPSET, default_bindings, load, parse, prepare
-from gcompile.ir.region import Region, assign_region, clear_region, regions, set_launch, set_tile
+from gcompile.ir.region import (
+    Region,
+    assign_region,
+    clear_region,
+    clear_tile,
+    regions,
+    set_launch,
+    set_tile,
+)
 from gcompile.ir.rewire import bypass, only_reader
 from gcompile.ir.shapes import Shapes, infer_shapes, static_shape
 from gcompile.ir.split_weights import split_weights
@@ -86,6 +94,7 @@ __all__ = [
     "border_of",
     "bypass",
     "clear_region",
+    "clear_tile",
     "constant_array",
     "contraction_of",
     "decodes_storage",

@@ -154,6 +154,12 @@ def set_tile(region: Region, tile: Tile) -> bool:
     return changed
 
 
+def clear_tile(region: Region) -> bool:
+    """Forget the region's tile; say whether it had one."""
+    holder = region.anchor or region.nodes[0]
+    return holder.metadata_props.pop(_TILE, None) is not None
+
+
 def set_launch(region: Region, name: str) -> bool:
     """Let the region start with the one called `name`; say whether that changed anything."""
     node = region.nodes[0]
