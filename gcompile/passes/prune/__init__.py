@@ -1,0 +1,1 @@
+"""Remove channels, heads and weights that the outputs hardly need."""
