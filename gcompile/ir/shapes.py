@@ -201,6 +201,8 @@ def _fold_known(model: onnx_ir.Model, opset: int) -> int:
 
 def _is_large(node: onnx_ir.Node) -> bool:
     """Shape arithmetic is small; weights are not looked at here, and masks are not made."""
+    if node.op_type in ("Shape", "Size"):
+        return False
     return any(
         value is not None and value.const_value is not None and value.const_value.size > _SMALL
         for value in node.inputs

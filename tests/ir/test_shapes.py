@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from gcompile import ir
@@ -76,3 +77,19 @@ def test_branches_inside_branches() -> None:
         }"""
     )
     assert set(shapes(model).values()) == {(6, 1)}
+
+
+def test_a_large_weight_may_lend_its_shape_to_a_bias() -> None:
+    model = ir.parse(
+        HEADER
+        + """g (float[1,40,4] x, float[160,40,1] w) => (float[?,?,?] y) <float zero = {0}> {
+            n = Shape<start = 0, end = 1>(w)
+            b = Expand(zero, n)
+            y = Conv(x, w, b)
+        }"""
+    )
+    weight = model.graph.inputs.pop()
+    array = np.zeros((160, 40, 1), np.float32)
+    weight.replace_all_uses_with(ir.add_constant(model.graph, "weight", array))
+    ir.infer_shapes(model)
+    assert shapes(model)["b"] == (160,)
