@@ -30,8 +30,8 @@ from tests.backends.tvm.kernels.emulation import emulate, load_emulation
 from tests.backends.tvm.kernels.machine import machine_for, skip_unless_runnable
 
 UNITS = (
-    "avx512", "generic", "avx512-bf16", "generic-bf16", "amx-bf16", "avx512-vnni", "avx2-int8",
-    "amx-int8",
+    "generic", "avx2", "avx512", "generic-bf16", "avx2-bf16", "avx512-bf16-widened", "avx512-bf16",
+    "amx-bf16", "sse-int8", "avx2-int8", "avx-vnni", "avx512-vnni", "amx-int8",
 )  # fmt: skip
 FEW = settings(
     max_examples=6,

@@ -23,7 +23,10 @@ from tests.backends.tvm.kernels.compiling import Array, inside, run, with_halo
 from tests.backends.tvm.kernels.emulation import emulate, load_emulation
 from tests.backends.tvm.kernels.machine import machine_for, skip_unless_runnable
 
-UNITS = ("generic", "avx512", "avx512-vnni", "avx2-bf16", "amx-int8")
+UNITS = (
+    "generic", "avx2", "avx512", "avx2-bf16", "avx512-bf16", "amx-bf16", "avx2-int8", "avx-vnni",
+    "avx512-vnni", "amx-int8",
+)  # fmt: skip
 
 
 def _kernel(

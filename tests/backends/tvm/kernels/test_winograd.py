@@ -18,11 +18,13 @@ from gcompile.backends.tvm.kernels.spec import (
     Source,
     Unary,
 )
+from gcompile.backends.tvm.kernels.units import unit_named
 from gcompile.backends.tvm.kernels.winograd import WinogradKernel, pack_weights
 from gcompile.backends.tvm.kernels.winograd_transforms import FILTER, INPUT, OUTPUT
 from gcompile.errors import CompileError
 from gcompile.ir import Contraction, Tile
 from tests.backends.tvm.kernels.compiling import Array, inside, run, with_halo
+from tests.backends.tvm.kernels.machine import machine_for, skip_unless_runnable
 
 ERROR = {2: 2e-6, 4: 3e-5}
 """Largest error, as a share of the largest output."""
@@ -46,7 +48,7 @@ def kernel_of(sizes: Contraction, tile: Tile, dtype: str = "float32") -> Winogra
         sources=(Source(Image(sizes.batch, sizes.out_h, sizes.out_w, sizes.out_c, dtype)),),
         channel_vectors=1,
         threads=tile.threads,
-        vector_bits=256,
+        vector_bits=unit_named(tile.unit).vector_bits,
         contraction=sizes,
         x=x,
         tile=tile,
@@ -74,7 +76,8 @@ def test_the_transforms_compute_the_filter(side: int) -> None:
     np.testing.assert_allclose(OUTPUT[side] @ products @ OUTPUT[side].T, want, atol=1e-12)
 
 
-@settings(max_examples=12, deadline=None, derandomize=True)
+@pytest.mark.parametrize("unit", ["generic", "avx2", "avx512"])
+@settings(max_examples=4, deadline=None, derandomize=True)
 @given(
     side=st.sampled_from([2, 4]),
     batch=st.integers(1, 2),
@@ -87,6 +90,7 @@ def test_the_transforms_compute_the_filter(side: int) -> None:
     dtype=st.sampled_from(["float32", "bfloat16"]),
 )
 def test_it_agrees_with_direct_sums(
+    unit: str,
     side: int,
     batch: int,
     size: tuple[int, int],
@@ -99,7 +103,8 @@ def test_it_agrees_with_direct_sums(
 ) -> None:
     sizes = convolution(batch, size, channels)
     tiles = batch * -(-size[0] // side) * -(-size[1] // side)
-    tile = Tile("generic", rows, columns, threads=threads, winograd=side, block=min(block, tiles))
+    skip_unless_runnable(unit)
+    tile = Tile(unit, rows, columns, threads=threads, winograd=side, block=min(block, tiles))
     kernel = kernel_of(sizes, tile, dtype)
     rng = np.random.default_rng(1)
     x = with_halo(kernel.x, rng.standard_normal((batch, *size, channels[0])))
@@ -111,6 +116,7 @@ def test_it_agrees_with_direct_sums(
         winograd.emit(kernel, "winograd"),
         [x, pack_weights(kernel, weights), bias, residual],
         kernel.output,
+        *machine_for(unit),
     )
     reals = inside(kernel.x, x).astype(np.float64), inside(source, residual).astype(np.float64)
     want = np.maximum(direct(reals[0], weights) + bias + reals[1], 0)
