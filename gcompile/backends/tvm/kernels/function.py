@@ -149,12 +149,17 @@ def llvm_functions(text: str) -> AbstractContextManager[None]:
     return T.attr(0, "pragma_import_llvm", text) if text else nullcontext()
 
 
-def prefetch(buffer: Buffer, indices: Sequence[Expr]) -> None:
-    """Ask for the cache line of an element that will be read; it need not exist."""
+def prefetch(buffer: Buffer, indices: Sequence[Expr], locality: int = 3) -> None:
+    """Ask for the cache line of an element that will be read; it need not exist.
+
+    Args:
+        buffer: Where it lies.
+        indices: Of the element.
+        locality: 3 brings the line into the first-level cache, 2 into the second.
+    """
     address = T.address_of(buffer[tuple(indices)])
-    T.evaluate(
-        T.call_llvm_intrin("void", "llvm.prefetch.p0", address, T.int32(0), T.int32(3), T.int32(1))
-    )
+    hints = (T.int32(0), T.int32(locality), T.int32(1))
+    T.evaluate(T.call_llvm_intrin("void", "llvm.prefetch.p0", address, *hints))
 
 
 def scratch(size: int, dtype: str) -> Buffer:

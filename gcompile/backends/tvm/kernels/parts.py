@@ -81,6 +81,8 @@ class Multiplication:
         panel: Blocks for the caches, if any.
         ahead: Steps of depth by which weights are asked for before they are needed; 0 leaves that
             to the hardware, which is late where few rows use each weight.
+        asks_for_next: Whether weights come from memory, where those of the next block of channels
+            are better asked for early (see `next_weights`).
     """
 
     kernel: Kernel
@@ -90,6 +92,7 @@ class Multiplication:
     tensors: Tensors
     panel: Panel | None = None
     ahead: int = 0
+    asks_for_next: bool = False
 
     def write(
         self,

@@ -63,7 +63,9 @@ def code(kernel: ProductKernel, issue: Issue = issue_instruction) -> Code:
 
     def body(buffers: list[Buffer], tensors: Tensors) -> None:
         x = view(buffers[0], (kernel.x.size,))
-        shared = Multiplication(kernel, tile, unit, x, tensors, kernel.panel, kernel.ahead)
+        shared = Multiplication(
+            kernel, tile, unit, x, tensors, kernel.panel, kernel.ahead, asks_for_next=True
+        )
         groups = kernel.contraction.groups
 
         def part(group: Expr) -> Part:

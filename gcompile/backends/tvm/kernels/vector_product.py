@@ -21,6 +21,7 @@ from gcompile.backends.tvm.kernels.dot_groups import Dot
 from gcompile.backends.tvm.kernels.expression import size
 from gcompile.backends.tvm.kernels.function import loop, prefetch, scratch, share, when
 from gcompile.backends.tvm.kernels.lanes import Lanes, Register, bind
+from gcompile.backends.tvm.kernels.next_weights import NextWeights
 from gcompile.backends.tvm.kernels.parts import Multiplication, Part
 from gcompile.backends.tvm.kernels.pixels import Place
 
@@ -34,6 +35,7 @@ _FEWEST_SUMS = 8
 """Accumulators that hide the latency of an addition; smaller blocks have several sets of them."""
 
 Range = tuple[Expr, Expr]
+Ask = Callable[[Expr], None]
 Row = list[Register]
 Block = list[Row]
 
@@ -73,6 +75,7 @@ class VectorProduct:
         """Emit the task's share of a part: a range of pixel blocks or of channel blocks."""
         tile = self.shared.tile
         m_range, n_range = self.ranges(part, task, threads)
+        asked = self._asked(part, threads)
 
         def over_m(body: Callable[[Expr], None]) -> None:
             loop(*m_range, body)
@@ -81,12 +84,30 @@ class VectorProduct:
             self.for_channel_blocks(part, *n_range, body)
 
         def block(m: Expr, n: Expr, channels: int) -> None:
-            self._block(part, m, n, channels)
+            ask = None if asked is None else self._ask(part, asked, m - m_range[0], n)
+            self._block(part, m, n, channels, ask)
 
         if tile.outer == "n":
             over_n(lambda n, channels: over_m(lambda m: block(m, n, channels)))
         else:
             over_m(lambda m: over_n(lambda n, channels: block(m, n, channels)))
+
+    def _asked(self, part: Part, threads: int) -> NextWeights | None:
+        """What blocks of pixels ask for where all of them pass by one block of channels."""
+        tile = self.shared.tile
+        if tile.outer != "n" or not self.shared.asks_for_next:
+            return None
+        blocks = part.pixels.blocks // (threads if tile.split == "m" else 1)
+        return NextWeights.of(part.weights, self.columns, blocks, self._turns(part))
+
+    def _turns(self, part: Part) -> int:
+        """Turns of the innermost loop in one block."""
+        in_run = part.depth.run // self.shared.unit.group // self.at_once
+        return in_run * part.depth.rows[0] * part.depth.columns[0]
+
+    def _ask(self, part: Part, asked: NextWeights, m: Expr, n: Expr) -> Ask:
+        first, following = T.Bind(asked.first_turn(m)), part.first_block + (n + 1) * self.columns
+        return lambda turn: asked.ask(following, first + turn)
 
     def ranges(self, part: Part, task: Expr, threads: int) -> tuple[Range, Range]:
         """The blocks of pixels and the blocks of channels of a task."""
@@ -125,12 +146,12 @@ class VectorProduct:
         columns = -(-channels // self.shared.unit.lanes)
         return [[row[:columns] for row in block] for block in self.sums]
 
-    def _block(self, part: Part, m: Expr, n: Expr, channels: int) -> None:
+    def _block(self, part: Part, m: Expr, n: Expr, channels: int, ask: Ask | None) -> None:
         """Compute one block of pixels and channels, and write it."""
         place, first_vector = part.pixels.place(m), n * self.columns
         sets = self.accumulators(channels)
         self.start(part, sets, first_vector)
-        self._accumulate(part, sets, place, first_vector)
+        self._accumulate(part, sets, place, first_vector, ask)
         self.write(part, added(sets), place, first_vector, channels)
 
     def start(self, part: Part, sets: list[Block], first_vector: Expr) -> None:
@@ -143,14 +164,19 @@ class VectorProduct:
                     start = self.dot.start(part.weights, weights) if index == 0 else zero
                     register.set(start)
 
-    def _accumulate(self, part: Part, sets: list[Block], place: Place, first_vector: Expr) -> None:
+    def _accumulate(
+        self, part: Part, sets: list[Block], place: Place, first_vector: Expr, ask: Ask | None
+    ) -> None:
         """Pass over the whole depth, run by run."""
         steps = part.depth.run // self.shared.unit.group
         (rows, down), (runs, across) = part.depth.rows, part.depth.columns
         with T.serial(rows) as row, T.serial(runs) as run:
             address = T.Bind(place.address + part.origin + row * down + run * across)
-            start = (address, T.Bind((row * runs + run) * steps))
-            self.turns(part, sets, first_vector, start, steps // self.at_once)
+            number = row * runs + run
+            start = (address, T.Bind(number * steps))
+            turns = steps // self.at_once
+            moved = ask and (lambda turn: ask(number * turns + turn))
+            self.turns(part, sets, first_vector, start, turns, moved)
             rest = range(steps - steps % self.at_once, steps)
             self.steps(part, sets, first_vector, start, rest)
 
@@ -160,9 +186,18 @@ class VectorProduct:
         return max(_UNROLL, len(self.sums))
 
     def turns(
-        self, part: Part, sets: list[Block], first_vector: Expr, start: Range, turns: Expr
+        self,
+        part: Part,
+        sets: list[Block],
+        first_vector: Expr,
+        start: Range,
+        turns: Expr,
+        ask: Ask | None = None,
     ) -> None:
+        """Pass over a piece of the depth from `start` on, asking for something in every turn."""
         with T.serial(turns) as turn:
+            if ask is not None:
+                ask(turn)
             done = turn * self.at_once
             moved = (start[0] + done * self.shared.unit.group, start[1] + done)
             self.steps(part, sets, first_vector, moved, range(self.at_once))
