@@ -31,6 +31,7 @@ class Job:
     Attributes:
         contraction: The product with constant weights that a register-blocked kernel runs; None
             when there is none, or when no such kernel exists for it (groups).
+        part: One of the equal products of a grouped or transposed convolution; None for all else.
         batch: The products of computed operands that a register-blocked kernel runs, if any. Both
             operands are then part of `activation_bytes`.
         product_ops: Operations of dense products, 2 per multiply-accumulate.
@@ -54,6 +55,7 @@ class Job:
     sliding: ir.Contraction | None = None
     sliding_bytes: int = 0
     batch: Batch | None = None
+    part: ir.Contraction | None = None
 
     @property
     def blocked(self) -> ir.Contraction | None:
@@ -121,6 +123,7 @@ def job_of(region: ir.Region) -> Job | None:
         sliding=sliding,
         sliding_bytes=_sliding_bytes(region) if sliding is not None else 0,
         batch=batch,
+        part=ir.part_of(region.anchor) if region.anchor is not None else None,
     )
 
 

@@ -88,7 +88,10 @@ def shapes(contraction: Contraction, unit: Unit) -> Iterator[Tile]:
 @lru_cache(maxsize=16384)
 def _choose(job: Job, target: Target, threads: int, footprint_bytes: float) -> Tile:
     unit = target.unit_for(job.precision)
-    if job.blocked is None or not is_blocked(unit, target):
+    if job.part is not None and is_blocked(unit, target):
+        block = _shortlist(job.part, unit, target)[0]
+        candidates = [replace(block, threads=n) for n in _thread_counts(threads)]
+    elif job.blocked is None or not is_blocked(unit, target):
         is_product = job.product_ops > 0 and target.kind != "cpu"
         unit = unit if is_product else target.unit_for(Precision.FP32, dense=False)
         candidates = [Tile(unit.name, 1, 1, threads=n) for n in _thread_counts(threads)]

@@ -27,7 +27,7 @@ from gcompile.ir.batched_product import (
 )
 from gcompile.ir.constants import Array, add_constant, constant_array, is_constant
 from gcompile.ir.contraction import Contraction
-from gcompile.ir.describe import contraction_of, sliding_window
+from gcompile.ir.describe import contraction_of, part_of, sliding_window
 from gcompile.ir.evaluate import evaluate_node
 from gcompile.ir.extract import Snapshot, border_of, extract
 from gcompile.ir.from_torch import Inputs, TorchModule, example_inputs, from_torch, load_pt2
@@ -119,6 +119,7 @@ __all__ = [
     "operations_of",
     "origin_of",
     "parse",
+    "part_of",
     "place_of",
     "prepare",
     "puts_heads_side_by_side",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import onnx_ir
 
@@ -63,6 +64,31 @@ def sliding_window(node: onnx_ir.Node, kernel: Sequence[int], groups: int) -> Co
         pad_bottom=end[0],
         pad_right=end[1],
         groups=groups,
+    )
+
+
+def part_of(node: onnx_ir.Node) -> Contraction | None:
+    """Return one of the equal products that a grouped or transposed convolution consists of.
+
+    That is one group; of a transposed convolution, the outputs that are a whole number of strides
+    apart, which use the same part of the kernel. None for what is a single product, for depthwise
+    convolutions, and beyond two spatial dimensions.
+    """
+    if node.domain or node.op_type not in ("Conv", "ConvTranspose"):
+        return None
+    kernel, groups = static_shape(node.inputs[1])[2:], node.attributes.get_int("group", 1)
+    whole = sliding_window(node, kernel, groups)
+    if whole is None or (node.op_type == "Conv" and (groups == 1 or whole.is_depthwise)):
+        return None
+    one = replace(whole, in_c=whole.in_c // groups, out_c=whole.out_c // groups, groups=1)
+    if node.op_type == "Conv":
+        return one
+    return replace(
+        one,
+        out_h=math.ceil(one.out_h / one.stride_h),
+        out_w=math.ceil(one.out_w / one.stride_w),
+        kernel_h=math.ceil(one.kernel_h / one.stride_h),
+        kernel_w=math.ceil(one.kernel_w / one.stride_w),
     )
 
 

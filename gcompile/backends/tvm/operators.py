@@ -8,6 +8,9 @@ from gcompile.errors import CompileError, UnsupportedOperatorsError
 from gcompile.runtime.manifest import DTYPES
 
 _LOWERED_HERE = frozenset({"If", "QuantizeLinear", "DequantizeLinear", "Mish"})
+_MOSTLY_LOWERED_HERE = frozenset({"ConvTranspose", "Resize"})
+"""Operators whose attributes our kernels know better than the importer does: what a kernel then
+declines is refused in its turn by `refuse_fallback`."""
 
 
 def refuse_unsupported(model: ir.Model) -> None:
@@ -21,16 +24,30 @@ def refuse_unsupported(model: ir.Model) -> None:
     for node in ir.all_nodes(model):
         if node.op_type in _LOWERED_HERE and not node.domain:
             continue
-        reason = refusal(ir.node_proto(node))
-        if reason is not None:
+        if node.op_type in _MOSTLY_LOWERED_HERE and not node.domain:
+            continue
+        if refusal(ir.node_proto(node)) is not None:
             name = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
-            place = ir.place_of([node])
-            where = f" at {place}" if place else ""
-            found.setdefault(name, []).append(f"{node.name}{where}")
+            found.setdefault(name, []).append(_named(node))
     if found:
         raise UnsupportedOperatorsError(found)
     for value in (*model.graph.inputs, *model.graph.outputs):
         _refuse_type(value)
+
+
+def refuse_fallback(node: ir.Node) -> None:
+    """Refuse a node for which there is no kernel, where the importer would get it wrong.
+
+    Raises:
+        UnsupportedOperatorsError: Naming the node.
+    """
+    if node.op_type in _MOSTLY_LOWERED_HERE and refusal(ir.node_proto(node)) is not None:
+        raise UnsupportedOperatorsError({node.op_type: [_named(node)]})
+
+
+def _named(node: ir.Node) -> str:
+    place = ir.place_of([node])
+    return f"{node.name} at {place}" if place else str(node.name)
 
 
 def _refuse_type(value: ir.Value) -> None:

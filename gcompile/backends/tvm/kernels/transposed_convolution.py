@@ -37,7 +37,7 @@ from gcompile.errors import CompileError
 from gcompile.ir.contraction import Contraction
 from gcompile.ir.tile import Tile
 
-_MOST_PHASES = 36
+MOST_PHASES = 36
 """Code is emitted for each phase."""
 
 
@@ -179,7 +179,7 @@ def code(kernel: TransposedKernel, issue: Issue = issue_instruction) -> Code:
         UnknownNameError: There is no such unit.
     """
     unit, tile, found = unit_named(kernel.tile.unit), kernel.tile, phases(kernel)
-    if len(found) > _MOST_PHASES:
+    if len(found) > MOST_PHASES:
         raise CompileError(f"A stride of {kernel.stride} needs code for {len(found)} phases.")
     leading = [Argument.of_image("x", kernel.x)]
     for index, phase in enumerate(found):

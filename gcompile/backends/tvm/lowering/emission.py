@@ -21,8 +21,10 @@ from gcompile.backends.tvm.kernels import (
     pool,
     product,
     reduce,
+    resize,
     softmax,
     transpose,
+    transposed_convolution,
     winograd,
 )
 from gcompile.backends.tvm.kernels.function import Code
@@ -48,6 +50,11 @@ _CODE: dict[type, tuple[str, Callable[..., Code]]] = {
     softmax.SoftmaxKernel: ("softmax", softmax.code),
     normalize.NormalizeKernel: ("normalize", normalize.code),
     reduce.ReduceKernel: ("reduce", reduce.code),
+    resize.ResizeKernel: ("resize", resize.code),
+    transposed_convolution.TransposedKernel: (
+        "transposed_convolution",
+        transposed_convolution.code,
+    ),
     batched.BatchedKernel: ("batched", batched.code),
 }
 

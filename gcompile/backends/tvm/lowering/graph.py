@@ -22,6 +22,7 @@ from gcompile.backends.tvm.lowering.merge import merge_launches
 from gcompile.backends.tvm.lowering.moves import stored_move, without_conversions, write_move
 from gcompile.backends.tvm.lowering.regions import lower_region
 from gcompile.backends.tvm.lowering.requests import gather_requests
+from gcompile.backends.tvm.operators import refuse_fallback
 from gcompile.errors import CompileError
 from gcompile.runtime.load import AMX_PERMISSION_FUNCTION
 
@@ -135,6 +136,8 @@ class _GraphLowering:
 
     def _write_fallback(self, region: ir.Region) -> None:
         """Let TVM's importer write the region, on plain tensors."""
+        for node in region.nodes:
+            refuse_fallback(node)
         inputs = [value for value in region.inputs if not ir.is_constant(value)]
         outputs = [value for value in region.outputs if value.name]
         proto = _region_proto(region, inputs, outputs)

@@ -10,6 +10,7 @@ from tvm import relax
 
 from gcompile import ir
 from gcompile.backends.tvm.kernels.packing import (
+    depth_of,
     fitting,
     pack_weights,
     panel_of,
@@ -31,9 +32,10 @@ from gcompile.backends.tvm.lowering.expressions import (
     RegionExpression,
     read_region,
 )
+from gcompile.backends.tvm.lowering.groups import is_narrow, pack_narrow, ungrouped
 from gcompile.backends.tvm.lowering.memory import Memory
 from gcompile.backends.tvm.lowering.operands import finish, output_image, substitute
-from gcompile.backends.tvm.lowering.placement import Layout, Placement
+from gcompile.backends.tvm.lowering.placement import Layout, Placement, stored_channels
 from gcompile.backends.tvm.lowering.weights import (
     Array,
     Reals,
@@ -70,13 +72,11 @@ class _Operands:
 
 
 def lower_convolution(region: ir.Region, memory: Memory) -> None:
-    """Emit a convolution region, dense or depthwise."""
+    """Emit a convolution region: dense, grouped or depthwise."""
     window = window_of(region)
     if window is None:
         raise CannotEmitError("the convolution's geometry is not one kernels know")
     node, shape = window.node, window.contraction
-    if shape.groups != 1 and not shape.is_depthwise:
-        raise CannotEmitError("a grouped convolution has no kernel of its own")
     weights, scales = constant_weights(node.inputs[1])
     if weights.ndim == 3:
         weights = weights[:, :, None, :]
@@ -88,6 +88,8 @@ def lower_convolution(region: ir.Region, memory: Memory) -> None:
         _emit_depthwise(region, memory, body, operands)
     elif region.tile is not None and region.tile.winograd:
         _emit_winograd(region.tile, memory, body, operands)
+    elif shape.groups > 1:
+        _emit_grouped(region, memory, body, operands)
     else:
         _emit_product(region, memory, body, Layout.CHANNELS_LAST, operands)
 
@@ -155,11 +157,14 @@ def _emit_product(
             tile=tile,
         )
     )
+    if depth_of(kernel).run % unit_named(kernel.tile.unit).group:
+        raise CannotEmitError(f"unit {unit.name} cannot read so few channels of a group")
     cache_bytes = memory.emission.cache_bytes
     kernel = replace(
         kernel, panel=panel_of(kernel, cache_bytes), ahead=steps_ahead(kernel, cache_bytes)
     )
-    weights = pad_to(weights, (shape.out_c, shape.in_c, shape.kernel_h, shape.kernel_w))
+    depth = shape.in_c // shape.groups
+    weights = pad_to(weights, (shape.out_c, depth, shape.kernel_h, shape.kernel_w))
     packed = memory.emission.constant(pack_weights(kernel, weights))
     var = memory.emission.call(kernel, [x.var, packed, *finished.operands], image)
     memory.put(body.output, Placement(var, layout, image))
@@ -194,26 +199,52 @@ def _weights_for(dtype: str, operands: _Operands) -> Array:
     return operands.real_weights
 
 
+def _emit_grouped(
+    region: ir.Region, memory: Memory, body: RegionExpression, operands: _Operands
+) -> None:
+    """Groups narrower than a vector share vectors; wider ones are a product each."""
+    shape, tile = operands.contraction, region.tile
+    if operands.x.image.channels != shape.in_c or stored_channels(shape.out_c) != shape.out_c:
+        # Channels that only pad belong to no group.
+        whole = ungrouped(operands.weights, shape.groups)
+        operands = replace(operands, contraction=replace(shape, groups=1), weights=whole)
+    elif tile is not None and is_narrow(shape, unit_named(tile.unit), operands.x.image.dtype):
+        _emit_narrow(region, memory, body, operands)
+        return
+    _emit_product(region, memory, body, Layout.CHANNELS_LAST, operands)
+
+
 def _emit_depthwise(
     region: ir.Region, memory: Memory, body: RegionExpression, operands: _Operands
 ) -> None:
-    x, shape = operands.x, operands.contraction
+    """Channels that only pad are groups of their own."""
+    shape, channels = operands.contraction, operands.x.image.channels
+    if channels != memory.new_image(body.output).channels:
+        raise CannotEmitError("input and output store different numbers of channels")
+    padded = replace(shape, in_c=channels, out_c=channels, groups=channels)
+    _emit_narrow(region, memory, body, operands, padded)
+
+
+def _emit_narrow(
+    region: ir.Region,
+    memory: Memory,
+    body: RegionExpression,
+    operands: _Operands,
+    stored: ir.Contraction | None = None,
+) -> None:
+    x, shape = operands.x, stored or operands.contraction
     body.expression = substitute(body.expression, _real_product(body, operands))
     image = output_image(memory, body.output, Layout.CHANNELS_LAST)
-    if x.image.channels != image.channels:
-        raise CannotEmitError("input and output store different numbers of channels")
     finished = finish(memory, body, image, Layout.CHANNELS_LAST)
-    channels = image.channels
     kernel = DepthwiseKernel(
         **finished.kernel,
         **memory.emission.shared(region.tile.threads if region.tile else 1),
-        contraction=replace(shape, in_c=channels, out_c=channels, groups=channels),
+        contraction=shape,
         x=x.image,
     )
     is_integer = x.image.dtype in ("uint8", "int8")
     taps = operands.weights.astype(np.float32) if is_integer else operands.real_weights
-    taps = taps.reshape(shape.out_c, -1)
-    packed = memory.emission.constant(pad_to(taps, (channels, taps.shape[1])).T)
+    packed = memory.emission.constant(pack_narrow(shape, taps))
     var = memory.emission.call(kernel, [x.var, packed, *finished.operands], image)
     memory.put(body.output, Placement(var, Layout.CHANNELS_LAST, image))
 

@@ -6,12 +6,12 @@ from gcompile import ir
 from gcompile.backends.tvm.lowering.batched import lower_batched_product
 from gcompile.backends.tvm.lowering.copies import copy_operator, lower_copies
 from gcompile.backends.tvm.lowering.elementwise import lower_elementwise
-from gcompile.backends.tvm.lowering.expressions import CannotEmitError
 from gcompile.backends.tvm.lowering.memory import Memory
 from gcompile.backends.tvm.lowering.pools import lower_pool
 from gcompile.backends.tvm.lowering.products import lower_convolution, lower_matrix_product
 from gcompile.backends.tvm.lowering.reductions import REDUCTIONS, lower_reduction
 from gcompile.backends.tvm.lowering.rows import ROW_OPERATORS, lower_rows
+from gcompile.backends.tvm.lowering.transposed_convolutions import lower_transposed_convolution
 from gcompile.backends.tvm.lowering.windows import POOLS, window_of
 
 
@@ -25,12 +25,12 @@ def lower_region(region: ir.Region, memory: Memory) -> None:
     if anchor is not None:
         if anchor.op_type == "Conv":
             lower_convolution(region, memory)
+        elif anchor.op_type == "ConvTranspose":
+            lower_transposed_convolution(region, memory)
         elif ir.is_batched_product(anchor):
             lower_batched_product(region, memory)
-        elif anchor.op_type in ("Gemm", "MatMul"):
-            lower_matrix_product(region, memory)
         else:
-            raise CannotEmitError(f"{anchor.op_type} has no kernel of its own")
+            lower_matrix_product(region, memory)
     elif (copied := copy_operator(region)) is not None:
         lower_copies(region, copied, memory)
     elif (rows := _first(region, ROW_OPERATORS)) is not None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from gcompile import ir
 from gcompile.backends.tvm.lowering.placement import NO_HALO, Halo
+from gcompile.backends.tvm.lowering.transposed_windows import transposed_window_of
 from gcompile.backends.tvm.lowering.windows import window_of
 
 
@@ -42,10 +43,19 @@ def gather_requests(regions: Sequence[ir.Region]) -> dict[ir.Value, Request]:
     """Join the requests of all regions that read a value through a window, channels last."""
     requests: dict[ir.Value, Request] = {}
     for region in regions:
-        window = window_of(region)
-        if window is None:
+        found = _request_of(region)
+        if found is None:
             continue
-        wanted = Request(window.halo, window.fill)
-        earlier = requests.get(window.stored)
-        requests[window.stored] = earlier.joined(wanted) if earlier else wanted
+        stored, wanted = found
+        earlier = requests.get(stored)
+        requests[stored] = earlier.joined(wanted) if earlier else wanted
     return requests
+
+
+def _request_of(region: ir.Region) -> tuple[ir.Value, Request] | None:
+    """The value that a region reads through a window, and what it wants of it."""
+    if (window := window_of(region)) is not None:
+        return window.stored, Request(window.halo, window.fill)
+    if (transposed := transposed_window_of(region)) is not None:
+        return transposed.stored, Request(transposed.halo)
+    return None

@@ -49,6 +49,18 @@ def constant_bias(value: ir.Value | None, channels: int) -> Reals:
     return np.broadcast_to(numbers, (channels,)).copy()
 
 
+def real_constant(value: ir.Value | None) -> Array:
+    """A constant that is not quantized, as float32.
+
+    Raises:
+        CannotEmitError: It is quantized, or no constant.
+    """
+    stored, scales, _ = _stored_weights(value)
+    if stored.dtype == np.int8 or scales.size > 1:
+        raise CannotEmitError("the weight is quantized")
+    return stored.astype(np.float32)
+
+
 def pad_to(array: Array, shape: Sequence[int], fill: float = 0) -> Array:
     """Append `fill` until the array has the shape given."""
     padding = [(0, wanted - size) for size, wanted in zip(array.shape, shape, strict=True)]
