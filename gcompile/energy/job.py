@@ -42,6 +42,8 @@ class Job:
         launches: It is started by itself, not as part of a kernel that starts several regions.
         sliding: The windows of a depthwise convolution; None for everything else.
         sliding_bytes: Bytes of the image they slide over, once; part of `activation_bytes`.
+        steps: Steps of a recurrent net, each of which reads all recurrent weights.
+        step_bytes: Those weights; part of `constant_bytes`.
     """
 
     precision: ir.Precision
@@ -56,6 +58,8 @@ class Job:
     sliding_bytes: int = 0
     batch: Batch | None = None
     part: ir.Contraction | None = None
+    steps: int = 1
+    step_bytes: int = 0
 
     @property
     def blocked(self) -> ir.Contraction | None:
@@ -97,8 +101,9 @@ def job_of(region: ir.Region) -> Job | None:
     product_ops, vector_ops = ir.operations_of(nodes)
     contraction = tiled_contraction(region)
     image = weights = None
-    if contraction is not None and region.anchor is not None:
-        image, weights = (_source(v, region) for v in region.anchor.inputs[:2])
+    if contraction is not None:
+        image, weights = (_source(v, region) for v in (region.anchor or nodes[0]).inputs[:2])
+    net = ir.recurrence_of(region.nodes[0])
     sliding = region.contraction
     if sliding is not None and not sliding.is_depthwise:
         sliding = None
@@ -124,6 +129,8 @@ def job_of(region: ir.Region) -> Job | None:
         sliding_bytes=_sliding_bytes(region) if sliding is not None else 0,
         batch=batch,
         part=ir.part_of(region.anchor) if region.anchor is not None else None,
+        steps=net.steps if net is not None else 1,
+        step_bytes=net.recurrent_count * _FLOAT_BYTES if net is not None else 0,
     )
 
 
@@ -142,7 +149,13 @@ def _image_bytes(image: ir.Value | None, contraction: ir.Contraction | None) -> 
 
 
 def tiled_contraction(region: ir.Region) -> ir.Contraction | None:
-    """Return the product if a register-blocked kernel runs it: one group, constant weights."""
+    """Return the product if a register-blocked kernel runs it: one group, constant weights.
+
+    That of a recurrent net is the product of its inputs.
+    """
+    net = ir.recurrence_of(region.nodes[0])
+    if net is not None:
+        return net.projection if ir.is_constant(region.nodes[0].inputs[1]) else None
     contraction, anchor = region.contraction, region.anchor
     if contraction is None or anchor is None or contraction.groups != 1:
         return None
@@ -180,5 +193,6 @@ def _read_bytes(value: ir.Value, region: ir.Region) -> int:
     return ir.value_bytes(value)
 
 
+_FLOAT_BYTES = 4
 _SCALABLE = {ir.Precision.FP32, ir.Precision.FP16, ir.Precision.BF16, ir.Precision.INT8}
 _PARTIAL_READS = ("Gather", "Slice", "GatherElements", "GatherND")

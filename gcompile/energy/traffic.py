@@ -70,9 +70,11 @@ def traffic(
         loaded = loaded * job.batch.pairs + job.batch.rights * blocks.weight_bytes
     if job.sliding is not None:
         loaded += _strip_loads(job, job.sliding, target)
-    sent = {first.name: once + loaded}
+    again = (job.steps - 1) * job.step_bytes
+    sent = {first.name: once + loaded + again}
     for inner, outer in zip(target.memories, target.memories[1:], strict=False):
         sent[outer.name] = _missed(job, tile, blocks, inner, footprint_bytes)
+        sent[outer.name] += again * (1 - resident_share(job.step_bytes, inner.size_bytes))
         if job.sliding is not None:
             private = tile.threads if inner.per_core else 1
             sent[outer.name] += _slid(job, job.sliding, target, inner.size_bytes, private)

@@ -38,6 +38,7 @@ from gcompile.ir.origin import add_origin, origin_of
 from gcompile.ir.place import Place, place_of
 from gcompile.ir.precision import Precision, decodes_storage
 from gcompile.ir.read import OPSET, default_bindings, load, parse, prepare
+from gcompile.ir.recurrence import Recurrence, recurrence_of
 from gcompile.ir.region import (
     Region,
     assign_region,
@@ -75,6 +76,7 @@ __all__ = [
     "Node",
     "Place",
     "Precision",
+    "Recurrence",
     "Region",
     "Shape",
     "Shapes",
@@ -123,6 +125,7 @@ __all__ = [
     "place_of",
     "prepare",
     "puts_heads_side_by_side",
+    "recurrence_of",
     "regions",
     "remove_unused",
     "save",

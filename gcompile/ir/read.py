@@ -10,6 +10,7 @@ from onnx_ir.passes import common as onnx_passes
 
 from gcompile.errors import InvalidModelError, UnsupportedOperatorsError, UsageError
 from gcompile.ir.shapes import Shapes, bind_shapes, infer_shapes
+from gcompile.ir.steps_first import put_steps_first
 from gcompile.ir.verify import verify
 from gcompile.ir.walk import all_graphs, all_nodes
 
@@ -73,6 +74,7 @@ def prepare(model: onnx_ir.Model, shapes: Shapes | None = None, batch: int = 1) 
     _make_initializers_constant(model)
     defaults = bind_shapes(model, shapes or {}, batch)
     model = _convert_opset(model)
+    put_steps_first(model)
     _constants_to_initializers(model)
     infer_shapes(model)
     _name_nodes(model)

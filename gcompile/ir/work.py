@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import onnx_ir
 
 from gcompile.ir.precision import Precision
+from gcompile.ir.recurrence import recurrence_of
 from gcompile.ir.region import Region
 from gcompile.ir.shapes import static_shape
 
@@ -128,9 +129,8 @@ def _operations(node: onnx_ir.Node) -> tuple[int, int]:
             a = static_shape(node.inputs[0])
             return 2 * out * a[0 if node.attributes.get_int("transA", 0) else 1], 0
         case "LSTM" | "GRU" | "RNN":
-            x, w = static_shape(node.inputs[0]), static_shape(node.inputs[1])
-            r = static_shape(node.inputs[2])
-            return 2 * x[0] * x[1] * (math.prod(w) + math.prod(r)), 0
+            net = recurrence_of(node)
+            return (2 * net.projection.macs, net.step_ops) if net is not None else (0, 0)
         case "MaxPool" | "AveragePool" | "LpPool":
             return 0, out * math.prod(node.attributes.get_ints("kernel_shape", [1]))
         case name if name.startswith(("Reduce", "Global")) or name == "ArgMax":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gcompile import ir
 from gcompile.backends.tvm.fallback import refusal
+from gcompile.backends.tvm.lowering.recurrences import refusal_of_recurrence
 from gcompile.errors import CompileError, UnsupportedOperatorsError
 from gcompile.runtime.manifest import DTYPES
 
@@ -26,7 +27,7 @@ def refuse_unsupported(model: ir.Model) -> None:
             continue
         if node.op_type in _MOSTLY_LOWERED_HERE and not node.domain:
             continue
-        if refusal(ir.node_proto(node)) is not None:
+        if _refusal(node) is not None:
             name = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
             found.setdefault(name, []).append(_named(node))
     if found:
@@ -48,6 +49,12 @@ def refuse_fallback(node: ir.Node) -> None:
 def _named(node: ir.Node) -> str:
     place = ir.place_of([node])
     return f"{node.name} at {place}" if place else str(node.name)
+
+
+def _refusal(node: ir.Node) -> str | None:
+    if ir.recurrence_of(node) is not None:
+        return refusal_of_recurrence(node)
+    return refusal(ir.node_proto(node))
 
 
 def _refuse_type(value: ir.Value) -> None:

@@ -67,5 +67,5 @@ def _is_emitted_node(node: ir.Node) -> bool:
         case Kind.MOVE:
             return node.op_type in ir.VIEWS or node.op_type in COPIES
         case Kind.OTHER:
-            return False
+            return ir.recurrence_of(node) is not None
     return True

@@ -110,7 +110,8 @@ class Unary:
     Functions: abs, neg, exp, log, sqrt, reciprocal, relu, clip (alpha = low, beta = high),
     leaky_relu (alpha), sigmoid, hard_sigmoid (alpha, beta), hard_swish, silu, tanh, erf, gelu,
     gelu_tanh, elu (alpha), selu (alpha, beta = gamma), softplus, mish, floor, ceil, round, sign,
-    round_trip_bfloat16.
+    softsign, affine (alpha · x + beta), scaled_tanh (alpha · tanh(beta · x)), thresholded_relu
+    (alpha), round_trip_bfloat16.
     """
 
     function: str

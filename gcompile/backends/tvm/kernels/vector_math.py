@@ -271,6 +271,14 @@ UNARY: dict[str, Function] = {
     "ceil": lambda x, *_: T.ceil(x),
     "round": lambda x, *_: T.nearbyint(x),
     "sign": _sign,
+    "softsign": lambda x, lanes, *_: x / (lanes.splat(1.0) + T.abs(x)),
+    "affine": lambda x, lanes, alpha, beta: x * lanes.splat(alpha) + lanes.splat(beta),
+    "scaled_tanh": lambda x, lanes, alpha, beta: (
+        lanes.splat(alpha) * tanh(bind(x * lanes.splat(beta)), lanes)
+    ),
+    "thresholded_relu": lambda x, lanes, alpha, _: T.Select(
+        x > lanes.splat(alpha), x, lanes.splat(0.0)
+    ),
     "round_trip_bfloat16": lambda x, lanes, *_: widen_bfloat16(
         narrow_to_bfloat16(x, lanes), lanes
     ),

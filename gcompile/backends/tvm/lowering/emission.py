@@ -20,6 +20,7 @@ from gcompile.backends.tvm.kernels import (
     normalize,
     pool,
     product,
+    recurrence,
     reduce,
     resize,
     softmax,
@@ -56,6 +57,7 @@ _CODE: dict[type, tuple[str, Callable[..., Code]]] = {
         transposed_convolution.code,
     ),
     batched.BatchedKernel: ("batched", batched.code),
+    recurrence.RecurrenceKernel: ("recurrence", recurrence.code),
 }
 
 

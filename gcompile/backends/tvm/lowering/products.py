@@ -109,12 +109,12 @@ def lower_matrix_product(region: ir.Region, memory: Memory) -> None:
         addend = constant_bias(node.inputs[2] if len(node.inputs) > 2 else None, shape.out_c)
         bias = addend * node.attributes.get_float("beta", 1.0)
     body = read_region(region, Layout.ROWS, node.outputs[0])
-    x = _rows_of_pixels(memory, stored, shape)
+    x = rows_of_pixels(memory, stored, shape)
     operands = _Operands(shape, x, scale, zero_point, weights, scales, bias)
     _emit_product(region, memory, body, Layout.ROWS, operands)
 
 
-def _rows_of_pixels(memory: Memory, stored: ir.Value, shape: ir.Contraction) -> Placement:
+def rows_of_pixels(memory: Memory, stored: ir.Value, shape: ir.Contraction) -> Placement:
     """The left operand of a matrix product as the image (1, 1, M, K), K padded for byte dots."""
     placement = memory.tensor(stored)
     group = {"uint8": 4, "bfloat16": 2}.get(placement.image.dtype, 1)

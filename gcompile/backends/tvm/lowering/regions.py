@@ -9,6 +9,7 @@ from gcompile.backends.tvm.lowering.elementwise import lower_elementwise
 from gcompile.backends.tvm.lowering.memory import Memory
 from gcompile.backends.tvm.lowering.pools import lower_pool
 from gcompile.backends.tvm.lowering.products import lower_convolution, lower_matrix_product
+from gcompile.backends.tvm.lowering.recurrences import lower_recurrence
 from gcompile.backends.tvm.lowering.reductions import REDUCTIONS, lower_reduction
 from gcompile.backends.tvm.lowering.rows import ROW_OPERATORS, lower_rows
 from gcompile.backends.tvm.lowering.transposed_convolutions import lower_transposed_convolution
@@ -31,6 +32,8 @@ def lower_region(region: ir.Region, memory: Memory) -> None:
             lower_batched_product(region, memory)
         else:
             lower_matrix_product(region, memory)
+    elif len(region.nodes) == 1 and ir.recurrence_of(region.nodes[0]) is not None:
+        lower_recurrence(region, memory)
     elif (copied := copy_operator(region)) is not None:
         lower_copies(region, copied, memory)
     elif (rows := _first(region, ROW_OPERATORS)) is not None:
