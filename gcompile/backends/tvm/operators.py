@@ -42,8 +42,16 @@ def refuse_fallback(node: ir.Node) -> None:
     Raises:
         UnsupportedOperatorsError: Naming the node.
     """
-    if node.op_type in _MOSTLY_LOWERED_HERE and refusal(ir.node_proto(node)) is not None:
+    if node.domain or node.op_type not in _MOSTLY_LOWERED_HERE:
+        return
+    if _resizes_channels(node) or refusal(ir.node_proto(node)) is not None:
         raise UnsupportedOperatorsError({node.op_type: [_named(node)]})
+
+
+def _resizes_channels(node: ir.Node) -> bool:
+    """The importer knows height and width only, whatever the scales."""
+    before, after = (ir.static_shape(value) for value in (node.inputs[0], node.outputs[0]))
+    return node.op_type == "Resize" and before[:2] != after[:2]
 
 
 def _named(node: ir.Node) -> str:

@@ -27,6 +27,15 @@ _VECTORS_AT_ONCE = 2
 
 Floats = npt.NDArray[np.float32]
 
+COORDINATES = (
+    "half_pixel",
+    "half_pixel_symmetric",
+    "pytorch_half_pixel",
+    "align_corners",
+    "asymmetric",
+)
+"""The coordinate transformations there are tables for."""
+
 
 @dataclass(frozen=True, slots=True)
 class Taps:
@@ -100,14 +109,6 @@ _ROUNDINGS: dict[str, Callable[[Floats], Floats]] = {
     "ceil": np.ceil,
 }
 
-_TRANSFORMATIONS = (
-    "half_pixel",
-    "half_pixel_symmetric",
-    "pytorch_half_pixel",
-    "align_corners",
-    "asymmetric",
-)
-
 
 def _coordinates(size: int, outputs: int, scale: np.float32, name: str) -> Floats:
     x = np.arange(outputs, dtype=np.float32)
@@ -130,7 +131,7 @@ def _coordinates(size: int, outputs: int, scale: np.float32, name: str) -> Float
         case "asymmetric":
             asymmetric: Floats = x / scale
             return asymmetric
-    raise UnknownNameError("coordinate transformation", name, _TRANSFORMATIONS)
+    raise UnknownNameError("coordinate transformation", name, COORDINATES)
 
 
 def emit(kernel: ResizeKernel, name: str) -> PrimFunc:

@@ -11,6 +11,7 @@ from gcompile.backends.tvm.lowering.pools import lower_pool
 from gcompile.backends.tvm.lowering.products import lower_convolution, lower_matrix_product
 from gcompile.backends.tvm.lowering.recurrences import lower_recurrence
 from gcompile.backends.tvm.lowering.reductions import REDUCTIONS, lower_reduction
+from gcompile.backends.tvm.lowering.resizes import lower_resize
 from gcompile.backends.tvm.lowering.rows import ROW_OPERATORS, lower_rows
 from gcompile.backends.tvm.lowering.transposed_convolutions import lower_transposed_convolution
 from gcompile.backends.tvm.lowering.windows import POOLS, window_of
@@ -36,6 +37,8 @@ def lower_region(region: ir.Region, memory: Memory) -> None:
         lower_recurrence(region, memory)
     elif (copied := copy_operator(region)) is not None:
         lower_copies(region, copied, memory)
+    elif len(region.nodes) == 1 and region.nodes[0].op_type == "Resize":
+        lower_resize(region, memory)
     elif (rows := _first(region, ROW_OPERATORS)) is not None:
         lower_rows(region, rows, memory)
     elif _is_reduction(region):
