@@ -4,9 +4,10 @@ A step of a block multiplies one slice of depth: `rows · columns` products, `ro
 
     cycles of a step = max(products / products per cycle, loads / loads per cycle, latency)
 
-Every accumulator is updated once per step, so no step is shorter than the latency. Vector units
-count pixels and vectors; tile units count tile registers of up to 16 rows by 16 columns. Units
-that multiply several pixels at once repeat one where a block has none left.
+Every accumulator is updated once per step, so no step is shorter than the latency; small blocks on
+vector units have several sets of accumulators, which take turns. Vector units count pixels and
+vectors; tile units count tile registers of up to 16 rows by 16 columns. Units that multiply
+several pixels at once repeat one where a block has none left.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ from gcompile.targets import Target, Unit
 
 TILE_ROWS = 16
 _TILE_ROW_BYTES = 64
+
+_FEWEST_SUMS = 8
+"""Accumulators that hide the latency of an addition on every processor of the last decade."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,11 +134,20 @@ def _block_cycles(
 ) -> float:
     """Count the cycles of one register block, whole depth, from first load to last store."""
     loads = (rows + unit.pixels * columns) / unit.loads_per_cycle
-    step = max(rows * columns / products_per_cycle, loads, unit.latency_cycles)
+    sets = 1 if unit.kind == "matrix" else accumulator_sets(rows, columns)
+    step = max(rows * columns / products_per_cycle, loads, unit.latency_cycles / sets)
     # Addresses and loop control take issue slots: this also breaks ties towards small blocks.
     step += (rows + 2 * columns) / 50
     store_cycles = TILE_ROWS if unit.kind == "matrix" else 1 + 1 / unit.loads_per_cycle
     return steps * step + rows * columns * store_cycles
+
+
+def accumulator_sets(rows: int, columns: int) -> int:
+    """Count the sets of accumulators that steps of depth take in turn on a vector unit.
+
+    Eight sums at least are kept going at once.
+    """
+    return 1 << max(0, math.ceil(math.log2(_FEWEST_SUMS / (rows * columns))))
 
 
 def _ops(unit: Unit) -> int:

@@ -178,7 +178,7 @@ def test_a_bad_tile_is_priced_as_bad_as_it_is() -> None:
     model = conv(14, 64, 64, 3)
     before = _cost(model)
     ir.set_tile(only_region(model), ir.Tile("avx512", 1, 1))
-    assert _cost(model).time_s > 3 * before.time_s
+    assert _cost(model).time_s > 1.8 * before.time_s
 
 
 @pytest.mark.parametrize("precision", [ir.Precision.BF16, ir.Precision.INT8])

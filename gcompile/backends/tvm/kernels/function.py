@@ -162,6 +162,24 @@ def prefetch(buffer: Buffer, indices: Sequence[Expr], locality: int = 3) -> None
     T.evaluate(T.call_llvm_intrin("void", "llvm.prefetch.p0", address, *hints))
 
 
+HERE = """
+define linkonce_odr hidden i32 @gcompile.here(i32 %x) alwaysinline nounwind {
+  %same = call i32 asm sideeffect "", "=r,0"(i32 %x)
+  ret i32 %same
+}
+"""
+"""The LLVM function that `here` calls."""
+
+
+def here(address: Expr) -> Expr:
+    """The same address, of which LLVM does not know that it is the same.
+
+    What is read from it is read where it is used. LLVM would read it before a loop that does not
+    change the address, and keep it on the stack when registers run out.
+    """
+    return T.call_extern("int32", "gcompile.here", address)
+
+
 def scratch(size: int, dtype: str) -> Buffer:
     """Memory of the task's own, which loop variables may index."""
     return T.alloc_buffer((size,), dtype, layout=None, align=64)

@@ -9,7 +9,7 @@ from gcompile.backends.tvm.kernels.amx import TileProduct
 from gcompile.backends.tvm.kernels.amx_panels import TilePanels
 from gcompile.backends.tvm.kernels.amx_tiles import Issue
 from gcompile.backends.tvm.kernels.dot import dot_of
-from gcompile.backends.tvm.kernels.function import llvm_functions
+from gcompile.backends.tvm.kernels.function import HERE, llvm_functions
 from gcompile.backends.tvm.kernels.parts import Multiplication, Part
 from gcompile.backends.tvm.kernels.units import Unit
 from gcompile.backends.tvm.kernels.vector_panels import VectorPanels
@@ -21,7 +21,7 @@ Multiply = Callable[..., None]
 
 def unit_functions(unit: Unit) -> AbstractContextManager[None]:
     """Statements that multiply on a unit stand inside this."""
-    return llvm_functions("" if unit.is_tiled else dot_of(unit).llvm)
+    return llvm_functions("" if unit.is_tiled else dot_of(unit).llvm + HERE)
 
 
 @contextmanager

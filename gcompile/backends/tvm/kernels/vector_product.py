@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tvm.tirx import Expr
 from tvm.tirx.script import builder as T
@@ -19,7 +19,7 @@ from gcompile.backends.tvm.kernels.dot import dot_of
 from gcompile.backends.tvm.kernels.dot_arm import apart
 from gcompile.backends.tvm.kernels.dot_groups import Dot
 from gcompile.backends.tvm.kernels.expression import size
-from gcompile.backends.tvm.kernels.function import loop, prefetch, scratch, share, when
+from gcompile.backends.tvm.kernels.function import here, loop, prefetch, scratch, share, when
 from gcompile.backends.tvm.kernels.lanes import Lanes, Register, bind
 from gcompile.backends.tvm.kernels.next_weights import NextWeights
 from gcompile.backends.tvm.kernels.parts import Multiplication, Part
@@ -149,6 +149,8 @@ class VectorProduct:
     def _block(self, part: Part, m: Expr, n: Expr, channels: int, ask: Ask | None) -> None:
         """Compute one block of pixels and channels, and write it."""
         place, first_vector = part.pixels.place(m), n * self.columns
+        if self.shared.tile.outer == "m":
+            place = replace(place, address=bind(here(place.address)))
         sets = self.accumulators(channels)
         self.start(part, sets, first_vector)
         self._accumulate(part, sets, place, first_vector, ask)
