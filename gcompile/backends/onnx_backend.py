@@ -1,0 +1,174 @@
+"""gcompile behind ONNX's own backend interface, as its conformance tests call it.
+
+    from gcompile.backends.onnx_backend import GcompileBackend
+    outputs = GcompileBackend.run_model(model, inputs)
+
+A model is compiled when its inputs are known: their shapes are those of the code. Inputs whose
+values decide a shape (the second one of Reshape, say) are bound to the values they have, and other
+values mean other code.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir
+from onnx import NodeProto, TypeProto, helper
+from onnx.backend.base import Backend, BackendRep
+
+from gcompile import ir, runtime
+from gcompile.backends.tvm.build import generate, write_artifact
+from gcompile.backends.tvm.operators import refuse_unsupported
+from gcompile.energy import Roofline
+from gcompile.errors import InvalidModelError, UsageError
+from gcompile.passes import PassContext, Pipeline
+from gcompile.passes.fuse.merge_launches import MergeLaunches
+from gcompile.passes.pipelines import canonicalize_pipeline, fuse_pipeline
+from gcompile.passes.precision import WidenFloat16
+from gcompile.passes.tile.apply_winograd import ApplyWinograd
+from gcompile.passes.tile.tile_regions import TileRegions
+from gcompile.targets import Target, load_target
+
+_PASSES = Pipeline(
+    "exact",
+    (
+        WidenFloat16(),
+        canonicalize_pipeline(),
+        fuse_pipeline(),
+        TileRegions(),
+        ApplyWinograd(),
+        MergeLaunches(),
+    ),
+)
+"""What every compilation does that changes no precision."""
+
+_LARGEST_BOUND = 4096
+"""Elements of an input that may be a shape, an axis, or a number of repetitions."""
+
+
+@dataclass
+class CompiledModel(BackendRep):  # type: ignore[misc]
+    """A model whose code is made when it is run.
+
+    Attributes:
+        bound: Inputs that were bound to their values in the last run.
+    """
+
+    model: onnx.ModelProto
+    target: Target
+    threads: int = 1
+    bound: tuple[str, ...] = ()
+    _codes: dict[object, runtime.Runner] = field(default_factory=dict, repr=False)
+
+    def run(self, inputs: Any, **kwargs: Any) -> tuple[Any, ...]:
+        """Run on the arrays of all inputs in order, or by name; return the outputs in order.
+
+        Raises:
+            UsageError: There is another number of inputs.
+            GcompileError: The model cannot be compiled.
+        """
+        arrays = self._by_name(inputs)
+        self.bound = ()
+        try:
+            runner = self._runner(arrays)
+        except InvalidModelError:
+            self.bound = tuple(name for name, array in arrays.items() if _may_be_shape(array))
+            if not self.bound:
+                raise
+            runner = self._runner(arrays)
+        kept = {name: array for name, array in arrays.items() if name not in self.bound}
+        outputs = runner.run(kept)
+        return tuple(outputs[spec.name] for spec in runner.outputs)
+
+    def _by_name(self, inputs: Any) -> dict[str, Any]:
+        constant = {tensor.name for tensor in self.model.graph.initializer}
+        names = [value.name for value in self.model.graph.input if value.name not in constant]
+        if isinstance(inputs, dict):
+            return {name: np.asarray(inputs[name]) for name in names}
+        given = list(inputs) if isinstance(inputs, Sequence) else [inputs]
+        if len(given) != len(names):
+            raise UsageError(f"The model takes {len(names)} inputs, and {len(given)} were given.")
+        if any(isinstance(array, list) or array is None for array in given):
+            raise InvalidModelError("Sequences and optionals are not tensors: give arrays.")
+        return {name: np.asarray(a) for name, a in zip(names, given, strict=True)}
+
+    def _runner(self, arrays: dict[str, Any]) -> runtime.Runner:
+        values = tuple((name, arrays[name].tobytes()) for name in self.bound)
+        key = (tuple((name, a.shape, a.dtype) for name, a in arrays.items()), values)
+        if key not in self._codes:
+            self._codes[key] = self._compiled(arrays)
+        return self._codes[key]
+
+    def _compiled(self, arrays: dict[str, Any]) -> runtime.Runner:
+        model = onnx_ir.from_proto(self.model)
+        for value in [v for v in model.graph.inputs if v.name in self.bound]:
+            model.graph.inputs.remove(value)
+            value.const_value = ir.tensor(arrays[str(value.name)], name=value.name)
+            model.graph.register_initializer(value)
+        shapes = {n: a.shape for n, a in arrays.items() if n not in self.bound and a.size}
+        ready = ir.prepare(model, shapes)
+        _PASSES.apply(ready, PassContext(self.target, Roofline(), 0, self.threads, None, None))
+        refuse_unsupported(ready)
+        code = generate(ready, self.target, self.threads)
+        with tempfile.TemporaryDirectory(prefix="gcompile-") as folder:
+            write_artifact({self.target.name: code}, Path(folder), model_name="model",
+                           with_model=False)  # fmt: skip
+            return runtime.load(folder)
+
+
+class GcompileBackend(Backend):  # type: ignore[misc]
+    """Compiles for the CPU of this machine."""
+
+    @classmethod
+    def prepare(cls, model: onnx.ModelProto, device: str = "CPU", **kwargs: Any) -> CompiledModel:
+        """Take a model; `threads` is the only option."""
+        return CompiledModel(model, load_target("cpu"), **kwargs)
+
+    @classmethod
+    def run_model(
+        cls, model: onnx.ModelProto, inputs: Any, device: str = "CPU", **kwargs: Any
+    ) -> tuple[Any, ...]:
+        """Compile and run once."""
+        return cls.prepare(model, device, **kwargs).run(inputs)
+
+    @classmethod
+    def run_node(
+        cls,
+        node: NodeProto,
+        inputs: Any,
+        device: str = "CPU",
+        outputs_info: Sequence[tuple[np.dtype[Any], tuple[int, ...]]] | None = None,
+        **kwargs: Any,
+    ) -> tuple[Any, ...]:
+        """Compile and run one node of the newest opset that gcompile reads."""
+        arrays = [np.asarray(array) for array in inputs]
+        names = [name for name in node.input if name]
+        graph = helper.make_graph(
+            [node],
+            "node",
+            [_info(name, array) for name, array in zip(names, arrays, strict=True)],
+            [helper.make_value_info(name, TypeProto()) for name in node.output if name],
+        )
+        opset = helper.make_opsetid("", ir.OPSET)
+        model = onnx.shape_inference.infer_shapes(helper.make_model(graph, opset_imports=[opset]))
+        return cls.run_model(model, arrays, device, **kwargs)
+
+    @classmethod
+    def supports_device(cls, device: str) -> bool:
+        """Only the CPU."""
+        return device == "CPU"
+
+
+def _may_be_shape(array: Any) -> bool:
+    return array.dtype.kind in "iub" and array.ndim <= 1 and array.size <= _LARGEST_BOUND
+
+
+def _info(name: str, array: Any) -> onnx.ValueInfoProto:
+    dtype = helper.np_dtype_to_tensor_dtype(array.dtype)
+    return helper.make_tensor_value_info(name, dtype, array.shape)

@@ -1,0 +1,52 @@
+"""gcompile as ONNX's own tests call it."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper, parser
+
+from gcompile.backends.onnx_backend import GcompileBackend
+from gcompile.errors import UnsupportedOperatorsError, UsageError
+
+HEADER = '<ir_version: 10, opset_import: ["" : 21]>\n'
+
+
+def model(text: str) -> onnx.ModelProto:
+    return parser.parse_model(HEADER + text)
+
+
+def test_a_model_runs_on_shapes_that_are_known_when_it_is_run() -> None:
+    compiled = GcompileBackend.prepare(model("g (float[n,3] x) => (float[n,3] y) { y = Neg(x) }"))
+    for rows in (2, 5):
+        x = np.arange(3 * rows, dtype=np.float32).reshape(rows, 3)
+        (y,) = compiled.run([x])
+        np.testing.assert_array_equal(y, -x)
+    assert not compiled.bound
+
+
+def test_inputs_that_decide_shapes_are_bound_to_their_values() -> None:
+    text = "g (float[6] x, int64[2] s) => (float[a,b] y) { y = Reshape(x, s) }"
+    compiled = GcompileBackend.prepare(model(text))
+    x = np.arange(6, dtype=np.float32)
+    for shape in ((2, 3), (3, 2)):
+        (y,) = compiled.run({"x": x, "s": np.array(shape)})
+        np.testing.assert_array_equal(y, x.reshape(shape))
+    assert compiled.bound == ("s",)
+
+
+def test_a_node_runs_alone() -> None:
+    node = helper.make_node("Add", ["a", "b"], ["c"])
+    a, b = np.ones((2, 3), np.float32), np.full(3, 2, np.float32)
+    (c,) = GcompileBackend.run_node(node, [a, b])
+    np.testing.assert_array_equal(c, np.full((2, 3), 3, np.float32))
+
+
+def test_what_cannot_be_compiled_is_refused() -> None:
+    refused = model("g (float[4,4] x) => (float y) { y = Det(x) }")
+    with pytest.raises(UnsupportedOperatorsError, match="Det"):
+        GcompileBackend.run_model(refused, [np.eye(4, dtype=np.float32)])
+    with pytest.raises(UsageError, match="takes 1 inputs"):
+        GcompileBackend.run_model(refused, [])
+    assert not GcompileBackend.supports_device("CUDA")
