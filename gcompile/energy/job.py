@@ -44,6 +44,8 @@ class Job:
         sliding_bytes: Bytes of the image they slide over, once; part of `activation_bytes`.
         steps: Steps of a recurrent net, each of which reads all recurrent weights.
         step_bytes: Those weights; part of `constant_bytes`.
+        stored_weight_bytes: The contraction's weights where they are stored as integers that the
+            kernel decodes; None where they are stored in the format of the products.
     """
 
     precision: ir.Precision
@@ -60,6 +62,7 @@ class Job:
     part: ir.Contraction | None = None
     steps: int = 1
     step_bytes: int = 0
+    stored_weight_bytes: int | None = None
 
     @property
     def blocked(self) -> ir.Contraction | None:
@@ -71,7 +74,17 @@ class Job:
         """The contraction's weights as they are stored for the kernel, without padding."""
         if self.contraction is None:
             return 0
+        if self.stored_weight_bytes is not None:
+            return self.stored_weight_bytes
         return self.contraction.weight_count * self.precision.bits // 8
+
+    @property
+    def weight_share(self) -> float:
+        """What is stored of each byte of weight that the product multiplies."""
+        if self.contraction is None or self.stored_weight_bytes is None:
+            return 1.0
+        multiplied = self.contraction.weight_count * self.precision.bits / 8
+        return self.stored_weight_bytes / multiplied
 
     @property
     def alone_bytes(self) -> int:
@@ -131,7 +144,15 @@ def job_of(region: ir.Region) -> Job | None:
         part=ir.part_of(region.anchor) if region.anchor is not None else None,
         steps=net.steps if net is not None else 1,
         step_bytes=net.recurrent_count * _FLOAT_BYTES if net is not None else 0,
+        stored_weight_bytes=_stored_weight_bytes(region, contraction),
     )
+
+
+def _stored_weight_bytes(region: ir.Region, contraction: ir.Contraction | None) -> int | None:
+    decoder = region.weight_decoder
+    if decoder is None or contraction is None or decoder.inputs[0] is None:
+        return None
+    return ir.value_bytes(decoder.inputs[0])
 
 
 def _sliding_bytes(region: ir.Region) -> int:
@@ -173,7 +194,10 @@ def _source(value: ir.Value | None, region: ir.Region) -> ir.Value | None:
 
 
 def _without_folded(region: ir.Region) -> tuple[ir.Node, ...]:
-    """Leave out what the product's kernel does for nothing: it dequantizes in its scales."""
+    """Leave out what the product's kernel does for nothing: it dequantizes in its scales.
+
+    Integer weights of a product of floats are decoded one by one, which is work.
+    """
     if region.anchor is None or len(region.nodes) == 1:
         return region.nodes
     operands = (ir.operand_moves(value, region.nodes)[0] for value in region.anchor.inputs)
@@ -182,6 +206,8 @@ def _without_folded(region: ir.Region) -> tuple[ir.Node, ...]:
         node for node in producers
         if node is not None and node.op_type in ("DequantizeLinear", "Cast")
     }  # fmt: skip
+    if region.weight_decoder is not None:
+        folded = (folded | set(ir.weight_path(region.anchor))) - {region.weight_decoder}
     return tuple(node for node in region.nodes if node not in folded)
 
 

@@ -143,7 +143,7 @@ def operands(job: Job, contraction: Contraction, blocks: Blocking) -> Operands:
     window = min(contraction.kernel_h * contraction.dilation_h, contraction.in_h) * row_bytes
     return Operands(
         image_bytes=job.image_bytes,
-        weight_bytes=blocks.weight_bytes,
+        weight_bytes=blocks.weight_bytes * job.weight_share,
         row_blocks=blocks.row_blocks,
         column_blocks=blocks.column_blocks,
         row_panel_bytes=min(rows * depth_bytes, window + row_bytes),

@@ -51,6 +51,7 @@ from gcompile.ir.region import (
 from gcompile.ir.rewire import bypass, only_reader
 from gcompile.ir.shapes import Shapes, infer_shapes, static_shape
 from gcompile.ir.split_weights import split_weights
+from gcompile.ir.stored_weights import weight_decoder, weight_path
 from gcompile.ir.strided import MOVES as STRIDED_MOVES
 from gcompile.ir.tile import Tile
 from gcompile.ir.verify import verify
@@ -141,5 +142,7 @@ __all__ = [
     "to_text",
     "value_bytes",
     "verify",
+    "weight_decoder",
+    "weight_path",
     "work_of",
 ]

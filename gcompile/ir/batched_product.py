@@ -231,8 +231,9 @@ def puts_heads_side_by_side(node: onnx_ir.Node) -> bool:
 
 
 def _is_constant(value: onnx_ir.Value | None) -> bool:
-    """A constant, as it is or behind a decoder."""
+    """A constant, as it is or behind decoders."""
     producer = value.producer() if value is not None else None
-    if producer is not None and producer.op_type in _DECODERS:
+    while producer is not None and producer.op_type in _DECODERS:
         value = producer.inputs[0]
+        producer = value.producer() if value is not None else None
     return is_constant(value)

@@ -16,6 +16,7 @@ from gcompile.ir.contraction import Contraction
 from gcompile.ir.describe import PRODUCTS, contraction_of
 from gcompile.ir.place import Place, place_of
 from gcompile.ir.precision import Precision
+from gcompile.ir.stored_weights import weight_decoder
 from gcompile.ir.tile import Tile
 
 _REGION = "gcompile.region"
@@ -108,6 +109,14 @@ class Region:
             if v.const_value is None and v.dtype in _PRECISIONS
         ]
         return max(found, key=lambda p: p.bits, default=Precision.FP32)
+
+    @cached_property
+    def weight_decoder(self) -> onnx_ir.Node | None:
+        """What decodes the integer weights of the anchor where it multiplies floats with them."""
+        if self.anchor is None or self.precision is Precision.INT8:
+            return None
+        decoder = weight_decoder(self.anchor)
+        return decoder if decoder in self.nodes else None
 
     @property
     def tile(self) -> Tile | None:

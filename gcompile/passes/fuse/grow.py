@@ -139,15 +139,26 @@ class Regions:
         return not value.is_graph_output() and inside.issuperset(value.consumers())
 
     def _decoders(self, inside: set[ir.Node]) -> set[ir.Node]:
-        """The decoders that only this region reads."""
+        """The decoders that only this region reads, and the rounding of decoded weights."""
         producers = {value.producer() for n in inside for value in n.inputs if value is not None}
-        return {
+        found = {
             node
             for node in producers
             if node in self._position
             and self._is_free(node, Kind.DECODE)
             and self._is_read_only_by(node, inside)
         }
+        for anchor in inside:
+            path = ir.weight_path(anchor) if ir.weight_decoder(anchor) is not None else []
+            reads = dict(zip(path, [anchor, *path], strict=False))
+            if all(
+                node in self._position
+                and node not in self._claimed
+                and self._is_read_only_by(node, {reader})
+                for node, reader in reads.items()
+            ):
+                found.update(path)
+        return found
 
     def _with_storage(self, move: ir.Node) -> set[ir.Node]:
         """A move works on stored numbers; views and transposes only where scales are the same."""

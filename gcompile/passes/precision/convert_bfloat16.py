@@ -2,7 +2,8 @@
 
 bfloat16 is fp32 without its lower 16 bits: the same range, 8 bits of precision, half the bytes.
 Values are cast where they are made and cast back where they are read; weights are stored as
-bfloat16. Matrix units multiply bfloat16 pairs exactly and add in fp32: that is what casts say.
+bfloat16, those that are stored as integers are rounded where they are decoded. Matrix units
+multiply bfloat16 pairs exactly and add in fp32: that is what casts say.
 """
 
 from __future__ import annotations
@@ -54,6 +55,10 @@ def _convert_weight(model: ir.Model, writer: NarrowWriter, region: ir.Region) ->
     node = region.anchor
     assert node is not None
     weight = node.inputs[1]
+    if weight is not None and region.weight_decoder is not None:
+        to_bfloat16, to_float = (_cast_to(t) for t in (ir.DataType.BFLOAT16, ir.DataType.FLOAT))
+        writer.round_operand(weight, to_bfloat16, to_float, node)
+        return
     array = ir.constant_array(weight)
     assert weight is not None
     assert array is not None

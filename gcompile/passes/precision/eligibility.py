@@ -19,7 +19,7 @@ def why_not(region: ir.Region, precision: ir.Precision) -> str | None:
     """Say why the region cannot compute its products in `precision`; None when it can."""
     if precision is ir.Precision.FP32:
         return None
-    if reason := _why_not_narrow(region):
+    if reason := _why_not_narrow(region, precision):
         return reason
     contraction = region.contraction
     if contraction is None:
@@ -61,7 +61,7 @@ def narrow_source(value: ir.Value | None) -> ir.Value | None:
     return source if source is not None and source.dtype is ir.DataType.BFLOAT16 else None
 
 
-def _why_not_narrow(region: ir.Region) -> str | None:
+def _why_not_narrow(region: ir.Region, precision: ir.Precision) -> str | None:
     node = region.anchor
     if node is None:
         return "it has no convolution or matrix product"
@@ -72,7 +72,9 @@ def _why_not_narrow(region: ir.Region) -> str | None:
         return _why_not_batched(region)
     if x is None or weight is None:
         return "an operand is missing"
-    if narrow_source(weight) is not None or weight.dtype is ir.DataType.BFLOAT16:
+    is_decoded = precision is ir.Precision.BF16 and region.weight_decoder is not None
+    is_narrow = narrow_source(weight) is not None and not is_decoded
+    if is_narrow or weight.dtype is ir.DataType.BFLOAT16:
         return "its weight is stored narrow already"
     if narrow_source(x) is not None and narrow_source(x) in region.inputs:
         return "its input is stored narrow already"

@@ -58,6 +58,16 @@ class NarrowWriter:
             if value is constant:
                 reader.replace_input_with(index, decoded)
 
+    def round_operand(
+        self, operand: ir.Value, encode: Convert, decode: Convert, reader: ir.Node
+    ) -> None:
+        """Let `reader` read an operand that it computes itself rounded to the stored type."""
+        rounding = self._finish(encode(operand), operand, "rounded", self.encode_dtype)
+        self.model.graph.insert_before(reader, rounding)
+        self._join(rounding, self.region_of[reader])
+        ir.add_origin(rounding, [reader], self.pass_name)
+        self.decode_constant(decode(rounding.outputs[0]), operand, reader)
+
     def _insert_encode(self, value: ir.Value, encode: Convert, stays: bool) -> ir.Value:
         graph, producer = self.model.graph, value.producer()
         node = self._finish(encode(value), value, "stored", self.encode_dtype)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from gcompile import testing
 from gcompile.passes import exact_pipeline
 from gcompile.passes.canonicalize.fold_constants import FoldConstants
+from tests.ir.weight_only import weight_only
 from tests.passes.example_models import TEXTS
 from tests.passes.rewriting import check_refusal, check_rewrite, parse
 
@@ -48,6 +49,14 @@ def test_stored_weights_stay_stored() -> None:
         }""",
         "it decodes a number format that weights are stored in",
     )
+
+
+def test_weights_in_blocks_of_four_bits_stay_stored() -> None:
+    model = weight_only((1, 64, 16), "int4", 32, zero_points=True)
+    exact_pipeline().apply(model, testing.example_context())
+    kept = {str(value.dtype) for value in model.graph.initializers.values()}
+    assert kept == {"INT4", "FLOAT"}
+    assert [node.op_type for node in model.graph] == ["DequantizeLinear", "MatMul", "Relu"]
 
 
 def test_graph_outputs_stay_nodes() -> None:

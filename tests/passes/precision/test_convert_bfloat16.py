@@ -7,7 +7,9 @@ import numpy as np
 
 from gcompile import ir, testing
 from gcompile.backends.onnxruntime import OnnxRuntime
+from gcompile.passes.pipelines import exact_pipeline
 from gcompile.passes.precision import ConvertBfloat16
+from tests.ir.weight_only import weight_only
 from tests.passes.precision.models import (
     CONV_CHAIN,
     context,
@@ -78,3 +80,27 @@ def test_a_second_run_changes_nothing() -> None:
     ctx = replace(context(model), calibration=None)
     ConvertBfloat16().run(model, ctx)
     assert ConvertBfloat16().run(model, ctx) == 0
+
+
+def test_weights_that_are_stored_as_integers_are_rounded_where_they_are_decoded() -> None:
+    model = weight_only((2, 64, 8), "int4", 32)
+    exact_pipeline().apply(model, testing.example_context())
+    before = model.clone()
+    assert ConvertBfloat16().run(model, testing.example_context()) == 1
+    assert testing.to_lines(model) == "\n".join(
+        [
+            "x_stored = Cast<to=16>(x)",
+            "w = DequantizeLinear<axis=0, block_size=32>(stored, scales)",
+            "x_decoded = Cast<to=1>(x_stored)",
+            "w_rounded = Cast<to=16>(w)",
+            "w_decoded = Cast<to=1>(w_rounded)",
+            "p = MatMul(x_decoded, w_decoded)",
+            "y = Relu(p)",
+        ]
+    )
+    exact_pipeline().apply(model, testing.example_context())
+    assert [region.op for region in ir.regions(model.graph)] == ["Cast", "MatMul+Relu"]
+    inputs = testing.example_inputs(before, 1)
+    given, converted = (OnnxRuntime()(m, inputs) for m in (before, model))
+    testing.assert_close(given, converted, testing.NARROW_TOLERANCE)
+    assert ConvertBfloat16().run(model, testing.example_context()) == 0

@@ -15,7 +15,9 @@ from tvm.tirx.script import builder as T
 
 from gcompile.backends.tvm.kernels.amx import BlockRange, TileProduct, tile_memory
 from gcompile.backends.tvm.kernels.amx_tiles import Issue
-from gcompile.backends.tvm.kernels.function import when
+from gcompile.backends.tvm.kernels.decoded_weights import DecodedWeights, whole_eights
+from gcompile.backends.tvm.kernels.few_bits import Reader
+from gcompile.backends.tvm.kernels.function import loop, when
 from gcompile.backends.tvm.kernels.lanes import Lanes, for_each_vector
 from gcompile.backends.tvm.kernels.parts import Multiplication, Part
 from gcompile.backends.tvm.kernels.spec import Panel
@@ -32,23 +34,42 @@ class TilePanels:
         product: The tile registers, and memory for the sums of all blocks of a panel.
         sizes: Blocks of pixels, blocks of channels and steps of depth of one panel.
         copied: The pixels of one row of blocks: (tile, step, pixel, elements of one step).
+        decoded: A panel of weights that are stored in few bits; None for those that units read.
     """
 
     product: TileProduct
     sizes: tuple[int, int, int]
     copied: Buffer
+    decoded: DecodedWeights | None = None
 
     @classmethod
-    def of(cls, shared: Multiplication, shape: Part, issue: Issue, panel: Panel) -> TilePanels:
-        """Take memory for parts of the shape of this one."""
+    def of(
+        cls,
+        shared: Multiplication,
+        shape: Part,
+        issue: Issue,
+        panel: Panel,
+        reader: Reader | None = None,
+    ) -> TilePanels:
+        """Take memory for parts of the shape of this one.
+
+        `reader` reads weights that are stored in few bits.
+        """
         tile = shared.tile
         m_size = max(1, panel.rows // (tile.rows * shape.pixels.rows))
         n_size = max(1, panel.columns // (tile.columns * _LANES))
         product = TileProduct.of(shared, shape, issue, m_size * n_size)
         steps = min(product.steps(shape), max(1, panel.depth // product.step_elements))
+        if reader is not None:
+            depth = whole_eights(steps, product.step_elements, 1)
+            steps = depth // product.step_elements
         size = product.layout.rows * steps * product.layout.pixels * product.step_elements
         copied = tile_memory(size, str(shared.x.dtype))
-        return cls(product, (m_size, n_size, steps), copied)
+        decoded = None
+        if reader is not None:
+            vectors = n_size * product.layout.columns
+            decoded = DecodedWeights.of(reader, shared.unit, vectors, depth)
+        return cls(product, (m_size, n_size, steps), copied, decoded)
 
     def multiply(self, part: Part, task: Expr = 0, threads: int = 1) -> None:
         """Emit the task's share of a part."""
@@ -83,7 +104,7 @@ class TilePanels:
         def vectors(n: Expr) -> Expr:
             return (n_range.start + n) * product.layout.columns
 
-        with T.serial(last + 1) as depth, T.serial(m_range.count) as m:
+        def row_of_blocks(depth: Expr, m: Expr, read: Part, first_weights: Expr) -> None:
             first_step = T.Bind(depth * steps)
             count = T.Bind(T.min(steps, total - first_step))
             first_tile = T.Bind(tiles(m))
@@ -98,7 +119,7 @@ class TilePanels:
                         (rows, columns),
                         [self.copied[self._copied_index(row, step, 0)] for row in range(rows)],
                         product.layout.depth_bytes,
-                        product.weights(part, vectors(n), first_step + step),
+                        product.weights(read, vectors(n), first_weights + step),
                     )
 
             def write(n: Expr) -> None:
@@ -112,6 +133,14 @@ class TilePanels:
                     n < n_range.count,
                     lambda: product.move_sums("tilestored64", rows, columns, m * n_size + n),
                 )
+
+        with T.serial(last + 1) as depth:
+            read, first_weights = part, T.Bind(depth * steps)
+            if self.decoded is not None:
+                first = T.Bind(vectors(0))
+                stop = first + n_range.count * product.layout.columns
+                read, first_weights = self.decoded.panel(part, first, stop, depth), 0
+            loop(0, m_range.count, lambda m: row_of_blocks(depth, m, read, first_weights))
 
     def _copy(
         self, part: Part, first_tile: Expr, rows: int, first_step: Expr, count: Expr

@@ -9,6 +9,7 @@ from gcompile.backends.tvm.kernels.amx import TileProduct
 from gcompile.backends.tvm.kernels.amx_panels import TilePanels
 from gcompile.backends.tvm.kernels.amx_tiles import Issue
 from gcompile.backends.tvm.kernels.dot import dot_of
+from gcompile.backends.tvm.kernels.few_bits import Reader
 from gcompile.backends.tvm.kernels.function import HERE, llvm_functions
 from gcompile.backends.tvm.kernels.parts import Multiplication, Part
 from gcompile.backends.tvm.kernels.units import Unit
@@ -25,20 +26,25 @@ def unit_functions(unit: Unit) -> AbstractContextManager[None]:
 
 
 @contextmanager
-def multiplying(shared: Multiplication, shape: Part, issue: Issue) -> Iterator[Multiply]:
-    """Make a task ready to multiply parts of the shape of the one given."""
+def multiplying(
+    shared: Multiplication, shape: Part, issue: Issue, reader: Reader | None = None
+) -> Iterator[Multiply]:
+    """Make a task ready to multiply parts of the shape of the one given.
+
+    `reader` reads weights that are stored in few bits; they are multiplied panel by panel.
+    """
     is_one_run = shape.depth.rows[0] * shape.depth.columns[0] == 1
     panel = shared.panel if is_one_run else None
     if not shared.unit.is_tiled:
         if panel is None:
             yield VectorProduct.of(shared, shape).multiply
         else:
-            yield VectorPanels.of(shared, shape, panel).multiply
+            yield VectorPanels.of(shared, shape, panel, reader).multiply
     elif panel is None:
         product = TileProduct.of(shared, shape, issue)
         yield product.multiply
         product.release()
     else:
-        panels = TilePanels.of(shared, shape, issue, panel)
+        panels = TilePanels.of(shared, shape, issue, panel, reader)
         yield panels.multiply
         panels.product.release()

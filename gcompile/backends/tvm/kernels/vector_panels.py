@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from tvm.tirx import Buffer, Expr
 from tvm.tirx.script import builder as T
 
+from gcompile.backends.tvm.kernels.decoded_weights import DecodedWeights, whole_eights
+from gcompile.backends.tvm.kernels.few_bits import Reader
 from gcompile.backends.tvm.kernels.function import scratch, when
 from gcompile.backends.tvm.kernels.lanes import Register
 from gcompile.backends.tvm.kernels.parts import Multiplication, Part
@@ -28,22 +30,35 @@ class VectorPanels:
     Attributes:
         sizes: Blocks of pixels, blocks of channels and steps of depth of one panel.
         waiting: The sums of all blocks of a panel.
+        decoded: A panel of weights that are stored in few bits; None for those that units read.
     """
 
     product: VectorProduct
     sizes: tuple[int, int, int]
     waiting: Buffer
+    decoded: DecodedWeights | None = None
 
     @classmethod
-    def of(cls, shared: Multiplication, shape: Part, panel: Panel) -> VectorPanels:
-        """Take registers and memory for parts of the shape of this one."""
+    def of(
+        cls, shared: Multiplication, shape: Part, panel: Panel, reader: Reader | None = None
+    ) -> VectorPanels:
+        """Take registers and memory for parts of the shape of this one.
+
+        `reader` reads weights that are stored in few bits.
+        """
         product = VectorProduct.of(shared, shape)
         m_size = max(1, panel.rows // shape.pixels.rows)
         n_size = max(1, panel.columns // product.block_channels)
         turns = max(1, panel.depth // shared.unit.group // product.at_once)
         size = m_size * len(product.sums[0]) * n_size * product.block_channels
         waiting = scratch(size, shared.unit.accumulator_dtype)
-        return cls(product, (m_size, n_size, turns * product.at_once), waiting)
+        steps = turns * product.at_once
+        if reader is None:
+            return cls(product, (m_size, n_size, steps), waiting)
+        depth = whole_eights(steps, product.at_once, shared.unit.group)
+        vectors = n_size * product.columns
+        decoded = DecodedWeights.of(reader, shared.unit, vectors, depth)
+        return cls(product, (m_size, n_size, depth // shared.unit.group), waiting, decoded)
 
     def multiply(self, part: Part, task: Expr = 0, threads: int = 1) -> None:
         """Emit the task's share: all panels of channels, of pixels and of depth, in this order."""
@@ -59,19 +74,29 @@ class VectorPanels:
         (m_start, m_stop), (n_start, n_stop) = m_range, n_range
         _, n_size, steps = self.sizes
         panels = -(-part.depth.run // self.product.shared.unit.group // steps)
-        with T.serial(panels) as depth, T.serial(m_start, m_stop) as m:
+        with T.serial(panels) as depth:
+            read, first = part, T.Bind(depth * steps)
+            if self.decoded is not None:
+                start, stop = (T.Bind(n * self.product.columns) for n in n_range)
+                read, first = self.decoded.panel(part, start, stop, depth), 0
+            with T.serial(m_start, m_stop) as m:
 
-            def block(n: Expr, channels: int) -> None:
-                index = T.Bind((m - m_start) * n_size + (n - n_start))
-                self._block(part, (m, n, depth), channels, index)
+                def block(n: Expr, channels: int) -> None:
+                    index = T.Bind((m - m_start) * n_size + (n - n_start))
+                    self._block(read, (m, n, depth), channels, (first, index))
 
-            self.product.for_channel_blocks(part, n_start, n_stop, block)
+                self.product.for_channel_blocks(part, n_start, n_stop, block)
 
     def _block(
-        self, part: Part, place: tuple[Expr, Expr, Expr], channels: int, index: Expr
+        self,
+        part: Part,
+        place: tuple[Expr, Expr, Expr],
+        channels: int,
+        firsts: tuple[Expr, Expr],
     ) -> None:
-        """Add one panel of depth to a block whose sums wait at `index`."""
+        """Add one panel of depth to a block, given its first step and where its sums wait."""
         (m, n, depth), product, steps = place, self.product, self.sizes[2]
+        first_step, index = firsts
         total = part.depth.run // product.shared.unit.group
         last = -(-total // steps) - 1
         pixels, first_vector = part.pixels.place(m), n * product.columns
@@ -80,7 +105,7 @@ class VectorPanels:
         when(depth > 0, lambda: self._resume(sets, index))
         first = T.Bind(depth * steps)
         address = pixels.address + part.origin + first * product.shared.unit.group
-        start = (T.Bind(address), first)
+        start = (T.Bind(address), first_step)
         turns = T.min(steps, total - first) // product.at_once
         product.turns(part, sets, first_vector, start, turns)
         stop = total - last * steps

@@ -26,6 +26,7 @@ from gcompile.backends.tvm.kernels import (
     softmax,
     transpose,
     transposed_convolution,
+    weight_only,
     winograd,
 )
 from gcompile.backends.tvm.kernels.function import Code
@@ -46,6 +47,7 @@ _CODE: dict[type, tuple[str, Callable[..., Code]]] = {
     PoolKernel: ("pool", pool.code),
     ElementwiseKernel: ("elementwise", elementwise.code),
     TransposeKernel: ("transpose", transpose.code),
+    weight_only.WeightOnlyKernel: ("weight_only", weight_only.code),
     winograd.WinogradKernel: ("winograd", winograd.code),
     copy_regions.CopyKernel: ("copy", copy_regions.code),
     softmax.SoftmaxKernel: ("softmax", softmax.code),

@@ -317,10 +317,21 @@ def dequantized(node: ir.Node) -> NDArray[np.float64] | None:
         return None
     zero = ir.constant_array(node.inputs[2]) if len(node.inputs) > 2 else None
     numbers = stored.astype(np.float64)
-    shape = [1] * numbers.ndim
-    if scale.size > 1:
-        shape[node.attributes.get_int("axis", 1)] = scale.size
     offset = np.zeros(()) if zero is None else zero.astype(np.float64)
-    offset = offset.reshape(shape) if offset.size > 1 else offset.reshape(())
-    factor = scale.astype(np.float64)
-    return (numbers - offset) * (factor.reshape(shape) if factor.size > 1 else factor.reshape(()))
+    offset, factor = (_spread(node, a, numbers.shape) for a in (offset, scale.astype(np.float64)))
+    return (numbers - offset) * factor
+
+
+def _spread(
+    node: ir.Node, parameter: NDArray[np.float64], shape: tuple[int, ...]
+) -> NDArray[np.float64]:
+    """A scale or zero point so that it is broadcast: for a tensor, a slice or a block of one."""
+    if parameter.size == 1:
+        return parameter.reshape(())
+    axis = node.attributes.get_int("axis", 1)
+    if parameter.ndim == 1:
+        sizes = [1] * len(shape)
+        sizes[axis] = parameter.size
+        return parameter.reshape(sizes)
+    repeated = np.repeat(parameter, node.attributes.get_int("block_size", 0), axis)
+    return repeated.take(range(shape[axis]), axis)

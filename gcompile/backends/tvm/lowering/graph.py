@@ -200,12 +200,17 @@ def _region_proto(
             nodes.append(ir.node_proto(node))
         else:
             known |= dict(zip(node.outputs, results, strict=True))
+    read = {name for node in nodes for name in node.input}
     graph = onnx.helper.make_graph(
         nodes,
         "region",
         [_value_info(value) for value in inputs],
         [_value_info(value) for value in outputs],
-        [onnx.numpy_helper.from_array(array, value.name) for value, array in known.items()],
+        [
+            onnx.numpy_helper.from_array(array, value.name)
+            for value, array in known.items()
+            if value.name in read
+        ],
     )
     opset = onnx.helper.make_opsetid("", ir.OPSET)
     return onnx.helper.make_model(graph, opset_imports=[opset], ir_version=10)

@@ -14,6 +14,7 @@ from gcompile.backends.tvm.lowering.reductions import REDUCTIONS, lower_reductio
 from gcompile.backends.tvm.lowering.resizes import lower_resize
 from gcompile.backends.tvm.lowering.rows import ROW_OPERATORS, lower_rows
 from gcompile.backends.tvm.lowering.transposed_convolutions import lower_transposed_convolution
+from gcompile.backends.tvm.lowering.weight_only import lower_weight_only
 from gcompile.backends.tvm.lowering.windows import POOLS, window_of
 
 
@@ -31,6 +32,8 @@ def lower_region(region: ir.Region, memory: Memory) -> None:
             lower_transposed_convolution(region, memory)
         elif ir.is_batched_product(anchor):
             lower_batched_product(region, memory)
+        elif region.weight_decoder is not None:
+            lower_weight_only(region, memory)
         else:
             lower_matrix_product(region, memory)
     elif len(region.nodes) == 1 and ir.recurrence_of(region.nodes[0]) is not None:
