@@ -82,9 +82,15 @@ def run_onnxruntime(model: onnx.ModelProto) -> Prepared:
 def run_reference(model: onnx.ModelProto) -> Prepared:
     evaluator = ReferenceEvaluator(model)
     names = evaluator.input_names
-    return lambda arrays: evaluator.run(
-        None, dict(zip(names, arrays, strict=False))
-    ), lambda: False
+    return lambda arrays: evaluator.run(None, _named(names, arrays)), _never
+
+
+def _named(names: list[str], arrays: list[Any]) -> dict[str, Any]:
+    return dict(zip(names, arrays, strict=False))
+
+
+def _never() -> bool:
+    return False
 
 
 BACKENDS = {"gcompile": run_gcompile, "onnxruntime": run_onnxruntime, "reference": run_reference}
