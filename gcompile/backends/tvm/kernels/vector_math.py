@@ -38,9 +38,29 @@ _ERFC = (
     *(-9.516021868e-2, -6.771565920e-1, 1.141699229, -6.741981553e-1, 1.436769470e-1),
 )
 
+# Φ(-x) = exp(-x²/2 + p(x - 5)), 0 <= x <= 12, with a relative error of 4e-7 up to 8 and 7e-6 at
+# the end. Φ is the normal distribution; a fit of least maximum error to log(erfcx(x/√2)/2).
+_TAIL = (
+    *(-2.564998627, -1.865047812e-1, 1.634918712e-2, -1.803425141e-3, 2.114562667e-4),
+    *(-2.539592970e-5, 3.042520348e-6, -2.986290326e-7, 2.368775576e-8, -4.944715748e-9),
+    *(8.721173228e-10, 1.509084090e-12, -1.400097226e-11, 9.482617599e-13),
+)
+_TAIL_MIDDLE = 5.0
+_TAIL_END = 12.0
+
+_LONG = 10
+"""Coefficients from which on the latency of a polynomial is felt."""
+
 
 def polynomial(coefficients: Sequence[float], x: Expr, lanes: Lanes) -> Expr:
-    """Evaluate c₀ + c₁·x + c₂·x² + … by Horner's rule."""
+    """Evaluate c₀ + c₁·x + c₂·x² + … by Horner's rule.
+
+    Even and odd powers of a long one are summed side by side, so that they wait half as long.
+    """
+    if len(coefficients) >= _LONG:
+        square = bind(x * x)
+        odd = polynomial(coefficients[1::2], square, lanes)
+        return bind(odd * x + polynomial(coefficients[::2], square, lanes))
     total = lanes.splat(coefficients[-1])
     for coefficient in reversed(coefficients[:-1]):
         total = total * x + lanes.splat(coefficient)
@@ -54,21 +74,9 @@ def exp(x: Expr, lanes: Lanes) -> Expr:
 
 
 def exp_below_zero(x: Expr, lanes: Lanes) -> Expr:
-    """e^x for x <= 0, which is zero where it would hardly be a normal number.
-
-    Adding 1.5·2^23 rounds to an integer and leaves it in the lowest bits, from where a shift
-    brings it into the exponent.
-    """
-    x = bind(x)
-    lowest, magic = lanes.splat(-87.0), lanes.splat(1.5 * 2.0**23)
-    held = bind(T.max(lowest, x))
-    shifted = bind(held * lanes.splat(_LOG2_E) + magic)
-    quotient = bind(shifted - magic)
-    rest = held - quotient * lanes.splat(_LN_2_HIGH)
-    rest = bind(rest - quotient * lanes.splat(_LN_2_LOW))
-    fraction = bind(polynomial((1.0, 1.0, *_EXP), rest, lanes))
-    exponent = lanes.reinterpret("int32", shifted) << lanes.splat(23, "int32")
-    power = lanes.reinterpret("float32", lanes.reinterpret("int32", fraction) + exponent)
+    """e^x for x <= 0, which is zero where it would hardly be a normal number."""
+    x, lowest = bind(x), lanes.splat(-87.0)
+    power = _exp_within_range(bind(T.max(lowest, x)), lanes)
     return bind(T.Select(x < lowest, lanes.splat(0.0), power))
 
 
@@ -132,11 +140,16 @@ def sigmoid(x: Expr, lanes: Lanes) -> Expr:
 
 
 def gelu(x: Expr, lanes: Lanes) -> Expr:
-    """x·Φ(x). The tail Φ(-|x|) is computed as itself, not as a difference from one."""
-    magnitude = bind(T.abs(x) * lanes.splat(math.sqrt(0.5)))
-    tail = bind(lanes.splat(0.5) * erfc_of_magnitude(magnitude, lanes))
-    below = x < lanes.splat(0.0)
-    return bind(x * T.Select(below, tail, lanes.splat(1.0) - tail))
+    """x·Φ(x) = max(x, 0) - |x|·Φ(-|x|).
+
+    The tail is computed as itself, not as a difference from one, and held at a place from where on
+    it no longer matters.
+    """
+    held = bind(T.min(T.abs(x), lanes.splat(_TAIL_END)))
+    from_middle = bind(held - lanes.splat(_TAIL_MIDDLE))
+    rest = polynomial(_TAIL, from_middle, lanes)
+    tail = _exp_within_range(bind(rest - held * lanes.splat(0.5) * held), lanes)
+    return bind(T.max(lanes.splat(0.0), x) - held * tail)
 
 
 def gelu_tanh(x: Expr, lanes: Lanes) -> Expr:
@@ -184,6 +197,23 @@ def integer_power(base: Expr, exponent: int) -> Expr:
     root = integer_power(base, exponent // 2)
     square = bind(root * root)
     return bind(square * base) if exponent % 2 else square
+
+
+def _exp_within_range(x: Expr, lanes: Lanes) -> Expr:
+    """e^x where that is a normal number.
+
+    Adding 1.5·2^23 rounds to an integer and leaves it in the lowest bits, from where a shift
+    brings it into the exponent.
+    """
+    magic = lanes.splat(1.5 * 2.0**23)
+    shifted = bind(x * lanes.splat(_LOG2_E) + magic)
+    quotient = bind(shifted - magic)
+    rest = x - quotient * lanes.splat(_LN_2_HIGH)
+    rest = bind(rest - quotient * lanes.splat(_LN_2_LOW))
+    fraction = bind(polynomial((1.0, 1.0, *_EXP), rest, lanes))
+    exponent = lanes.reinterpret("int32", shifted) << lanes.splat(23, "int32")
+    power = lanes.reinterpret("float32", lanes.reinterpret("int32", fraction) + exponent)
+    return bind(power)
 
 
 def _exp_parts(x: Expr, lanes: Lanes) -> tuple[Expr, Expr]:
