@@ -41,6 +41,9 @@ ATTRIBUTES: dict[str, tuple[float, float]] = {
     "hard_sigmoid": (0.2, 0.5),
     "elu": (1.3, 0.0),
     "selu": SELU,
+    "affine": (0.75, -3.0),
+    "scaled_tanh": (1.5, 0.25),
+    "thresholded_relu": (0.8, 0.0),
 }
 
 
@@ -71,6 +74,10 @@ def reference(function: str, x: Real) -> Real:
         "selu": np.float32(SELU[1]) * np.where(x < 0, np.float32(SELU[0]) * below, x),
         "softplus": softplus,
         "mish": x * np.tanh(softplus),
+        "softsign": x / (1 + np.abs(x)),
+        "affine": 0.75 * x - 3,
+        "scaled_tanh": 1.5 * np.tanh(0.25 * x),
+        "thresholded_relu": np.where(x > np.float32(0.8), x, 0),
         "floor": np.floor(x),
         "ceil": np.ceil(x),
         "round": np.rint(x),
@@ -98,6 +105,7 @@ def test_a_function_is_precise_to_a_millionth_wherever_floats_are(function: str)
     written, expected = np.where(normal, written, 0), np.where(normal, expected, 0)
     # Near a zero that a sum of larger numbers makes, and far out in a tail, it is absolute.
     absolute = {"hard_sigmoid": 1e-6, "hard_swish": 1e-6, "gelu": 1e-15, "gelu_tanh": 1e-15}
+    absolute["affine"] = 1e-6
     atol = absolute.get(function, 1e-30)
     np.testing.assert_allclose(written, expected, rtol=2e-6, atol=atol)
 
