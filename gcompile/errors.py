@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import ClassVar
 
 
@@ -34,19 +35,48 @@ class ExportError(GcompileError):
     """A PyTorch module cannot be turned into a graph."""
 
 
-class UnsupportedOperatorsError(GcompileError):
-    """Operators nothing here can compile; every one is listed with its nodes."""
+@dataclass(frozen=True)
+class UnsupportedNode:
+    """A node that nothing here can compile.
 
-    def __init__(self, nodes_by_operator: dict[str, list[str]]) -> None:
-        self.nodes_by_operator = nodes_by_operator
+    Attributes:
+        place: Where in a PyTorch module it comes from, if that is known.
+        reason: Why it cannot be compiled.
+        suggestion: What to do about it.
+    """
+
+    name: str
+    operator: str
+    reason: str
+    suggestion: str
+    place: str = ""
+
+    def __str__(self) -> str:
+        """The node's name and where it comes from."""
+        return f"{self.name} at {self.place}" if self.place else self.name
+
+
+class UnsupportedOperatorsError(GcompileError):
+    """Nodes that nothing here can compile; every one is listed."""
+
+    def __init__(self, nodes: Iterable[UnsupportedNode]) -> None:
+        self.nodes = tuple(nodes)
+        alike: dict[tuple[str, str, str], list[str]] = {}
+        for node in self.nodes:
+            alike.setdefault((node.operator, node.reason, node.suggestion), []).append(str(node))
         listed = "; ".join(
-            f"{operator} (nodes: {', '.join(nodes)})"
-            for operator, nodes in sorted(nodes_by_operator.items())
+            f"{operator} (nodes: {', '.join(names)}), because {reason}: {suggestion}"
+            for (operator, reason, suggestion), names in sorted(alike.items())
         )
-        super().__init__(
-            f"The model uses operators gcompile cannot compile: {listed}. "
-            "Export the model with a newer opset or replace these nodes with standard operators."
-        )
+        super().__init__(f"The model uses operators gcompile cannot compile: {listed}.")
+
+    @property
+    def nodes_by_operator(self) -> dict[str, list[str]]:
+        """The nodes of each operator, each with where it comes from."""
+        found: dict[str, list[str]] = {}
+        for node in self.nodes:
+            found.setdefault(node.operator, []).append(str(node))
+        return found
 
 
 class PassError(GcompileError):

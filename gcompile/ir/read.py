@@ -8,7 +8,12 @@ import onnx
 import onnx_ir
 from onnx_ir.passes import common as onnx_passes
 
-from gcompile.errors import InvalidModelError, UnsupportedOperatorsError, UsageError
+from gcompile.errors import (
+    InvalidModelError,
+    UnsupportedNode,
+    UnsupportedOperatorsError,
+    UsageError,
+)
 from gcompile.ir.shapes import Shapes, bind_shapes, infer_shapes
 from gcompile.ir.steps_first import put_steps_first
 from gcompile.ir.verify import verify
@@ -115,14 +120,16 @@ def _check_external_data(model: onnx_ir.Model, folder: Path) -> None:
 
 def _refuse_undefined_operators(model: onnx_ir.Model) -> None:
     local = {(function.domain, function.name) for function in model.functions.values()}
-    unknown: dict[str, list[str]] = {}
+    unknown: list[UnsupportedNode] = []
     for index, node in enumerate(all_nodes(model)):
         if node.domain not in _STANDARD_DOMAINS or (node.domain, node.op_type) in local:
             continue
         version = model.graph.opset_imports.get("", OPSET)
         if not _is_defined(node.op_type, version):
             name = node.name or f"#{index} ({', '.join(str(v.name) for v in node.outputs)})"
-            unknown.setdefault(node.op_type, []).append(name)
+            reason = f"ONNX does not define it in opset {version}"
+            remedy = "export the model with a newer opset"
+            unknown.append(UnsupportedNode(name, node.op_type, reason, remedy))
     if unknown:
         raise UnsupportedOperatorsError(unknown)
 

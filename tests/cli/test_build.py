@@ -11,6 +11,7 @@ from gcompile.errors import (
     InvalidModelError,
     RunError,
     TargetError,
+    UnsupportedNode,
     UnsupportedOperatorsError,
     UsageError,
     VerificationError,
@@ -120,7 +121,10 @@ def test_a_missed_constraint_exits_1_and_leaves_the_artefact(
     [
         (UsageError("Data file 'c.npz' does not exist."), 2),
         (InvalidModelError("The model is truncated."), 3),
-        (UnsupportedOperatorsError({"Crop": ["crop_0"]}), 3),
+        (
+            UnsupportedOperatorsError([UnsupportedNode("crop_0", "Crop", "old", "cut")]),
+            3,
+        ),
         (TargetError("The target lacks a number."), 3),
         (CompileError("Code generation failed."), 3),
         (RunError("It did not run."), 4),

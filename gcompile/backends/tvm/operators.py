@@ -5,7 +5,8 @@ from __future__ import annotations
 from gcompile import ir
 from gcompile.backends.tvm.fallback import refusal
 from gcompile.backends.tvm.lowering.recurrences import refusal_of_recurrence
-from gcompile.errors import CompileError, UnsupportedOperatorsError
+from gcompile.backends.tvm.suggestions import suggestion_for
+from gcompile.errors import CompileError, UnsupportedNode, UnsupportedOperatorsError
 from gcompile.runtime.manifest import DTYPES
 
 _LOWERED_HERE = frozenset({"If", "QuantizeLinear", "DequantizeLinear", "Mish"})
@@ -18,18 +19,16 @@ def refuse_unsupported(model: ir.Model) -> None:
     """List every node that nothing can compile.
 
     Raises:
-        UnsupportedOperatorsError: Naming each operator and its nodes.
+        UnsupportedOperatorsError: Naming each node, why, and what to do about it.
         CompileError: An input or output has a type the runtime does not take.
     """
-    found: dict[str, list[str]] = {}
-    for node in ir.all_nodes(model):
-        if node.op_type in _LOWERED_HERE and not node.domain:
-            continue
-        if node.op_type in _MOSTLY_LOWERED_HERE and not node.domain:
-            continue
-        if _refusal(node) is not None:
-            name = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
-            found.setdefault(name, []).append(_named(node))
+    lowered = _LOWERED_HERE | _MOSTLY_LOWERED_HERE
+    found = [
+        _unsupported(node, reason)
+        for node in ir.all_nodes(model)
+        if node.domain or node.op_type not in lowered
+        if (reason := _refusal(node)) is not None
+    ]
     if found:
         raise UnsupportedOperatorsError(found)
     for value in (*model.graph.inputs, *model.graph.outputs):
@@ -44,8 +43,11 @@ def refuse_fallback(node: ir.Node) -> None:
     """
     if node.domain or node.op_type not in _MOSTLY_LOWERED_HERE:
         return
-    if _resizes_channels(node) or refusal(ir.node_proto(node)) is not None:
-        raise UnsupportedOperatorsError({node.op_type: [_named(node)]})
+    reason = refusal(ir.node_proto(node))
+    if reason is None and _resizes_channels(node):
+        reason = "only height and width are resized"
+    if reason is not None:
+        raise UnsupportedOperatorsError([_unsupported(node, reason)])
 
 
 def _resizes_channels(node: ir.Node) -> bool:
@@ -54,9 +56,15 @@ def _resizes_channels(node: ir.Node) -> bool:
     return node.op_type == "Resize" and before[:2] != after[:2]
 
 
-def _named(node: ir.Node) -> str:
+def _unsupported(node: ir.Node, reason: str) -> UnsupportedNode:
     place = ir.place_of([node])
-    return f"{node.name} at {place}" if place else str(node.name)
+    return UnsupportedNode(
+        name=str(node.name),
+        operator=f"{node.domain}.{node.op_type}" if node.domain else node.op_type,
+        reason=reason,
+        suggestion=suggestion_for(node),
+        place=str(place) if place else "",
+    )
 
 
 def _refusal(node: ir.Node) -> str | None:

@@ -56,6 +56,23 @@ def test_what_is_lowered_here_needs_no_importer() -> None:
     assert ir.to_text(model) == before
 
 
+def test_each_node_comes_with_a_reason_and_a_suggestion() -> None:
+    text = """g (float[4] x, float[1,3,4,4] i) => (int64[1,n] y, float[1,3,3,3] p) {
+        y = NonZero(x)
+        p, places = MaxPool<kernel_shape = [2,2]>(i)
+        unread = Neg(places)
+    }"""
+    with pytest.raises(UnsupportedOperatorsError) as caught:
+        refuse_unsupported(ir.parse(HEADER + text))
+    assert [(n.name, n.operator, n.reason) for n in caught.value.nodes] == [
+        ("NonZero_y", "NonZero", "the shape of its output depends on values"),
+        ("MaxPool_p", "MaxPool", "only its first output is computed"),
+    ]
+    for node in caught.value.nodes:
+        assert f"{node.operator} (nodes: {node}), because {node.reason}" in str(caught.value)
+        assert node.suggestion in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("text", "name"),
     [
