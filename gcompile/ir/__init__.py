@@ -29,7 +29,7 @@ from gcompile.ir.constants import Array, add_constant, constant_array, is_consta
 from gcompile.ir.contraction import Contraction
 from gcompile.ir.describe import contraction_of, part_of, sliding_window
 from gcompile.ir.evaluate import evaluate_node
-from gcompile.ir.extract import Snapshot, border_of, extract
+from gcompile.ir.extract import Snapshot, border_of, extract, read_by
 from gcompile.ir.from_torch import Inputs, TorchModule, example_inputs, from_torch, load_pt2
 from gcompile.ir.interop import from_graphsurgeon, to_graphsurgeon, to_networkx
 from gcompile.ir.module_spec import InputShape, is_module_spec, load_module
@@ -126,6 +126,7 @@ __all__ = [
     "place_of",
     "prepare",
     "puts_heads_side_by_side",
+    "read_by",
     "recurrence_of",
     "regions",
     "remove_unused",

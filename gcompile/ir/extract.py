@@ -60,7 +60,7 @@ class Snapshot:
         moved: list[onnx_ir.Node] = []
         values: set[onnx_ir.Value] = set()
         for node in rewritten.graph:
-            read = _read(node)
+            read = read_by(node)
             if any(map(self._is_other, read)) or _serialized(node) not in self.nodes:
                 altered.add(node)
             elif not any(value in values for value in read):
@@ -84,7 +84,7 @@ def border_of(nodes: Collection[onnx_ir.Node]) -> list[onnx_ir.Value]:
     found = {
         value: None
         for node in nodes
-        for value in _read(node)
+        for value in read_by(node)
         if value.producer() not in inside and value.const_value is None
     }
     return list(found)
@@ -94,8 +94,8 @@ def _serialized(node: onnx_ir.Node) -> bytes:
     return bytes(node_proto(node).SerializeToString(deterministic=True))
 
 
-def _read(node: onnx_ir.Node) -> list[onnx_ir.Value]:
-    """What a node reads, its branches included."""
+def read_by(node: onnx_ir.Node) -> list[onnx_ir.Value]:
+    """Return the values a node reads, its branches included."""
     graphs = [
         graph
         for attribute in node.attributes.values()
@@ -111,7 +111,7 @@ def _read(node: onnx_ir.Node) -> list[onnx_ir.Value]:
         value
         for graph in graphs
         for nested in graph
-        for value in _read(nested)
+        for value in read_by(nested)
         if value.graph is not graph
     ]
     return [value for value in (*node.inputs, *inner) if value is not None]

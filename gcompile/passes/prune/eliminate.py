@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gcompile.passes.prune.matrices import Matrix
+from gcompile.passes.prune.ridge import damping
 
 _STEPS = 128
 """Groups of more channels lose several at a time, so that this many steps suffice."""
@@ -109,8 +110,3 @@ def eliminate(readers: Sequence[Reader], size: int) -> Elimination:
             reader.remove(left[picked])
         left = np.delete(left, picked)
     return Elimination(np.array([*order, *left.tolist()]), np.array(errors))
-
-
-def damping(covariance: Matrix, ridge: float) -> float:
-    """The ridge as a share of the mean variance."""
-    return max(ridge * float(np.trace(covariance)) / len(covariance), 1e-30)

@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gcompile import ir
-from gcompile.errors import UsageError
 from gcompile.passes.prune.coupling import Classes, Indices, Member, couple
 from gcompile.passes.prune.products import Product, products
 
@@ -100,18 +99,6 @@ def prune_groups(model: ir.Model, *, normalized_width: bool = False) -> list[Gro
         )
         groups.append(replace(group, reason=reason or _why_as_small_as_can_be(group)))
     return groups
-
-
-def find_group(model: ir.Model, name: str, *, normalized_width: bool = False) -> Group:
-    """Find one group by its name.
-
-    Raises:
-        UsageError: The model has no such group.
-    """
-    groups = {g.name: g for g in prune_groups(model, normalized_width=normalized_width)}
-    if name not in groups:
-        raise UsageError(unknown_groups([name], groups))
-    return groups[name]
 
 
 def unknown_groups(names: Iterable[str], groups: Iterable[str]) -> str:

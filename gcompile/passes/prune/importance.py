@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 
 import numpy as np
@@ -11,18 +12,13 @@ from gcompile import ir
 from gcompile.passes.base import Arrays, Runner
 from gcompile.passes.prune.eliminate import Elimination, Reader, eliminate
 from gcompile.passes.prune.groups import Group
-from gcompile.passes.prune.matrices import blocks, input_rows, weight_matrix
+from gcompile.passes.prune.matrices import blocks, weight_matrix
 from gcompile.passes.prune.moments import Moments
-from gcompile.passes.prune.observe import observe
+from gcompile.passes.prune.observe import inferences, input_of, observed
 from gcompile.passes.prune.products import Product, products
-from gcompile.passes.prune.refit import (
-    input_of,
-    observed_elements,
-    picked_rows,
-    place_for_bias,
-    why_unobserved,
-)
+from gcompile.passes.prune.refit import place_for_bias, why_unobserved
 from gcompile.passes.prune.remove import values_by_name
+from gcompile.passes.prune.walk import Walk
 
 RIDGE = 1e-4
 """Covariances of few rows are singular: this share of the mean variance is added."""
@@ -61,33 +57,38 @@ def why_unranked(model: ir.Model, group: Group) -> str | None:
     return None if read else "no product reads it"
 
 
-def by_reconstruction(model: ir.Model, group: Group, rows: Arrays, run: Runner) -> Elimination:
-    """Order channels by the error of the products that read them, the rest of each refitted.
+def by_reconstruction(
+    model: ir.Model, groups: Sequence[Group], rows: Arrays, run: Runner
+) -> dict[str, Elimination]:
+    """Order the channels of groups by the error of what reads them, the rest of it refitted.
 
     Args:
         model: The whole model.
-        group: A group that `why_unranked` has nothing against.
+        groups: Groups that `why_unranked` has nothing against.
         rows: Calibration rows.
         run: Runs a model on rows.
+
+    Returns:
+        The order of the channels of each group, by its name.
     """
-    read = _readers(model, group)
-    names = {product.name: str(input_of(product).name) for product in read}
-    moments = {p.name: Moments.empty(len(weight_matrix(p))) for p in read}
-    picked = {p.name: picked_rows(p, model, rows) for p in read}
-    elements = sum(observed_elements(product) for product in read)
-    for piece in observe(model, list(dict.fromkeys(names.values())), rows, run, elements):
-        for product in read:
-            x = np.asarray(piece[names[product.name]], np.float32)
-            moments[product.name].add(input_rows(product, x, picked[product.name]))
-    readers = [_reader(product, group, moments[product.name]) for product in read]
-    return eliminate(readers, group.size)
+    read = [p for p in products(model) if any(p.name in group.readers for group in groups)]
+    stops = [str(input_of(product).name) for product in read]
+    count, walk = inferences(model, rows), Walk(model, rows, run)
+    readers: dict[str, list[Reader]] = {group.name: [] for group in groups}
+    for index, product in enumerate(read):
+        x = walk.go([stops[index]], set(stops[index + 1 :]))[stops[index]]
+        moments = observed(product, x, None, count, range(count))
+        for group in groups:
+            if product.name in group.readers:
+                readers[group.name].append(_reader(product, group, moments))
+    return {group.name: eliminate(readers[group.name], group.size) for group in groups}
 
 
 def _reader(product: Product, group: Group, moments: Moments) -> Reader:
     assert product.sums is not None
     own = blocks(product, group.places(product.weight, product.sums))
     centred = place_for_bias(product) is not None
-    covariance = moments.covariance() if centred else moments.about_zero()
+    covariance = moments.covariance(centred=centred)
     return Reader.of(weight_matrix(product), covariance, own, RIDGE)
 
 

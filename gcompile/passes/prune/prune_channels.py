@@ -13,9 +13,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from gcompile import ir
-from gcompile.errors import PassError, UsageError
+from gcompile.errors import UsageError
 from gcompile.passes.base import Arrays, Numerics, Pass, PassContext, Runner
-from gcompile.passes.precision.ranges.histogram import check_finite
 from gcompile.passes.prune.eliminate import Elimination
 from gcompile.passes.prune.groups import Group, prune_groups, remember, unknown_groups
 from gcompile.passes.prune.importance import (
@@ -24,9 +23,7 @@ from gcompile.passes.prune.importance import (
     by_reconstruction,
     why_unranked,
 )
-from gcompile.passes.prune.observe import sample
-from gcompile.passes.prune.refit import Refit
-from gcompile.passes.prune.remove import remove
+from gcompile.passes.prune.reduce import observations, reduce
 from gcompile.passes.prune.sizes import SizePricer
 
 NO_CHEAPER = "fewer of its channels cost no less on this target"
@@ -44,7 +41,8 @@ class PruneChannels(Pass):
         round_to: Keep a multiple of this many channels instead of asking for prices.
         precision: The format products will run in, for prices; by default the one they have.
         compensate: Refit weights on calibration rows.
-        ridge: How hard refitted weights are held back, as a share of the variance of inputs.
+        ridge: How hard refitted weights are held back, as a share of the variance of inputs; by
+            default what suits a quarter of the rows best that the fit did not see.
         normalized_width: Let widths shrink that layer normalizations run over.
     """
 
@@ -57,7 +55,7 @@ class PruneChannels(Pass):
     round_to: int | None = None
     precision: ir.Precision | None = None
     compensate: bool = True
-    ridge: float = 1e-3
+    ridge: float | None = None
     normalized_width: bool = False
 
     def __post_init__(self) -> None:
@@ -65,7 +63,7 @@ class PruneChannels(Pass):
             raise UsageError(f"ratio={self.ratio} must be at least 0 and below 1.")
         if self.round_to is not None and self.round_to < 1:
             raise UsageError(f"round_to={self.round_to} must be 1 or more.")
-        if self.ridge < 0:
+        if self.ridge is not None and self.ridge < 0:
             raise UsageError(f"ridge={self.ridge} must not be negative.")
 
     def run(self, model: ir.Model, ctx: PassContext) -> int:
@@ -98,27 +96,26 @@ class PruneChannels(Pass):
         if not sizes:
             return 0
         groups = self._named(model, sizes)
-        rows, run = self._observations(model, ctx, 2 * len(groups))
-        choices = [(g, self.rank(model, g, rows, run).keep(sizes[g.name])) for g in groups]
-        whole = model.clone()
-        kept = remove(model, choices)
+        rows, run = self._observations(model, ctx)
+        ranked = self._rank(model, groups, rows, run)
+        choices = [(g, ranked[g.name].keep(sizes[g.name])) for g in groups]
+        fitted = reduce(model, choices, (), rows, run if self.compensate else None, self.ridge)
+        for reason in fitted.values():
+            ctx.skipped[self.name, f"a product was not refitted: {reason}"] += 1
         for group in groups:
             remember(model, group, (asked or sizes)[group.name])
             for node in model.graph:
                 if node.name in group.makers:
                     ir.add_origin(node, [], self.name)
-        if self.compensate and run is not None:
-            refit = Refit(model, whole, kept, rows, run, self.ridge)
-            refit.all_affected()
-            for reason in refit.skipped.values():
-                ctx.skipped[self.name, f"a product was not refitted: {reason}"] += 1
         return len(groups)
 
-    def rank(self, model: ir.Model, group: Group, rows: Arrays, run: Runner | None) -> Elimination:
-        """Put the channels of a group in the order in which they go."""
+    def _rank(
+        self, model: ir.Model, groups: Sequence[Group], rows: Arrays, run: Runner | None
+    ) -> dict[str, Elimination]:
+        """The order in which the channels of each group go."""
         if self.importance is Importance.MAGNITUDE or run is None:
-            return by_magnitude(model, group)
-        return by_reconstruction(model, group, rows, run)
+            return {group.name: by_magnitude(model, group) for group in groups}
+        return by_reconstruction(model, groups, rows, run)
 
     def why_not(self, model: ir.Model, group: Group) -> str | None:
         """Say why a group cannot be pruned as the options ask; None where it can."""
@@ -161,22 +158,9 @@ class PruneChannels(Pass):
             raise UsageError(unknown_groups(unknown, found))
         return [group for name, group in found.items() if name in sizes]
 
-    def _observations(
-        self, model: ir.Model, ctx: PassContext, runs: int
-    ) -> tuple[Arrays, Runner | None]:
-        """Rows to observe the model on, and what runs it; nothing where no option needs them.
-
-        Raises:
-            PassError: They are needed and missing.
-        """
+    def _observations(self, model: ir.Model, ctx: PassContext) -> tuple[Arrays, Runner | None]:
+        """Rows to observe the model on, and what runs it; nothing where no option needs them."""
         if self.importance is Importance.MAGNITUDE and not self.compensate:
             return {}, None
-        if not ctx.calibration or ctx.run is None:
-            raise PassError(
-                f"Pass {self.name!r} needs calibration rows to see which channels are missed. "
-                "Give some with --calib rows.npz, or look at weights alone with "
-                f"{self.name}{{importance=magnitude,compensate=false}}."
-            )
-        for name, array in ctx.calibration.items():
-            check_finite(name, array, "calibration")
-        return sample(model, ctx.calibration, runs), ctx.run
+        weights_alone = f"{self.name}{{importance=magnitude,compensate=false}}"
+        return observations(model, ctx, self.name, weights_alone)

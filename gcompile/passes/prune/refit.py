@@ -1,18 +1,14 @@
 """Refit the weights of products so that a pruned model computes what the whole one did.
 
 In the order they run, each product sees the inputs x that the pruned model gives it, and how far
-its output, or the sum it goes into, is from that of the whole model, r. The correction
-
-    D = (cov(x) + λ)⁻¹ · cov(x, r),    b = mean(r) - mean(x) · D
-
-minimises |r - x · D - b|² + λ |D|²: ridge regression towards the weights it has. Correcting sums
-lets a block take back errors that reach it past its own products.
+its output, or the sum it goes into, is from that of the whole model, r. What `ridge` regression
+explains of r by x is added to the weights. Correcting sums lets a block take back errors that
+reach it past its own products.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -20,25 +16,27 @@ import numpy as np
 from gcompile import ir
 from gcompile.passes.base import Arrays, Runner
 from gcompile.passes.product_bias import ProductBias, bias_of
-from gcompile.passes.prune.eliminate import damping
+from gcompile.passes.prune.branches import Stands
 from gcompile.passes.prune.matrices import (
     Matrix,
-    input_rows,
-    output_rows,
     store_weights,
     weight_matrix,
     why_not_fitted,
 )
 from gcompile.passes.prune.moments import Moments
-from gcompile.passes.prune.observe import every_so_many, inferences, observe
+from gcompile.passes.prune.observe import inferences, input_of, observed
 from gcompile.passes.prune.products import Product, products
 from gcompile.passes.prune.remove import Kept
-
-ROWS_PER_INPUT, LEAST_ROWS = 64, 1 << 14
-"""The error of least squares exceeds the least there is by about one part in 64."""
+from gcompile.passes.prune.ridge import best_ridge, correction
+from gcompile.passes.prune.walk import Walk
 
 MOST_INPUTS = 8192
 """A covariance of more inputs takes more memory than most models do."""
+
+_LEAST_TO_SPLIT, _HELD_OUT = 16, 4
+"""Of this many inferences or more, every fourth says how hard weights are to be held back."""
+
+_FEW_ROWS_RIDGE = 0.1
 
 
 @dataclass
@@ -51,7 +49,8 @@ class Refit:
         kept: The indices of the reference that the pruned model still has.
         rows: Calibration rows.
         run: Runs a model on rows.
-        ridge: λ as a share of the mean variance of the inputs.
+        ridge: How hard weights are held back; None asks held-out rows.
+        stands: Values that stand for others of the reference, by name.
         skipped: Why products were left as they are, by name.
     """
 
@@ -60,62 +59,86 @@ class Refit:
     kept: Kept
     rows: Arrays
     run: Runner
-    ridge: float
+    ridge: float | None = None
+    stands: Stands = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
-
-    def all_affected(self) -> int:
-        """Refit every product that reads something that may have changed; count them."""
-        return self.these(list(affected(self.model, self.kept)))
 
     def these(self, chosen: Sequence[Product]) -> int:
         """Refit these products, which are given in the order they run; count them."""
-        count = 0
+        fitted = []
         for product in chosen:
             if reason := why_unobserved(product):
                 self.skipped[product.name] = reason
-                continue
-            self._fit(product)
-            count += 1
-        return count
+            else:
+                fitted.append(product)
+        stops = [(str(input_of(p).name), str(target_of(p).name)) for p in fitted]
+        whole = Walk(self.reference, self.rows, self.run)
+        pruned = Walk(self.model, self.rows, self.run)
+        for index, (product, (x, target)) in enumerate(zip(fitted, stops, strict=True)):
+            later = stops[index:]
+            wanted = self.stands.get(target, target)
+            expected = whole.go([wanted], {self.stands.get(n, n) for _, n in later[1:]})[wanted]
+            inputs = pruned.go([x], {name for stop in later for name in stop})[x]
+            found = pruned.peek([target])[target]
+            self._fit(product, inputs, self._missed(product, wanted, expected, found))
+        return len(fitted)
 
-    def _fit(self, product: Product) -> None:
-        weights, bias = weight_matrix(product), place_for_bias(product)
-        moments = self._moments(product)
+    def _missed(
+        self, product: Product, name: str, expected: ir.Array, found: ir.Array
+    ) -> ir.Array:
+        """What the product, or the sum it goes into, is short of."""
+        place = (name, product.channel)
+        if place in self.kept:
+            expected = np.take(expected, self.kept[place], product.channel)
+        return np.asarray(expected, np.float32) - np.asarray(found, np.float32)
+
+    def _fit(self, product: Product, inputs: ir.Array, missed: ir.Array) -> None:
+        bias = place_for_bias(product)
         centred = bias is not None
-        covariance = moments.covariance() if centred else moments.about_zero()
-        damped = covariance + damping(covariance, self.ridge) * np.eye(len(covariance))
-        correction = np.asarray(np.linalg.solve(damped, moments.cross(centred=centred)))
-        store_weights(product, weights + correction)
+        seen, held_out = self._moments(product, inputs, missed)
+        ridge = self.ridge if self.ridge is not None else _FEW_ROWS_RIDGE
+        if held_out is not None:
+            if self.ridge is None:
+                ridge = best_ridge(seen, held_out, centred=centred)
+            seen = seen.plus(held_out)
+        change = correction(seen, ridge, centred=centred)
+        store_weights(product, weight_matrix(product) + change)
         if bias is not None:
-            _shift(self.model, product, bias, moments.mean_error(correction))
+            _shift(self.model, product, bias, seen.mean_error(change))
 
-    def _moments(self, product: Product) -> Moments:
-        x, target = str(input_of(product).name), str(target_of(product).name)
-        moments = Moments.empty(*weight_matrix(product).shape)
-        elements = observed_elements(product)
-        picked = picked_rows(product, self.model, self.rows)
-        whole = observe(self.reference, [target], self.rows, self.run, elements)
-        pruned = observe(self.model, [x, target], self.rows, self.run, elements)
-        for expected, found in zip(whole, pruned, strict=True):
-            wanted = np.asarray(expected[target], np.float64)
-            if (target, product.channel) in self.kept:
-                wanted = np.take(wanted, self.kept[target, product.channel], product.channel)
-            error = wanted - np.asarray(found[target], np.float64)
-            inputs = np.asarray(found[x], np.float32)
-            moments.add(input_rows(product, inputs, picked), output_rows(product, error)[picked])
-        return moments
+    def _moments(
+        self, product: Product, inputs: ir.Array, missed: ir.Array
+    ) -> tuple[Moments, Moments | None]:
+        """Of most inferences, and of those held out; all in one where they are few."""
+        count = inferences(self.model, self.rows)
+        first = count if count < _LEAST_TO_SPLIT else count - count // _HELD_OUT
+        seen = observed(product, inputs, missed, count, range(first))
+        if first == count:
+            return seen, None
+        return seen, observed(product, inputs, missed, count, range(first, count), seen.about)
 
 
-def affected(model: ir.Model, kept: Kept) -> Iterator[Product]:
-    """The products whose input may have other values than before, in the order they run."""
-    changed = {value for value, _ in kept}
+def affected(model: ir.Model, changed: Iterable[str], stands: Stands) -> list[Product]:
+    """The products that a pruning has something to do with, in the order they run.
+
+    Args:
+        model: The pruned model.
+        changed: Values whose indices are fewer, by name.
+        stands: Values that stand for others.
+    """
+    moved = {*changed, *stands}
     found = {product.node: product for product in products(model)}
+    chosen = []
     for node in model.graph:
-        if any(value is not None and value.name in changed for value in node.inputs):
-            changed.update(str(value.name) for value in node.outputs)
-            product = found.get(node)
-            if product is not None and input_of(product).name in changed:
-                yield product
+        product = found.get(node)
+        is_moved = any(value.name in moved for value in ir.read_by(node))
+        if is_moved:
+            moved.update(str(value.name) for value in node.outputs)
+        if product is not None and (
+            input_of(product).name in moved or target_of(product).name in stands
+        ):
+            chosen.append(product)
+    return chosen
 
 
 def why_unobserved(product: Product) -> str | None:
@@ -137,27 +160,6 @@ def target_of(product: Product) -> ir.Value:
         if reader.domain or same or ir.static_shape(total) != ir.static_shape(value):
             break
         value = total
-    return value
-
-
-def observed_elements(product: Product) -> int:
-    """How many numbers an inference makes of what a product reads and writes."""
-    sizes = (math.prod(ir.static_shape(v)) for v in (input_of(product), product.node.outputs[0]))
-    return sum(sizes)
-
-
-def picked_rows(product: Product, model: ir.Model, rows: Arrays) -> slice:
-    """The rows to look at: enough of them for the weights of a product."""
-    depth, width = weight_matrix(product).shape
-    pixels = math.prod(ir.static_shape(product.node.outputs[0])) // width
-    wanted = max(ROWS_PER_INPUT * depth, LEAST_ROWS)
-    return every_so_many(pixels * inferences(model, rows), pixels, wanted)
-
-
-def input_of(product: Product) -> ir.Value:
-    """What a product multiplies with its weights."""
-    value = product.node.inputs[0]
-    assert value is not None
     return value
 
 

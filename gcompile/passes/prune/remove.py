@@ -16,23 +16,17 @@ Kept = Mapping[tuple[str, int], NDArray[np.int64]]
 """The indices that stay along an axis of a value, by (value name, axis); others lose none."""
 
 
-def apply(model: ir.Model, group: Group, keep: Sequence[int]) -> Kept:
-    """Keep the channels of one group whose numbers are given, and remove the others.
+def remove(model: ir.Model, choices: Iterable[tuple[Group, Sequence[int]]]) -> Kept:
+    """Remove channels of several groups at once, all found in the model as it is now.
 
     Args:
-        model: The model the group was found in, or a copy of it; changed in place.
-        group: A group that may be pruned.
-        keep: Numbers of channels, from 0 to `group.size` - 1.
+        model: The model the groups were found in, or a copy of it; changed in place.
+        choices: Groups, each with the numbers of the channels it keeps.
 
     Raises:
-        UsageError: The group may not be pruned, was found in another model or before another
-            removal, or `keep` is empty or names a channel that does not exist.
+        UsageError: A group may not be pruned, was found in another model or before another
+            removal, or keeps no channel or one that does not exist.
     """
-    return remove(model, [(group, keep)])
-
-
-def remove(model: ir.Model, choices: Iterable[tuple[Group, Sequence[int]]]) -> Kept:
-    """Remove channels of several groups at once, all found in the model as it is now."""
     kept = kept_indices(model, choices)
     for value in resize(model, kept):
         _slice(value, kept)
@@ -61,7 +55,7 @@ def kept_indices(model: ir.Model, choices: Iterable[tuple[Group, Sequence[int]]]
     """The indices that stay along every axis that loses some.
 
     Raises:
-        UsageError: See `apply`.
+        UsageError: See `remove`.
     """
     values = values_by_name(model)
     masks: dict[tuple[str, int], NDArray[np.bool_]] = {}
