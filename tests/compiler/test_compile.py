@@ -136,14 +136,14 @@ def test_unsupported_operators_are_all_named_before_code_is_generated(
     monkeypatch.setattr("gcompile.compiler.native.generate", never)
     text = """
         g (float[1,3,4,4] x) => (float[1,3,4,4] y, float[1,3,2,2] m, int64[1,3,2,2] i) {
-            a = Celu(x)
-            y = Celu(a)
+            a = LpNormalization(x)
+            y = LpNormalization(a)
             m, i = MaxPool<kernel_shape = [2,2], strides = [2,2]>(y)
         }"""
     with pytest.raises(UnsupportedOperatorsError) as caught:
         gcompile.compile(parse(text), output=tmp_path / "out")
     assert caught.value.nodes_by_operator == {
-        "Celu": ["Celu_a", "Celu_y"], "MaxPool": ["MaxPool_m"],
+        "LpNormalization": ["LpNormalization_a", "LpNormalization_y"], "MaxPool": ["MaxPool_m"],
     }  # fmt: skip
     assert not (tmp_path / "out").exists()
 
@@ -151,7 +151,7 @@ def test_unsupported_operators_are_all_named_before_code_is_generated(
 def test_operators_that_fold_away_need_no_support() -> None:
     text = """
         g (float[1,2] x) => (float[1,2] y) <float[1,2] k = {1.0, -2.0}> {
-            c = Celu(k)
+            c = LpNormalization(k)
             y = Add(x, c)
         }"""
     assert gcompile.compile(parse(text)).report.status == "ok"

@@ -20,23 +20,26 @@ def nodes_refused(text: str) -> dict[str, list[str]]:
 def test_every_node_of_every_operator_is_named() -> None:
     found = nodes_refused("""
         g (float[1,3,4,4] x) => (float[1,3,2,2] y, int64[1,3,2,2] places) {
-            a = Celu(x)
+            a = LpNormalization(x)
             b = Relu(a)
-            c = Celu(b)
+            c = LpNormalization(b)
             y, places = MaxPool<kernel_shape = [2,2], strides = [2,2]>(c)
         }""")
-    assert found == {"Celu": ["Celu_a", "Celu_c"], "MaxPool": ["MaxPool_y"]}
+    assert found == {
+        "LpNormalization": ["LpNormalization_a", "LpNormalization_c"],
+        "MaxPool": ["MaxPool_y"],
+    }
 
 
 def test_branches_are_looked_into() -> None:
     found = nodes_refused("""
         g (bool q, float[4] x) => (float[4] y) {
             y = If(q) <
-                then_branch = a () => (float[4] o) { o = Celu(x) },
+                then_branch = a () => (float[4] o) { o = LpNormalization(x) },
                 else_branch = b () => (float[4] o) { o = Relu(x) }
             >
         }""")
-    assert found == {"Celu": ["Celu_o"]}
+    assert found == {"LpNormalization": ["LpNormalization_o"]}
 
 
 def test_what_is_lowered_here_needs_no_importer() -> None:
