@@ -81,7 +81,7 @@ def _work(
         blocks = blocks_of(job, tile, target)
         sent = traffic(job, tile, blocks, target, footprint_bytes)
         return *_compute(job, tile, blocks, target), sent
-    filtering = Filtering.of(_contraction(job), tile)
+    filtering = Filtering.of(_contraction(job), tile, target)
     around = replace(job, contraction=None, product_ops=0)
     seconds, joules = _compute(around, tile, None, target)
     changed_s, changed_j = filtering_compute(job, tile, target)

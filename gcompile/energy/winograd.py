@@ -11,17 +11,18 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import product
 
 from gcompile.energy.blocking import blocking
 from gcompile.energy.job import Job
 from gcompile.ir import Contraction, Precision, Tile
-from gcompile.targets import Memory, Target
+from gcompile.targets import Memory, Target, Unit
 
 TRANSFORM_OPS = {2: (32, 24), 4: (192, 140)}
 """Operations per channel and output tile, of the input and of the output transform: one for each
 entry of the matrices beyond the first of a row, down the columns and then along the rows."""
 
-_FLOAT_BYTES = 4
+_SUM_BYTES = 4
 _FEW_CHANNELS = 4
 _COLUMNS = (1, 2, 3, 4, 6, 8)
 _CACHE_SHARES = (0.125, 0.25, 0.5)
@@ -35,6 +36,7 @@ class Filtering:
         frequencies: Products of one tile.
         blocks: Blocks of tiles, the last of which overlaps its neighbour.
         product: The matrix product of one frequency of one block.
+        element_bytes: Of transformed inputs and weights.
     """
 
     contraction: Contraction
@@ -42,9 +44,10 @@ class Filtering:
     frequencies: int
     blocks: int
     product: Contraction
+    element_bytes: int
 
     @classmethod
-    def of(cls, contraction: Contraction, tile: Tile) -> Filtering:
+    def of(cls, contraction: Contraction, tile: Tile, target: Target) -> Filtering:
         """Cut as the kernel does."""
         tiles = tiles_of(contraction, tile.winograd)
         return cls(
@@ -53,6 +56,7 @@ class Filtering:
             (tile.winograd + 2) ** 2,
             math.ceil(tiles / tile.block),
             Contraction.matmul(tile.block, contraction.in_c, contraction.out_c),
+            unit_of(tile, target).precision.bits // 8,
         )
 
     @property
@@ -64,14 +68,14 @@ class Filtering:
     def weight_bytes(self) -> float:
         """The transformed weights."""
         sizes = self.contraction
-        return float(self.frequencies * sizes.in_c * sizes.out_c * _FLOAT_BYTES)
+        return float(self.frequencies * sizes.in_c * sizes.out_c * self.element_bytes)
 
     @property
     def scratch_bytes(self) -> float:
         """What one block holds between the transforms."""
         sizes = self.contraction
-        channels = sizes.in_c + sizes.out_c
-        return float(self.frequencies * self.tile.block * channels * _FLOAT_BYTES)
+        tile_bytes = self.element_bytes * sizes.in_c + _SUM_BYTES * sizes.out_c
+        return float(self.frequencies * self.tile.block * tile_bytes)
 
 
 def may_filter(contraction: Contraction | None) -> bool:
@@ -93,11 +97,22 @@ def is_legal_filtering(tile: Tile, job: Job, target: Target) -> bool:
         return False
     if job.precision not in (Precision.FP32, Precision.BF16) or tile.winograd not in TRANSFORM_OPS:
         return False
-    sizes = job.contraction
+    sizes, unit = job.contraction, target.unit_named(tile.unit)
+    if unit is None or not _serves(unit, job.precision, sizes, tile.winograd):
+        return False
     fits = min(sizes.out_h, sizes.out_w) >= tile.winograd
-    unit = target.unit_named(tile.unit)
-    is_fp32 = unit is not None and unit.precision is Precision.FP32
-    return fits and is_fp32 and 1 <= tile.block <= tiles_of(sizes, tile.winograd)
+    return fits and 1 <= tile.block <= tiles_of(sizes, tile.winograd)
+
+
+def _serves(unit: Unit, precision: Precision, sizes: Contraction, side: int) -> bool:
+    """Say whether a unit multiplies what the transforms give.
+
+    The weights of F(4, 3) are too large and its sums too small for the seven bits of bfloat16.
+    """
+    if unit.kind != "simd" or unit.pixels > 1:
+        return False
+    is_paired = unit.precision is precision is Precision.BF16 and sizes.in_c % 2 == 0
+    return unit.precision is Precision.FP32 or (is_paired and side == 2)
 
 
 def tiles_of(contraction: Contraction, side: int) -> int:
@@ -109,43 +124,57 @@ def tiles_of(contraction: Contraction, side: int) -> int:
 def filterings(job: Job, target: Target, threads: int) -> Iterator[Tile]:
     """Yield the tiles worth a price: block sizes that fill shares of a core's outer cache."""
     sizes = job.contraction
-    unit = target.unit_for(Precision.FP32, dense=False)
-    if sizes is None or not may_filter(sizes) or unit.kind != "simd":
+    if sizes is None or not may_filter(sizes):
         return
-    cache = _private_cache(target).size_bytes
-    for side in TRANSFORM_OPS:
-        if min(sizes.out_h, sizes.out_w) < side:
+    units = {
+        target.unit_for(Precision.FP32, dense=False),
+        target.unit_for(job.precision, dense=False),
+    }
+    for unit, side in product(sorted(units, key=lambda unit: unit.name), TRANSFORM_OPS):
+        if min(sizes.out_h, sizes.out_w) < side or not _serves(unit, job.precision, sizes, side):
             continue
-        tiles = tiles_of(sizes, side)
-        tile_bytes = (side + 2) ** 2 * (sizes.in_c + sizes.out_c) * _FLOAT_BYTES
-        for columns in _COLUMNS:
-            rows = (unit.registers - unit.spare_registers - columns - 1) // columns
-            if rows < 1 or columns > math.ceil(sizes.out_c / unit.lanes):
-                continue
-            rows = min(rows, tiles)
-            for share in _CACHE_SHARES:
-                fitting = max(1, int(cache * share / tile_bytes / rows)) * rows
-                block = math.ceil(tiles / math.ceil(tiles / min(fitting, tiles)))
-                blocks = math.ceil(tiles / block)
-                yield Tile(
-                    unit.name, min(rows, block), columns, threads=min(threads, blocks),
-                    winograd=side, block=block,
-                )  # fmt: skip
+        yield from _of_unit(sizes, unit, side, _private_cache(target).size_bytes, threads)
+
+
+def _of_unit(
+    sizes: Contraction, unit: Unit, side: int, cache_bytes: float, threads: int
+) -> Iterator[Tile]:
+    tiles = tiles_of(sizes, side)
+    element_bytes = unit.precision.bits // 8
+    tile_bytes = (side + 2) ** 2 * (element_bytes * sizes.in_c + _SUM_BYTES * sizes.out_c)
+    for columns in _COLUMNS:
+        rows = (unit.registers - unit.spare_registers - columns - 1) // columns
+        if rows < 1 or columns > math.ceil(sizes.out_c / unit.lanes):
+            continue
+        rows = min(rows, tiles)
+        for share in _CACHE_SHARES:
+            fitting = max(1, int(cache_bytes * share / tile_bytes / rows)) * rows
+            block = math.ceil(tiles / math.ceil(tiles / min(fitting, tiles)))
+            blocks = math.ceil(tiles / block)
+            yield Tile(
+                unit.name, min(rows, block), columns, threads=min(threads, blocks),
+                winograd=side, block=block,
+            )  # fmt: skip
+
+
+def unit_of(tile: Tile, target: Target) -> Unit:
+    """The unit that multiplies."""
+    return target.unit_named(tile.unit) or target.unit_for(Precision.FP32, dense=False)
 
 
 def filtering_compute(job: Job, tile: Tile, target: Target) -> tuple[float, float]:
     """Seconds of the busiest core, and joules of all operations, of transforms and products."""
     assert job.contraction is not None
-    cut = Filtering.of(job.contraction, tile)
-    unit = target.unit_named(tile.unit) or target.unit_for(Precision.FP32, dense=False)
+    cut, unit = Filtering.of(job.contraction, tile, target), unit_of(tile, target)
     once = blocking(cut.product, replace(tile, threads=1), unit, target)
     products = cut.blocks * cut.frequencies
     inside, outside = TRANSFORM_OPS[tile.winograd]
     changing = cut.tiles * (inside * job.contraction.in_c + outside * job.contraction.out_c)
-    rate = unit.peak_ops_per_s / target.cores * target.vector_efficiency
+    vector = target.unit_for(Precision.FP32, dense=False)
+    rate = vector.peak_ops_per_s / target.cores * target.vector_efficiency
     cycles = products * once.cycles / (target.clock_hz * unit.efficiency)
     share = math.ceil(cut.blocks / tile.threads) / cut.blocks
-    joules = (products * once.issued_ops + changing) * unit.op_j
+    joules = products * once.issued_ops * unit.op_j + changing * vector.op_j
     return share * (cycles + changing / rate), joules
 
 
@@ -156,8 +185,7 @@ def filtering_traffic(job: Job, tile: Tile, target: Target) -> dict[str, float]:
     every block.
     """
     assert job.contraction is not None
-    cut = Filtering.of(job.contraction, tile)
-    unit = target.unit_named(tile.unit) or target.unit_for(Precision.FP32, dense=False)
+    cut, unit = Filtering.of(job.contraction, tile, target), unit_of(tile, target)
     once = blocking(cut.product, replace(tile, threads=1), unit, target)
     between = 2 * cut.blocks * cut.scratch_bytes
     sent = {target.memories[0].name: cut.blocks * cut.frequencies * once.loaded_bytes + between}

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+import gcompile
 from gcompile import ir
 from gcompile.energy import Roofline, estimate
 from gcompile.passes import PassContext
@@ -66,3 +67,9 @@ def test_a_compiled_layer_agrees(precision: str | None, threads: int) -> None:
         d = Conv<pads = [1,1,1,1]>(r, v) y = Add(d, r)
     }"""
     assert check(text, precision, threads=threads).reasons == []
+
+
+def test_pairs_of_bfloat16_are_multiplied_where_the_processor_can() -> None:
+    built = gcompile.compile(parse(LAYER), "amd-epyc-9654", precision="bf16", threads=1)
+    tiles = [region.tile for region in ir.regions(built.model.graph) if region.tile is not None]
+    assert [(tile.winograd, tile.unit) for tile in tiles if tile.winograd] == [(2, "avx512-bf16")]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 from tvm.tirx import Buffer, Expr, PrimFunc
@@ -27,7 +28,12 @@ from gcompile.backends.tvm.kernels.function import (
     share,
     tasks,
 )
-from gcompile.backends.tvm.kernels.image_access import Position, fill_halo, to_real
+from gcompile.backends.tvm.kernels.image_access import (
+    Position,
+    fill_halo,
+    narrow_to_bfloat16,
+    to_real,
+)
 from gcompile.backends.tvm.kernels.lanes import Lanes, for_each_vector
 from gcompile.backends.tvm.kernels.multiply import multiplying, unit_functions
 from gcompile.backends.tvm.kernels.parts import Depth, Multiplication, Part
@@ -79,21 +85,26 @@ class WinogradKernel(Kernel):
 
 
 def weight_shape(kernel: WinogradKernel) -> tuple[int, int, int]:
-    """(frequencies · blocks of output channels, input channels, lanes)."""
-    lanes = unit_named(kernel.tile.unit).lanes
-    blocks = -(-kernel.contraction.out_c // lanes)
-    return (kernel.tile.winograd + 2) ** 2 * blocks, kernel.x.channels, lanes
+    """(frequencies · blocks of output channels, steps of input channels, lanes · group)."""
+    unit = unit_named(kernel.tile.unit)
+    blocks = -(-kernel.contraction.out_c // unit.lanes)
+    frequencies = (kernel.tile.winograd + 2) ** 2
+    return frequencies * blocks, kernel.x.channels // unit.group, unit.lanes * unit.group
 
 
-def pack_weights(kernel: WinogradKernel, weights: NDArray[np.generic]) -> NDArray[np.float32]:
+def pack_weights(kernel: WinogradKernel, weights: NDArray[np.generic]) -> NDArray[np.generic]:
     """Transform (out, in, 3, 3) weights and bring them into the order the products read."""
     changed = transformed_weights(weights, kernel.tile.winograd)
     frequencies, outside, inside = changed.shape
-    _, channels, lanes = weight_shape(kernel)
+    unit, channels = unit_named(kernel.tile.unit), kernel.x.channels
+    lanes, group = unit.lanes, unit.group
     padded = np.zeros((frequencies, -(-outside // lanes) * lanes, channels), np.float32)
     padded[:, :outside, :inside] = changed
-    blocked = padded.reshape(frequencies, -1, lanes, channels).transpose(0, 1, 3, 2)
-    return np.ascontiguousarray(blocked.reshape(weight_shape(kernel)))
+    grouped = padded.reshape(frequencies, -1, lanes, channels // group, group)
+    packed = grouped.transpose(0, 1, 3, 2, 4).reshape(weight_shape(kernel))
+    if unit.x_dtype == "bfloat16":
+        return np.ascontiguousarray(packed.astype(ml_dtypes.bfloat16)).view(np.uint16)
+    return np.ascontiguousarray(packed)
 
 
 def emit(kernel: WinogradKernel, name: str) -> PrimFunc:
@@ -110,7 +121,7 @@ def code(kernel: WinogradKernel) -> Code:
     _check(kernel)
     leading = [
         Argument.of_image("x", kernel.x),
-        Argument("weights", weight_shape(kernel), "float32"),
+        Argument("weights", weight_shape(kernel), unit_named(kernel.tile.unit).weight_dtype),
     ]
 
     def body(buffers: list[Buffer], tensors: Tensors) -> None:
@@ -128,7 +139,9 @@ def _check(kernel: WinogradKernel) -> None:
         raise CompileError("Winograd needs a 3x3 kernel, stride 1, no dilation and one group.")
     if side not in INPUT or min(sizes.out_h, sizes.out_w) < side:
         raise CompileError(f"Output tiles of {side} by {side} pixels do not fit.")
-    if unit.x_dtype != "float32" or kernel.x.dtype not in ("float32", "bfloat16"):
+    is_float = unit.x_dtype == "float32" and kernel.x.dtype in ("float32", "bfloat16")
+    is_paired = unit.x_dtype == kernel.x.dtype == "bfloat16" and kernel.x.channels % 2 == 0
+    if unit.is_tiled or not (is_float or (is_paired and side == 2)):
         raise CompileError(f"Winograd on {kernel.x.dtype} with unit {unit.name!r} is unknown.")
     if not 1 <= kernel.tile.block <= kernel.tiles:
         raise CompileError(f"A block of {kernel.tile.block} tiles of {kernel.tiles} is wrong.")
@@ -147,15 +160,14 @@ class _Winograd:
         kernel, tile = self.kernel, self.kernel.tile
         fill_halo(kernel.output.image, self.tensors.output, kernel.vector_bits, task, tile.threads)
         patch, channels, outside = tile.winograd + 2, kernel.x.channels, kernel.contraction.out_c
-        changed = scratch(patch * patch * tile.block * channels, "float32")
+        unit = unit_named(tile.unit)
+        rows = Image(1, 1, tile.block, channels, unit.x_dtype)
+        changed = scratch(patch * patch * tile.block * channels, rows.storage_dtype)
         products = scratch(patch * patch * tile.block * outside, "float32")
         blocks = -(-kernel.tiles // tile.block)
 
         plain = replace(kernel, expression=Accumulator(), sources=(), channel_vectors=0)
-        shared = Multiplication(
-            plain, tile, unit_named(tile.unit), changed, self.tensors, ahead=_AHEAD
-        )
-        rows = Image(1, 1, tile.block, channels)
+        shared = Multiplication(plain, tile, unit, changed, self.tensors, ahead=_AHEAD)
         pixels = Pixels(
             Contraction.matmul(tile.block, channels, outside), rows, min(tile.rows, tile.block),
             False,
@@ -202,6 +214,7 @@ class _Winograd:
         batch, y, x = self._corner(tile)
         top, left = image.halo[0] - sizes.pad_top, image.halo[1] - sizes.pad_left
         source, patch, channels = Source(image), side + 2, image.channels
+        is_narrow = unit_named(kernel.tile.unit).x_dtype == "bfloat16"
 
         def vector(channel: Expr, lanes: Lanes) -> None:
             def value(row: int, column: int) -> Expr:
@@ -211,7 +224,9 @@ class _Winograd:
             for row, line in enumerate(transform_both_ways(INPUT[side], value, lanes)):
                 for column, real in enumerate(line):
                     start = (row * patch + column) * kernel.tile.block * channels
-                    T.buffer_store(changed, real, [lanes.index(start + slot * channels + channel)])
+                    stored = narrow_to_bfloat16(real, lanes) if is_narrow else real
+                    index = lanes.index(start + slot * channels + channel)
+                    T.buffer_store(changed, stored, [index])
 
         for_each_vector(channels, unit_named(kernel.tile.unit).lanes, vector)
 

@@ -29,6 +29,10 @@ from tests.backends.tvm.kernels.machine import machine_for, skip_unless_runnable
 ERROR = {2: 2e-6, 4: 3e-5}
 """Largest error, as a share of the largest output."""
 
+PAIRS_ERROR = 1e-2
+"""The same where bfloat16 pairs are multiplied, as a share of the largest sum of magnitudes:
+transformed inputs and weights have eight bits."""
+
 
 def convolution(batch: int, size: tuple[int, int], channels: tuple[int, int]) -> Contraction:
     height, width = size
@@ -76,7 +80,7 @@ def test_the_transforms_compute_the_filter(side: int) -> None:
     np.testing.assert_allclose(OUTPUT[side] @ products @ OUTPUT[side].T, want, atol=1e-12)
 
 
-@pytest.mark.parametrize("unit", ["generic", "avx2", "avx512"])
+@pytest.mark.parametrize("unit", ["generic", "avx2", "avx512", "avx512-bf16"])
 @settings(max_examples=4, deadline=None, derandomize=True)
 @given(
     side=st.sampled_from([2, 4]),
@@ -101,9 +105,12 @@ def test_it_agrees_with_direct_sums(
     threads: int,
     dtype: str,
 ) -> None:
+    skip_unless_runnable(unit)
+    error = ERROR[side] + (4e-3 if dtype == "bfloat16" else 0)
+    if unit_named(unit).x_dtype == "bfloat16":
+        side, dtype, channels, error = 2, "bfloat16", (2 * channels[0], channels[1]), PAIRS_ERROR
     sizes = convolution(batch, size, channels)
     tiles = batch * -(-size[0] // side) * -(-size[1] // side)
-    skip_unless_runnable(unit)
     tile = Tile(unit, rows, columns, threads=threads, winograd=side, block=min(block, tiles))
     kernel = kernel_of(sizes, tile, dtype)
     rng = np.random.default_rng(1)
@@ -121,7 +128,10 @@ def test_it_agrees_with_direct_sums(
     reals = inside(kernel.x, x).astype(np.float64), inside(source, residual).astype(np.float64)
     want = np.maximum(direct(reals[0], weights) + bias + reals[1], 0)
     found = inside(kernel.output.image, stored).astype(np.float64)
-    allowed = (ERROR[side] + (4e-3 if dtype == "bfloat16" else 0)) * np.abs(want).max()
+    largest = np.abs(want).max()
+    if unit_named(unit).x_dtype == "bfloat16":
+        largest = direct(np.abs(reals[0]), np.abs(weights)).max() + largest
+    allowed = error * largest
     np.testing.assert_allclose(found, want, rtol=0, atol=allowed + 1e-6)
     np.testing.assert_array_equal(
         stored, with_halo(kernel.output.image, inside(kernel.output.image, stored))
@@ -134,6 +144,7 @@ def test_it_agrees_with_direct_sums(
         (Tile("generic", 1, 1, winograd=3, block=1), "3 by 3 pixels do not fit"),
         (Tile("generic", 1, 1, winograd=4, block=99), "A block of 99 tiles of 4"),
         (Tile("avx-vnni", 1, 1, winograd=4, block=1), "with unit 'avx-vnni' is unknown"),
+        (Tile("avx512-bf16", 1, 1, winograd=2, block=1), "on float32 with unit 'avx512-bf16'"),
     ],
 )
 def test_what_it_cannot_do_is_refused(tile: Tile, reason: str) -> None:
