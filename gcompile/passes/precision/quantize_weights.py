@@ -1,0 +1,106 @@
+"""Store the weights of matrix products in four or eight bits, with a scale for each block.
+
+    w[k, n] ≈ q[k, n] · s[k // block, n]
+
+Products are still computed in floats: what is saved is memory, and the time to read it, which is
+all the time of products of few rows. The graph stays standard ONNX: DequantizeLinear with
+`block_size` before the product. Integers are the nearest ones, scales have the least squared error
+(see `block_scales`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import ml_dtypes
+import numpy as np
+from numpy.typing import NDArray
+
+from gcompile import ir
+from gcompile.errors import UsageError
+from gcompile.passes.base import NodePass, Numerics, PassContext, Skip
+from gcompile.passes.precision.block_scales import best_scales, nearest
+
+_STORED = {4: np.dtype(ml_dtypes.int4), 8: np.dtype(np.int8)}
+_BLOCKS = (32, 64, 128)
+
+
+@dataclass(frozen=True)
+class QuantizeWeights(NodePass):
+    """Store constant weights of MatMul and Gemm in few bits, in blocks.
+
+    Attributes:
+        bits: Bits per stored weight, 4 or 8.
+        block: Consecutive elements of depth that share a scale: 32, 64 or 128.
+    """
+
+    name: ClassVar[str] = "quantize-weights"
+    numerics: ClassVar[Numerics] = Numerics.LOSSY
+    ops = frozenset({"MatMul", "Gemm"})
+
+    bits: int = 4
+    block: int = 32
+
+    def __post_init__(self) -> None:
+        if self.bits not in _STORED:
+            raise UsageError(f"{self.name} stores 4 or 8 bits, not {self.bits}.")
+        if self.block not in _BLOCKS:
+            raise UsageError(f"{self.name} has blocks of 32, 64 or 128, not {self.block}.")
+
+    def matches(self, node: ir.Node) -> bool:
+        """The right operand is a constant that is not stored in few bits already."""
+        return ir.is_constant(node.inputs[1])
+
+    def rewrite(self, node: ir.Node, ctx: PassContext) -> Skip | None:
+        """Put a DequantizeLinear between the product and its weight."""
+        weight = node.inputs[1]
+        if weight is None or weight.dtype is not ir.DataType.FLOAT:
+            return Skip("its weight is not fp32")
+        if len(ir.static_shape(weight)) != 2:
+            return Skip("its weight is not a matrix")
+        if node.attributes.get_int("transA", 0):
+            return Skip("its first operand is transposed")
+        array, graph = ir.constant_array(weight), node.graph
+        if array is None or not np.isfinite(array).all():
+            return Skip("its weight has numbers that are not finite")
+        assert graph is not None
+        axis = 1 if node.attributes.get_int("transB", 0) else 0
+        stored, scales = self.quantize(np.moveaxis(array.astype(np.float64), axis, 1))
+        name = str(weight.name)
+        inputs = [
+            ir.add_constant(graph, f"{name}_stored", _moved(stored, axis)),
+            ir.add_constant(graph, f"{name}_scale", _moved(scales, axis)),
+        ]
+        node.replace_input_with(1, self._decode(inputs, weight, axis, node))
+        if not weight.uses():
+            graph.initializers.pop(name)
+        return None
+
+    def quantize(
+        self, rows: NDArray[np.float64]
+    ) -> tuple[NDArray[np.generic], NDArray[np.float32]]:
+        """Integers of (channels, depth), and scales of (channels, blocks)."""
+        channels, depth = rows.shape
+        padded = np.pad(rows, ((0, 0), (0, -depth % self.block)))
+        blocks = padded.reshape(-1, self.block)
+        scales = best_scales(blocks, self.bits)
+        numbers = nearest(blocks, scales, self.bits).reshape(channels, -1)[:, :depth]
+        return numbers.astype(_STORED[self.bits]), scales.reshape(channels, -1).astype(np.float32)
+
+    def _decode(
+        self, inputs: list[ir.Value], weight: ir.Value, axis: int, reader: ir.Node
+    ) -> ir.Value:
+        options = {"axis": axis, "block_size": self.block}
+        attributes = [ir.Attr(key, ir.AttributeType.INT, n) for key, n in options.items()]
+        name = f"{weight.name}::{reader.name}"
+        decode = ir.Node("", "DequantizeLinear", inputs, attributes, name=f"{name}/decode")
+        (decoded,) = decode.outputs
+        decoded.name, decoded.shape, decoded.type = name, weight.shape, weight.type
+        reader.prepend(decode)
+        ir.add_origin(decode, [reader], self.name)
+        return decoded
+
+
+def _moved(rows: NDArray[np.generic], axis: int) -> NDArray[np.generic]:
+    return np.ascontiguousarray(np.moveaxis(rows, 1, axis))
