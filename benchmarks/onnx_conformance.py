@@ -213,7 +213,9 @@ def attempt(case: TestCase, backend: str) -> tuple[str, str]:
 def contents(case: TestCase) -> tuple[onnx.ModelProto, list[tuple[list[Any], list[Any]]]]:
     """The model and its pairs of inputs and outputs, from memory or from the test's folder."""
     if case.model is not None:
-        return case.model, [(list(map(_array, i)), list(o)) for i, o in case.data_sets]
+        return case.model, [
+            (list(map(_array, i)), list(map(_array, o))) for i, o in case.data_sets
+        ]
     folder = Path(case.model_dir)
     model = onnx.load(folder / "model.onnx")
     data = [

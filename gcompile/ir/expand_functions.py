@@ -11,6 +11,7 @@ import onnx_ir
 from onnx import FunctionProto, TypeProto, helper
 from onnx.defs import OpSchema, SchemaError
 
+from gcompile.ir.infer import infer_graph
 from gcompile.ir.walk import all_nodes
 
 _DOMAIN = "gcompile.expanded"
@@ -28,11 +29,14 @@ def expand_functions(model: onnx_ir.Model, newest: int) -> int:
     are inlined, this is called again.
     """
     version = model.graph.opset_imports.get("", newest)
-    return sum(
-        _make_call(model, node, version)
+    found = [
+        node
         for node in all_nodes(model)
         if node.domain in ("", "ai.onnx") and _is_written_out(node.op_type, version, newest)
-    )
+    ]
+    if found:  # Some definitions depend on the types of what the node reads.
+        infer_graph(model.graph, model.opset_imports)
+    return sum(_make_call(model, node, version) for node in found)
 
 
 def _is_written_out(op_type: str, version: int, newest: int) -> bool:

@@ -15,7 +15,6 @@ from gcompile.errors import (
     UsageError,
 )
 from gcompile.ir.expand_functions import expand_functions
-from gcompile.ir.infer import infer_graph
 from gcompile.ir.shapes import Shapes, bind_shapes, infer_shapes
 from gcompile.ir.steps_first import put_steps_first
 from gcompile.ir.verify import verify
@@ -78,7 +77,6 @@ def prepare(model: onnx_ir.Model, shapes: Shapes | None = None, batch: int = 1) 
     model = onnx_passes.InlinePass()(model).model
     while expand_functions(model, OPSET):
         model = onnx_passes.InlinePass()(model).model
-        infer_graph(model.graph, model.opset_imports)
     _name_nodes(model)
     model = onnx_passes.NameFixPass()(model).model
     _make_initializers_constant(model)

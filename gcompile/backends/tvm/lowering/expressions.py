@@ -182,7 +182,8 @@ class _Reader:
         """A scalar, a vector of channels, or a tensor as large as the output: embeddings."""
         shape = ir.static_shape(value)
         aligned = (1,) * (len(self.shape) - len(shape)) + shape
-        channels = shape[-1:] == self.shape[-1:] and math.prod(shape) == self.shape[-1]
+        along = bool(shape) and shape[-1:] == self.shape[-1:]
+        channels = not shape or (along and math.prod(shape) == self.shape[-1])
         if self.layout is Layout.ROWS and aligned == self.shape and not channels:
             return self._source(value)
         if self.layout is Layout.MATRICES and not channels and math.prod(shape) > 1:

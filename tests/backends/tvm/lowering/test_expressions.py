@@ -122,3 +122,8 @@ def test_a_constant_as_large_as_the_output_is_read_beside_it(
         precision,
     )
     assert built.reasons == []
+
+
+def test_scalars_and_constant_scalars_meet() -> None:
+    check("""g (float[5] x) => (float y) <float k = {2.5}>
+    { m = ReduceMax<keepdims=0>(x) y = Mul(m, k) }""")
