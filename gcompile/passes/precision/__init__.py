@@ -7,6 +7,7 @@ from gcompile.passes.precision.eligibility import candidates, product_regions, w
 from gcompile.passes.precision.output_error import normalised_error
 from gcompile.passes.precision.quantize_static import QuantizeStatic
 from gcompile.passes.precision.ranges import Histogram, RangeMethod
+from gcompile.passes.precision.rounding import Rounding
 from gcompile.passes.precision.widen_float16 import WidenFloat16
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "Histogram",
     "QuantizeStatic",
     "RangeMethod",
+    "Rounding",
     "WeightRange",
     "WidenFloat16",
     "assign_precisions",

@@ -20,7 +20,7 @@ import numpy as np
 from gcompile import ir
 from gcompile.errors import UsageError
 from gcompile.passes.base import Numerics, Pass, PassContext
-from gcompile.passes.precision.affine import Affine, WeightRange, quantize_weight
+from gcompile.passes.precision.affine import S8_MAX, Affine, WeightRange, quantize_weight
 from gcompile.passes.precision.correct_bias import correct_biases
 from gcompile.passes.precision.eligibility import product_regions, why_not
 from gcompile.passes.precision.plan_storage import StoragePlan, plan_storage, shared_scales
@@ -31,6 +31,7 @@ from gcompile.passes.precision.ranges import (
     collect_histograms,
     needs_calibration,
 )
+from gcompile.passes.precision.rounding import Rounding, round_layers
 from gcompile.passes.precision.store_narrow import NarrowWriter
 
 
@@ -44,6 +45,7 @@ class QuantizeStatic(Pass):
         percentile: The share of values kept inside the range, for `percentile`.
         weights: How weight ranges are clipped.
         regions: Names of the regions to quantize; empty means every one that can be.
+        rounding: To the nearest step, or to steps with which the outputs of a layer move least.
         bias_correction: Remove the mean error of each channel where that lowers the error.
     """
 
@@ -55,6 +57,7 @@ class QuantizeStatic(Pass):
     percentile: float = 99.99
     weights: WeightRange = WeightRange.ABSMAX
     regions: tuple[str, ...] = ()
+    rounding: Rounding = Rounding.NEAREST
     bias_correction: bool = True
 
     def __post_init__(self) -> None:
@@ -86,7 +89,8 @@ class QuantizeStatic(Pass):
         plan = plan_storage(model, chosen)
         if histograms is None:
             histograms = collect_histograms(model, value_names(plan), calibration, run)
-        reference = model.clone() if self.bias_correction else None
+        refines = self.bias_correction or self.rounding is Rounding.GRAM
+        reference = model.clone() if refines else None
         mappings = self._mappings(model, plan, histograms)
         writer = NarrowWriter(model, plan, ir.DataType.UINT8, self.name)
         for value, mapping in mappings.items():
@@ -95,8 +99,12 @@ class QuantizeStatic(Pass):
         for region in weighted:
             self._quantize_weight(model, writer, region)
         ir.remove_unused(model)
-        if reference is not None:
-            names = [region.name for region in weighted]
+        if reference is None:
+            return len(chosen)
+        names = [region.name for region in weighted]
+        if self.rounding is Rounding.GRAM:
+            round_layers(model, reference, names, (-S8_MAX, S8_MAX), calibration, run)
+        if self.bias_correction:
             by_name = {str(value.name): mapping for value, mapping in mappings.items()}
             correct_biases(model, reference, by_name, names, calibration, run)
         return len(chosen)
