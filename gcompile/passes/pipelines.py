@@ -15,6 +15,7 @@ from gcompile.passes.canonicalize.fold_pad import FoldPad
 from gcompile.passes.canonicalize.fold_scale import FoldScale
 from gcompile.passes.canonicalize.inline_constant_if import InlineConstantIf
 from gcompile.passes.canonicalize.lower_batch_norm import LowerBatchNorm
+from gcompile.passes.canonicalize.lower_quantized_products import LowerQuantizedProducts
 from gcompile.passes.canonicalize.merge_common_subexpressions import MergeCommonSubexpressions
 from gcompile.passes.canonicalize.remove_dead_nodes import RemoveDeadNodes
 from gcompile.passes.fuse.duplicate_dequantize import DuplicateDequantize
@@ -39,6 +40,7 @@ def canonicalize_pipeline() -> Pipeline:
             FoldPad(),
             FoldBatchNorm(),
             LowerBatchNorm(),
+            LowerQuantizedProducts(),
             FoldScale(),
             FoldAddIntoBias(),
             MergeCommonSubexpressions(),
