@@ -24,6 +24,7 @@ from gcompile.backends.tvm.kernels.spec import (
     Kernel,
     Load,
     PerChannel,
+    Select,
     Unary,
 )
 
@@ -71,6 +72,8 @@ def _nodes(expression: Expression) -> set[Expression]:
             return {expression} | _nodes(operand)
         case Binary(_, left, right):
             return {expression} | _nodes(left) | _nodes(right)
+        case Select(condition, left, right):
+            return {expression} | _nodes(condition) | _nodes(left) | _nodes(right)
         case _:
             return {expression}
 
@@ -82,6 +85,12 @@ _BINARY: dict[str, Callable[[Expr, Expr], Expr]] = {
     "div": lambda left, right: left / right,
     "max": T.max,
     "min": T.min,
+}
+
+_COMPARISON: dict[str, Callable[[Expr, Expr], Expr]] = {
+    "less": lambda left, right: left < right,
+    "less_equal": lambda left, right: left <= right,
+    "equal": lambda left, right: left == right,
 }
 
 
@@ -119,8 +128,14 @@ class _Evaluation:
                 return vector_math.UNARY[function](self.value(operand), self.lanes, alpha, beta)
             case Binary("pow", left, right):
                 return self._power(left, right)
+            case Binary(function, left, right) if function in _COMPARISON:
+                holds = _COMPARISON[function](self.value(left), self.value(right))
+                return T.Select(holds, self.lanes.splat(1.0), self.lanes.splat(0.0))
             case Binary(function, left, right):
                 return _BINARY[function](self.value(left), self.value(right))
+            case Select(condition, left, right):
+                holds = self.value(condition) != self.lanes.splat(0.0)
+                return T.Select(holds, self.value(left), self.value(right))
 
     def _power(self, base: Expression, exponent: Expression) -> Expr:
         """Small whole exponents and the square root are exact; the rest goes through log."""

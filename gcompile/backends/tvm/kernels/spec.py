@@ -111,7 +111,7 @@ class Unary:
     leaky_relu (alpha), sigmoid, hard_sigmoid (alpha, beta), hard_swish, silu, tanh, erf, gelu,
     gelu_tanh, elu (alpha), selu (alpha, beta = gamma), softplus, mish, floor, ceil, round, sign,
     softsign, affine (alpha · x + beta), scaled_tanh (alpha · tanh(beta · x)), thresholded_relu
-    (alpha), round_trip_bfloat16.
+    (alpha), round_trip_bfloat16, is_nan (1 or 0).
     """
 
     function: str
@@ -122,14 +122,26 @@ class Unary:
 
 @dataclass(frozen=True, slots=True)
 class Binary:
-    """A function of two values: add, sub, mul, div, max, min, pow."""
+    """A function of two values: add, sub, mul, div, max, min, pow; less, less_equal, equal.
+
+    Comparisons give 1 or 0, and 0 where one side is NaN.
+    """
 
     function: str
     left: Expression
     right: Expression
 
 
-Expression = Accumulator | Load | PerChannel | Constant | Unary | Binary
+@dataclass(frozen=True, slots=True)
+class Select:
+    """`left` where the condition is not 0, else `right`, which may then be any number or none."""
+
+    condition: Expression
+    left: Expression
+    right: Expression
+
+
+Expression = Accumulator | Load | PerChannel | Constant | Unary | Binary | Select
 
 
 @dataclass(frozen=True, slots=True)

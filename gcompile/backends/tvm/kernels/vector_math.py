@@ -271,6 +271,13 @@ def _sign(x: Expr, lanes: Lanes, _: float, __: float) -> Expr:
     return T.Select(x > zero, one, T.Select(x < zero, zero - one, x))
 
 
+def _is_nan(x: Expr, lanes: Lanes, _: float, __: float) -> Expr:
+    """By its bits: the simplifier takes it that every number equals itself."""
+    magnitude = lanes.reinterpret("uint32", x) & lanes.splat(0x7FFFFFFF, "uint32")
+    is_nan = magnitude > lanes.splat(0x7F800000, "uint32")
+    return T.Select(is_nan, lanes.splat(1.0), lanes.splat(0.0))
+
+
 UNARY: dict[str, Function] = {
     "abs": lambda x, *_: T.abs(x),
     "neg": lambda x, lanes, *_: x * lanes.splat(-1.0),
@@ -301,6 +308,7 @@ UNARY: dict[str, Function] = {
     "ceil": lambda x, *_: T.ceil(x),
     "round": lambda x, *_: T.nearbyint(x),
     "sign": _sign,
+    "is_nan": _is_nan,
     "softsign": lambda x, lanes, *_: x / (lanes.splat(1.0) + T.abs(x)),
     "affine": lambda x, lanes, alpha, beta: x * lanes.splat(alpha) + lanes.splat(beta),
     "scaled_tanh": lambda x, lanes, alpha, beta: (

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import math
+
 from gcompile import ir
 from gcompile.backends.tvm.kernels.spec import ElementwiseKernel, Load, TransposeKernel
 from gcompile.backends.tvm.lowering.expressions import RegionExpression, is_total, read_region
+from gcompile.backends.tvm.lowering.grids import Grid
 from gcompile.backends.tvm.lowering.memory import Memory
 from gcompile.backends.tvm.lowering.operands import finish, output_image
-from gcompile.backends.tvm.lowering.placement import Layout, Placement, is_padded
+from gcompile.backends.tvm.lowering.placement import (
+    DTYPES,
+    Layout,
+    Placement,
+    is_padded,
+    rows_image,
+)
 
 
 def lower_elementwise(region: ir.Region, memory: Memory) -> None:
     """Emit a region without a product or a pool."""
     layout = _elementwise_layout(region, memory)
+    if layout is Layout.GRID:
+        _lower_grid(region, memory)
+        return
     body = read_region(region, layout)
     if layout is Layout.CHANNELS_LAST and _is_move(body) and _try_transpose(body, memory):
         return
@@ -24,16 +36,48 @@ def lower_elementwise(region: ir.Region, memory: Memory) -> None:
     memory.put(body.output, Placement(var, layout, image))
 
 
+def _lower_grid(region: ir.Region, memory: Memory) -> None:
+    """Operands are broadcast along axes before the last one."""
+    body = read_region(region, Layout.GRID)
+    shape, dtype = ir.static_shape(body.output), DTYPES[body.output.dtype or ir.DataType.FLOAT]
+    grid = Grid.of(shape, [ir.static_shape(source.value) for source in body.sources])
+    image = grid.image(dtype)
+    finished = finish(memory, body, image, Layout.GRID, grid)
+    threads = region.tile.threads if region.tile else 1
+    kernel = ElementwiseKernel(**finished.kernel, **memory.emission.shared(threads))
+    var = memory.emission.call(kernel, finished.operands, image)
+    memory.put(body.output, Placement(var, Layout.ROWS, rows_image(shape, dtype)))
+
+
 def _elementwise_layout(region: ir.Region, memory: Memory) -> Layout:
     output = region.outputs[0] if region.outputs else None
-    if output is None or len(ir.static_shape(output)) not in (3, 4):
+    if output is None:
         return Layout.ROWS
     shape = ir.static_shape(output)
+    rows = Layout.ROWS if all(_fits_rows(v, shape) for v in region.inputs) else Layout.GRID
+    if len(shape) not in (3, 4) or not all(_fits_image(v, shape) for v in region.inputs):
+        return rows
     if is_padded(shape) and not all(is_total(node) for node in region.nodes):
-        return Layout.ROWS
+        return rows
     wide = [v for v in region.inputs if not ir.is_constant(v) and ir.static_shape(v) == shape]
     lies_last = any(v in memory.images for v in wide)
-    return Layout.CHANNELS_LAST if lies_last or output in memory.requests else Layout.ROWS
+    return Layout.CHANNELS_LAST if lies_last or output in memory.requests else rows
+
+
+def _fits_rows(value: ir.Value, shape: tuple[int, ...]) -> bool:
+    """One number, one for each element of the last axis, or all."""
+    own = ir.static_shape(value)
+    is_vector = own[-1:] == shape[-1:] and math.prod(own[:-1]) == 1
+    return math.prod(own) == 1 or is_vector or (1,) * (len(shape) - len(own)) + own == shape
+
+
+def _fits_image(value: ir.Value, shape: tuple[int, ...]) -> bool:
+    """What is computed has all axes of an image; constants are one number, or one per channel."""
+    own = ir.static_shape(value)
+    if not ir.is_constant(value):
+        return math.prod(own) == 1 or len(own) == len(shape)
+    aligned = (1,) * (len(shape) - len(own)) + own
+    return math.prod(own) == 1 or math.prod(own) == aligned[1]
 
 
 def _is_move(body: RegionExpression) -> bool:

@@ -19,6 +19,7 @@ from gcompile.backends.tvm.kernels.spec import (
     PerChannel,
     Unary,
 )
+from gcompile.backends.tvm.lowering.logic import LOGIC, differ, read_logic, truncated
 from gcompile.backends.tvm.lowering.placement import DTYPES, Layout, is_padded
 
 FloatArray = NDArray[np.float32]
@@ -43,6 +44,7 @@ _BINARY = {
 }  # fmt: skip
 _PARTIAL = frozenset({"Log", "Sqrt", "Reciprocal", "Div", "Pow"})
 _FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
+_CAST_TO = (*_FLOATS, ir.DataType.BOOL, ir.DataType.INT32)
 
 
 class CannotEmitError(Exception):
@@ -186,6 +188,8 @@ class _Reader:
         channels = not shape or (along and math.prod(shape) == self.shape[-1])
         if self.layout is Layout.ROWS and aligned == self.shape and not channels:
             return self._source(value)
+        if self.layout is Layout.GRID and math.prod(shape) > 1:
+            return self._source(value)
         if self.layout is Layout.MATRICES and not channels and math.prod(shape) > 1:
             return self._source(value)
         return self._constant(ir.constant_array(value))
@@ -193,7 +197,8 @@ class _Reader:
     def _source(self, value: ir.Value, scale: float = 1.0, zero_point: int = 0) -> Load:
         if value.dtype not in DTYPES:
             raise CannotEmitError(f"an input has type {value.dtype}")
-        if value.dtype not in _FLOATS and scale == 1.0 and not self._is_cast(value):
+        is_number = value.dtype in _FLOATS or value.dtype is ir.DataType.BOOL
+        if not is_number and scale == 1.0 and not self._is_cast(value):
             raise CannotEmitError(f"an input has type {value.dtype}")
         self._check_broadcast(ir.static_shape(value))
         found = SourceValue(value, scale, zero_point)
@@ -211,7 +216,7 @@ class _Reader:
         if self.layout is Layout.CHANNELS_LAST:
             fits = len(shape) == len(self.shape)
             fits = fits and all(a in (1, b) for a, b in zip(shape, self.shape, strict=True))
-        elif self.layout is Layout.MATRICES:
+        elif self.layout in (Layout.MATRICES, Layout.GRID):
             aligned = (1,) * (len(self.shape) - len(shape)) + shape
             fits = len(aligned) == len(self.shape)
             fits = fits and all(a in (1, b) for a, b in zip(aligned, self.shape, strict=True))
@@ -229,6 +234,8 @@ class _Reader:
         numbers = np.asarray(array, dtype=np.float64)
         if numbers.size == 1:
             return Constant(float(numbers.reshape(())))
+        if self.layout is Layout.GRID:
+            raise CannotEmitError("a constant is quantized and neither a scalar nor per channel")
         return self.result.add_vector(self._per_channel(numbers))
 
     def _per_channel(self, array: NDArray[np.float64]) -> FloatArray:
@@ -245,6 +252,8 @@ class _Reader:
             raise CannotEmitError(f"{op} may give no number in channels that only pad")
         if op in _BINARY:
             return self._fold(_BINARY[op], node.inputs)
+        if op in LOGIC:
+            return read_logic(node, self.read)
         if op == "Sum":
             return self._fold("add", node.inputs)
         if op in _UNARY:
@@ -297,12 +306,16 @@ class _Reader:
 
     def _cast(self, node: ir.Node) -> Expression:
         source, result = node.inputs[0], node.outputs[0]
-        if source is None or source.dtype not in DTYPES or result.dtype not in _FLOATS:
+        if source is None or source.dtype not in DTYPES or result.dtype not in _CAST_TO:
             raise CannotEmitError("a cast is not between types kernels know")
         if ir.is_constant(source):
             array = ir.constant_array(source)
             return self._constant(None if array is None else np.asarray(array, np.float32))
         inner = self.read(source)
+        if result.dtype is ir.DataType.BOOL:
+            return inner if source.dtype is ir.DataType.BOOL else differ(inner, Constant(0.0))
+        if result.dtype is ir.DataType.INT32:
+            return truncated(inner)
         is_last = result is self.result.output
         if result.dtype is ir.DataType.FLOAT or is_last:
             return inner

@@ -64,7 +64,9 @@ class Memory:
             self.images.setdefault(value, []).append(placement)
 
     def put_rows(self, value: ir.Value, var: relax.Expr) -> None:
-        """Record a variable that has the value's logical shape."""
+        """Record a variable that has the value's logical shape, and its type for Relax."""
+        if value.dtype is ir.DataType.BOOL:
+            var = self.emission.emit(relax.op.astype(var, "uint8"))
         dtype = DTYPES.get(value.dtype or ir.DataType.FLOAT, "other")
         image = rows_image(ir.static_shape(value), dtype)
         self.rows[value] = Placement(var, Layout.ROWS, image)
@@ -101,11 +103,14 @@ class Memory:
         return self.rows[value]
 
     def plain(self, value: ir.Value) -> relax.Expr:
-        """The value as Relax operators see it: logical order and logical shape."""
+        """The value as Relax operators see it: logical order, logical shape, and its own type."""
         placement, shape = self.tensor(value), ir.static_shape(value)
-        if placement.shape == shape:
-            return placement.var
-        return self.emission.emit(relax.op.reshape(placement.var, shape))
+        var = placement.var
+        if placement.shape != shape:
+            var = self.emission.emit(relax.op.reshape(var, shape))
+        if value.dtype is ir.DataType.BOOL:
+            var = self.emission.emit(relax.op.astype(var, "bool"))
+        return var
 
     def bare_image(self, value: ir.Value) -> Placement:
         """The value channels last, without a halo."""

@@ -15,10 +15,12 @@ from gcompile.backends.tvm.kernels.spec import (
     Expression,
     Image,
     Output,
+    Select,
     Source,
     Unary,
 )
 from gcompile.backends.tvm.lowering.expressions import CannotEmitError, RegionExpression
+from gcompile.backends.tvm.lowering.grids import Grid
 from gcompile.backends.tvm.lowering.memory import Memory
 from gcompile.backends.tvm.lowering.placement import Layout, Placement, image_of, rows_image
 from gcompile.backends.tvm.lowering.scaling import prune, scale_by
@@ -42,12 +44,26 @@ class Finished:
     operands: list[relax.Expr]
 
 
-def finish(memory: Memory, body: RegionExpression, image: Image, layout: Layout) -> Finished:
-    """Scale the expression for a quantized output, and bring every source into the layout."""
+def finish(
+    memory: Memory,
+    body: RegionExpression,
+    image: Image,
+    layout: Layout,
+    grid: Grid | None = None,
+) -> Finished:
+    """Scale the expression for a quantized output, and bring every source into the layout.
+
+    `grid` is how the layout of that name joins axes.
+    """
     if body.out_scale != 1.0:
         scale_by(body, 1.0 / body.out_scale)
     prune(body)
-    placements = [_operand(memory, s.value, layout, image) for s in body.sources]
+    placements = [
+        grid.operand(memory.tensor(s.value), ir.static_shape(s.value))
+        if grid is not None
+        else _operand(memory, s.value, layout, image)
+        for s in body.sources
+    ]
     sources = tuple(
         Source(placement.image, source.scale, source.zero_point)
         for placement, source in zip(placements, body.sources, strict=True)
@@ -99,6 +115,8 @@ def substitute(node: Expression, accumulated: Expression) -> Expression:
             return accumulated
         case Binary(function, left, right):
             return Binary(function, substitute(left, accumulated), substitute(right, accumulated))
+        case Select(condition, left, right):
+            return Select(*(substitute(part, accumulated) for part in (condition, left, right)))
         case Unary():
             return replace(node, operand=substitute(node.operand, accumulated))
     return node

@@ -21,14 +21,16 @@ DTYPES = {
     ir.DataType.UINT8: "uint8",
     ir.DataType.INT8: "int8",
     ir.DataType.INT32: "int32",
+    ir.DataType.BOOL: "uint8",
 }
-"""The element types our kernels read and write."""
+"""The element types our kernels read and write; truth is a byte of 1."""
 
 
 class Layout(Enum):
     """How the logical axes of a value map to memory."""
 
     ROWS = "axes in their logical order, the last one contiguous"
+    GRID = "as ROWS; neighbouring axes along which operands are broadcast alike are one"
     MATRICES = "as ROWS; the last two axes are matrices, those before them batch and heads"
     CHANNELS_LAST = "axis 1 moved to the end: (N, C, H, W) lies as (N, H, W, C)"
 

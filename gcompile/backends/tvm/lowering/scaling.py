@@ -18,6 +18,7 @@ from gcompile.backends.tvm.kernels.spec import (
     Expression,
     Load,
     PerChannel,
+    Select,
     Unary,
 )
 from gcompile.backends.tvm.lowering.expressions import RegionExpression
@@ -51,6 +52,8 @@ def _scale(node: Expression, factor: float, region: RegionExpression) -> Express
             return Binary("mul", left, _scale(right, factor, region))
         case Binary("mul", PerChannel() | Constant() as left, right):
             return Binary("mul", _scale(left, factor, region), right)
+        case Select(condition, left, right):
+            return Select(condition, _scale(left, factor, region), _scale(right, factor, region))
         case Accumulator() | Unary() | Binary():
             return Binary("mul", node, Constant(factor))
 
@@ -92,6 +95,9 @@ def _renumber(node: Expression, sources: list[int], vectors: list[int]) -> Expre
         case Binary(function, left, right):
             first = _renumber(left, sources, vectors)
             return Binary(function, first, _renumber(right, sources, vectors))
+        case Select(condition, left, right):
+            parts = (_renumber(part, sources, vectors) for part in (condition, left, right))
+            return Select(*parts)
         case Accumulator() | Constant():
             return node
 

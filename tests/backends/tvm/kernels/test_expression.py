@@ -26,6 +26,7 @@ from gcompile.backends.tvm.kernels.spec import (
     Load,
     Output,
     PerChannel,
+    Select,
     Source,
     Unary,
 )
@@ -82,6 +83,7 @@ def reference(function: str, x: Real) -> Real:
         "ceil": np.ceil(x),
         "round": np.rint(x),
         "sign": np.sign(x),
+        "is_nan": np.isnan(x),
         "round_trip_bfloat16": x.astype(np.float32).astype(ml_dtypes.bfloat16),
     }
     return np.asarray(known[function], np.float64)
@@ -166,6 +168,22 @@ def test_two_values_are_combined(function: str, expected: float) -> None:
     x = np.full(5, 2.5, np.float32)
     written = apply_to_line(Binary(function, Load(0), Constant(6.0)), x)
     np.testing.assert_allclose(written, np.full(5, expected), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("function", "expected"),
+    [
+        ("less", [1, 0, 0, 0, 1, 0]),
+        ("less_equal", [1, 1, 0, 0, 1, 0]),
+        ("equal", [0, 1, 0, 0, 0, 0]),
+    ],
+)
+def test_a_comparison_with_what_is_no_number_fails(function: str, expected: list[int]) -> None:
+    x = np.array([-1, 6, 7, np.nan, -np.inf, np.inf], np.float32)
+    compared = Binary(function, Load(0), Constant(6.0))
+    np.testing.assert_array_equal(apply_to_line(compared, x), expected)
+    chosen = Select(compared, Constant(2.0), Load(0))
+    np.testing.assert_array_equal(apply_to_line(chosen, x), np.where(expected, 2, x))
 
 
 @pytest.mark.parametrize(

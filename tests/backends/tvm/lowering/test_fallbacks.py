@@ -36,10 +36,6 @@ REASONS = {
         { y = Gemm<transA = 1, transB = 1, alpha = 0.5>(x, w, b) }""",
         ["the left operand is transposed or batched"],
     ),
-    "a column that is broadcast": (
-        "g (float[4,8] x, float[4,1] u) => (float[4,8] y) { y = Mul(x, u) }",
-        ["an input of shape (4, 1) is broadcast to (4, 8)"],
-    ),
     "integers and doubles": (
         """g (int64[2,3] x, double[2,3] z) => (int64[2,3] y, double[2,3] t)
         { y = Add(x, x) t = Relu(z) }""",
