@@ -43,18 +43,24 @@ def array_of(value: ir.Value) -> ir.Array:
     return array
 
 
+SIGNED_OFFSET = 128
+"""What a signed byte is raised by to be an unsigned one."""
+
+
 @dataclass
 class Memory:
     """Every value of one graph, wherever it lies. Constants are put there when they are read.
 
     Attributes:
         requests: What the readers of each value want; decides the halo of new images.
+        raised: Signed bytes that lie there as unsigned ones too.
     """
 
     emission: Emission
     requests: dict[ir.Value, Request]
     rows: dict[ir.Value, Placement] = field(default_factory=dict)
     images: dict[ir.Value, list[Placement]] = field(default_factory=dict)
+    raised: dict[tuple[relax.Expr, Image], Placement] = field(default_factory=dict)
 
     def put(self, value: ir.Value, placement: Placement) -> None:
         """Record where a value lies."""
@@ -118,6 +124,20 @@ class Memory:
             if not any(placement.image.halo):
                 return placement
         return self._copy(value, self.images[value][0], Request())
+
+    def unsigned(self, signed: Placement) -> Placement:
+        """The same bytes, each raised by `SIGNED_OFFSET`, its halo too.
+
+        Units multiply unsigned bytes with signed ones: zero points say what both mean.
+        """
+        image = signed.image
+        if (signed.var, image) not in self.raised:
+            raised = replace(image, dtype="uint8", fill=image.fill + SIGNED_OFFSET)
+            output = Output(raised, 1.0, SIGNED_OFFSET)
+            kernel = ElementwiseKernel(output, Load(0), (Source(image),), **self.emission.shared())
+            var = self.emission.call(kernel, [signed.var], raised)
+            self.raised[signed.var, image] = Placement(var, signed.layout, raised)
+        return self.raised[signed.var, image]
 
     def _copy(self, value: ir.Value, source: Placement, request: Request) -> Placement:
         image = image_of(value, Layout.CHANNELS_LAST, halo=request.halo, fill=request.fill)

@@ -33,7 +33,7 @@ from gcompile.backends.tvm.lowering.expressions import (
     read_region,
 )
 from gcompile.backends.tvm.lowering.groups import is_narrow, pack_narrow, ungrouped
-from gcompile.backends.tvm.lowering.memory import Memory
+from gcompile.backends.tvm.lowering.memory import SIGNED_OFFSET, Memory
 from gcompile.backends.tvm.lowering.operands import finish, output_image, substitute
 from gcompile.backends.tvm.lowering.placement import Layout, Placement, stored_channels
 from gcompile.backends.tvm.lowering.weights import (
@@ -117,7 +117,7 @@ def lower_matrix_product(region: ir.Region, memory: Memory) -> None:
 def rows_of_pixels(memory: Memory, stored: ir.Value, shape: ir.Contraction) -> Placement:
     """The left operand of a matrix product as the image (1, 1, M, K), K padded for byte dots."""
     placement = memory.tensor(stored)
-    group = {"uint8": 4, "bfloat16": 2}.get(placement.image.dtype, 1)
+    group = {"uint8": 4, "int8": 4, "bfloat16": 2}.get(placement.image.dtype, 1)
     padding = -shape.in_c % group
     if not padding:
         image = Image(1, 1, shape.m, shape.in_c, placement.image.dtype, declared=placement.shape)
@@ -137,10 +137,14 @@ def _emit_product(
     layout: Layout,
     operands: _Operands,
 ) -> None:
-    tile, x = region.tile, operands.x
+    tile = region.tile
     if tile is None:
         raise CannotEmitError("the region has no tile")
     unit = unit_named(tile.unit)
+    if (operands.x.image.dtype, unit.x_dtype) == ("int8", "uint8"):
+        raised = memory.unsigned(operands.x)
+        operands = replace(operands, x=raised, zero_point=operands.zero_point + SIGNED_OFFSET)
+    x = operands.x
     if unit.x_dtype != x.image.dtype:
         raise CannotEmitError(f"unit {unit.name} does not read {x.image.dtype}")
     weights = _weights_for(unit.x_dtype, operands)
