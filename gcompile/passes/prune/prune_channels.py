@@ -15,6 +15,7 @@ from typing import ClassVar
 from gcompile import ir
 from gcompile.errors import UsageError
 from gcompile.passes.base import Arrays, Numerics, Pass, PassContext, Runner
+from gcompile.passes.prune.allocate import allocate
 from gcompile.passes.prune.eliminate import Elimination
 from gcompile.passes.prune.groups import Group, prune_groups, remember, unknown_groups
 from gcompile.passes.prune.importance import (
@@ -26,6 +27,9 @@ from gcompile.passes.prune.importance import (
 from gcompile.passes.prune.reduce import observations, reduce
 from gcompile.passes.prune.sizes import SizePricer
 
+_SAVED = "gcompile.saved_by_pruning"
+
+DEARER = "elsewhere a joule is saved at less error"
 NO_CHEAPER = "fewer of its channels cost no less on this target"
 
 
@@ -36,6 +40,8 @@ class PruneChannels(Pass):
     Attributes:
         ratio: The share of each group's first size to remove; sizes are rounded up to what costs
             no more.
+        saving: The share of the model's energy to save instead of a share of channels: they go
+            where what reads them misses least per joule.
         groups: Names of the groups to prune; empty means every one that can be.
         importance: What decides which channels go. `reconstruction` needs calibration rows.
         round_to: Keep a multiple of this many channels instead of asking for prices.
@@ -50,6 +56,7 @@ class PruneChannels(Pass):
     numerics: ClassVar[Numerics] = Numerics.LOSSY
 
     ratio: float = 0.25
+    saving: float | None = None
     groups: tuple[str, ...] = ()
     importance: Importance = Importance.RECONSTRUCTION
     round_to: int | None = None
@@ -61,6 +68,8 @@ class PruneChannels(Pass):
     def __post_init__(self) -> None:
         if not 0.0 <= self.ratio < 1.0:
             raise UsageError(f"ratio={self.ratio} must be at least 0 and below 1.")
+        if self.saving is not None and not 0.0 <= self.saving < 1.0:
+            raise UsageError(f"saving={self.saving} must be at least 0 and below 1.")
         if self.round_to is not None and self.round_to < 1:
             raise UsageError(f"round_to={self.round_to} must be 1 or more.")
         if self.ridge is not None and self.ridge < 0:
@@ -68,11 +77,31 @@ class PruneChannels(Pass):
 
     def run(self, model: ir.Model, ctx: PassContext) -> int:
         chosen = self._chosen(model, ctx)
+        if self.saving is not None:
+            return self._save(model, chosen, self.saving, ctx)
         asked = {
             g.name: max(g.original - math.floor(g.original * self.ratio), g.least) for g in chosen
         }
         sizes = self._sizes(model, chosen, asked, ctx)
         return self.prune(model, sizes, ctx, asked)
+
+    def _save(
+        self, model: ir.Model, chosen: Sequence[Group], saving: float, ctx: PassContext
+    ) -> int:
+        """Save a share of the energy that the model took before it was pruned at all."""
+        done = float(model.graph.metadata_props.get(_SAVED, 0.0))
+        if not chosen or saving <= done:
+            return 0
+        rows, run = self._observations(model, ctx)
+        pricer = SizePricer.of(model, chosen, ctx, self.precision)
+        limit_j = pricer.energy_j({}) * (1 - saving) / (1 - done)
+        sizes = allocate(pricer, self._rank(model, chosen, rows, run), limit_j)
+        for group in chosen:
+            if group.name not in sizes:
+                ctx.skipped[self.name, DEARER] += 1
+        changed = self.prune(model, sizes, ctx)
+        model.graph.metadata_props[_SAVED] = repr(saving)
+        return changed
 
     def prune(
         self,

@@ -8,6 +8,7 @@ from gcompile import ir
 from gcompile.errors import PassError
 from gcompile.passes.base import Arrays, PassContext, Runner
 from gcompile.passes.precision.ranges import check_finite
+from gcompile.passes.precision.run_rows import batches, run_rows
 from gcompile.passes.prune.branches import drop
 from gcompile.passes.prune.groups import Group
 from gcompile.passes.prune.observe import sample
@@ -47,6 +48,7 @@ def reduce(
     stands = drop(model, dropped)
     if run is None:
         return {}
+    run_rows(whole, next(batches(rows, whole)), run)  # Shows that its rows are independent.
     refit = Refit(model, whole, kept, rows, run, ridge, stands)
     refit.these(affected(model, (name for name, _ in kept), stands))
     return refit.skipped

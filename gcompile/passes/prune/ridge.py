@@ -13,7 +13,7 @@ import numpy as np
 from gcompile.passes.prune.matrices import Matrix
 from gcompile.passes.prune.moments import Moments
 
-RIDGES = tuple(10.0**power for power in (-4, -3, -2, -1, 0, 1))
+RIDGES = tuple(10.0**power for power in (-3, -2, -1, 0, 1))
 
 
 def correction(moments: Moments, ridge: float, *, centred: bool) -> Matrix:

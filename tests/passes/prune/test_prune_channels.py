@@ -42,6 +42,17 @@ PERCEPTRON = """
     }"""
 
 
+DEEP = """
+    g (float[1,6] x) => (float[1,3] y)
+    <float[6,8] w1, float[8,9] w2, float[9,3] w3> {
+        a = MatMul(x, w1)
+        b = Relu(a)
+        c = MatMul(b, w2)
+        d = Relu(c)
+        y = MatMul(d, w3)
+    }"""
+
+
 def prunable(model: ir.Model) -> dict[str, int]:
     return {g.name: g.size for g in prune_groups(model) if g.reason is None}
 
@@ -133,6 +144,22 @@ def test_a_ratio_counts_from_what_there_was_at_first() -> None:
     assert set(prunable(model).values()) == {2}
 
 
+def test_energy_is_saved_where_it_costs_least_error() -> None:
+    model = fused(DEEP)
+
+    def repeat(array: ir.Array) -> None:
+        array[:, 4:] = 2 * array[:, :4]
+
+    set_constant(model, (6, 8), repeat)
+    ctx = context(model, rows=128)
+    options = PruneChannels(saving=0.011)
+    expected = outputs(model)
+    record = testing.check_pass(options, model, ctx=ctx)
+    assert record.after.total.energy_j <= 0.989 * record.before.total.energy_j
+    assert prunable(model)["MatMul_a"] == 4
+    assert signal_to_noise_db(expected, outputs(model)) > 30
+
+
 def test_sizes_are_multiples_when_asked_to() -> None:
     model = fused(CONV_CHAIN)
     PruneChannels(ratio=0.4, round_to=4).run(model, context(model))
@@ -181,7 +208,9 @@ def test_rows_are_needed_to_see_what_is_missed() -> None:
     assert weights_alone.run(model, ctx) == 1
 
 
-@pytest.mark.parametrize("options", [{"ratio": 1.0}, {"round_to": 0}, {"ridge": -1.0}])
+@pytest.mark.parametrize(
+    "options", [{"ratio": 1.0}, {"saving": 1.0}, {"round_to": 0}, {"ridge": -1.0}]
+)
 def test_options_are_checked(options: dict[str, float]) -> None:
     with pytest.raises(UsageError):
         PruneChannels(**options)  # type: ignore[arg-type]
@@ -190,4 +219,4 @@ def test_options_are_checked(options: dict[str, float]) -> None:
 def test_it_is_written_on_the_command_line() -> None:
     text = "prune-channels{ratio=0.5,groups=(a,b),importance=magnitude,round_to=8}"
     (parsed,) = parse_pipeline(text).passes
-    assert parsed == PruneChannels(0.5, ("a", "b"), Importance.MAGNITUDE, 8)
+    assert parsed == PruneChannels(0.5, None, ("a", "b"), Importance.MAGNITUDE, 8)
