@@ -17,6 +17,7 @@ from gcompile.backends.tvm.kernels import (
     copy_regions,
     depthwise,
     elementwise,
+    gather,
     normalize,
     pool,
     product,
@@ -53,6 +54,7 @@ _CODE: dict[type, tuple[str, Callable[..., Code]]] = {
     softmax.SoftmaxKernel: ("softmax", softmax.code),
     normalize.NormalizeKernel: ("normalize", normalize.code),
     reduce.ReduceKernel: ("reduce", reduce.code),
+    gather.GatherKernel: ("gather", gather.code),
     resize.ResizeKernel: ("resize", resize.code),
     transposed_convolution.TransposedKernel: (
         "transposed_convolution",

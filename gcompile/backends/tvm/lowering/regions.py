@@ -6,6 +6,7 @@ from gcompile import ir
 from gcompile.backends.tvm.lowering.batched import lower_batched_product
 from gcompile.backends.tvm.lowering.copies import copy_operator, lower_copies
 from gcompile.backends.tvm.lowering.elementwise import lower_elementwise
+from gcompile.backends.tvm.lowering.gathers import gathers_rows, lower_gather
 from gcompile.backends.tvm.lowering.memory import Memory
 from gcompile.backends.tvm.lowering.pools import lower_pool
 from gcompile.backends.tvm.lowering.products import lower_convolution, lower_matrix_product
@@ -38,6 +39,8 @@ def lower_region(region: ir.Region, memory: Memory) -> None:
             lower_matrix_product(region, memory)
     elif len(region.nodes) == 1 and ir.recurrence_of(region.nodes[0]) is not None:
         lower_recurrence(region, memory)
+    elif gathers_rows(region):
+        lower_gather(region, memory)
     elif (copied := copy_operator(region)) is not None:
         lower_copies(region, copied, memory)
     elif len(region.nodes) == 1 and region.nodes[0].op_type == "Resize":

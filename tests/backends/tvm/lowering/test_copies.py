@@ -60,11 +60,6 @@ def test_quantized_images_of_different_scales_are_put_side_by_side() -> None:
     assert check(parse(text, constants=constants), "int8").reasons == []
 
 
-def test_indices_that_are_not_constant_say_so() -> None:
-    built = check("g (float[4,6] x, int64[2] i) => (float[2,6] y) { y = Gather(x, i) }")
-    assert built.reasons == ["the indices of Gather are not a constant list"]
-
-
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.integers(0, 9), max_size=12))
 def test_runs_name_every_index_in_order(indices: list[int]) -> None:
