@@ -41,7 +41,8 @@ def _has_one_row(value: ir.Value) -> bool:
 @pytest.mark.parametrize("name", TEXTS)
 @pytest.mark.parametrize("kind", [k for k in PASSES.values() if k.numerics is not Numerics.LOSSY])
 def test_pass_keeps_its_contract(kind: type[Pass], name: str) -> None:
-    testing.check_pass(kind(), build(name))
+    model = build(name)
+    testing.check_pass(kind(), model, ctx=calibrated(model))
 
 
 @pytest.mark.parametrize("name", one_row_models())

@@ -4,19 +4,23 @@ from gcompile.passes.precision.affine import WeightRange
 from gcompile.passes.precision.assign_precisions import Choice, assign_precisions, observe_ranges
 from gcompile.passes.precision.convert_bfloat16 import ConvertBfloat16
 from gcompile.passes.precision.eligibility import candidates, product_regions, why_not
+from gcompile.passes.precision.equalize_layers import EqualizeLayers
 from gcompile.passes.precision.output_error import normalised_error
 from gcompile.passes.precision.quantize_static import QuantizeStatic
 from gcompile.passes.precision.ranges import Histogram, RangeMethod
 from gcompile.passes.precision.rounding import Rounding
+from gcompile.passes.precision.smooth_activations import SmoothActivations
 from gcompile.passes.precision.widen_float16 import WidenFloat16
 
 __all__ = [
     "Choice",
     "ConvertBfloat16",
+    "EqualizeLayers",
     "Histogram",
     "QuantizeStatic",
     "RangeMethod",
     "Rounding",
+    "SmoothActivations",
     "WeightRange",
     "WidenFloat16",
     "assign_precisions",

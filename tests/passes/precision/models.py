@@ -89,6 +89,13 @@ def rows_for(model: ir.Model, rows: int, seed: int = 1) -> dict[str, ir.Array]:
     }
 
 
+def weight_of(product: ir.Node) -> ir.Array:
+    """The constant that a product multiplies with."""
+    weight = ir.constant_array(product.inputs[1])
+    assert weight is not None
+    return weight
+
+
 def signal_to_noise_db(want: NDArray[np.generic], got: NDArray[np.generic]) -> float:
     """10 · log10(signal power / noise power)."""
     a, b = want.astype(np.float64), got.astype(np.float64)
