@@ -89,11 +89,11 @@ def rows_for(model: ir.Model, rows: int, seed: int = 1) -> dict[str, ir.Array]:
     }
 
 
-def weight_of(product: ir.Node) -> ir.Array:
+def weight_of(product: ir.Node) -> NDArray[np.float64]:
     """The constant that a product multiplies with."""
     weight = ir.constant_array(product.inputs[1])
     assert weight is not None
-    return weight
+    return weight.astype(np.float64)
 
 
 def signal_to_noise_db(want: NDArray[np.generic], got: NDArray[np.generic]) -> float:
