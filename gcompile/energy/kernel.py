@@ -92,6 +92,7 @@ def _work(
         activation_bytes=(job.image_bytes, *job.activation_bytes),
         constant_bytes=job.constant_bytes + int(filtering.weight_bytes),
     )
+    footprint_bytes += max(0.0, filtering.weight_bytes - job.weight_bytes)
     sent = traffic(operands, tile, None, target, footprint_bytes)
     for level, count in filtering_traffic(job, tile, target).items():
         sent[level] += count
