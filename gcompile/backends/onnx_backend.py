@@ -5,7 +5,7 @@
 
 A model is compiled when its inputs are known: their shapes are those of the code. Inputs whose
 values decide a shape (the second one of Reshape, say) are bound to the values they have, and other
-values mean other code.
+values mean other code. Inputs without elements have one value only, and are always bound to it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from gcompile import ir, runtime
 from gcompile.backends.tvm.build import generate, write_artifact
 from gcompile.backends.tvm.operators import refuse_unsupported
 from gcompile.energy import Roofline
-from gcompile.errors import InvalidModelError, UsageError
+from gcompile.errors import CompileError, GcompileError, InvalidModelError, UsageError
 from gcompile.passes import PassContext, Pipeline
 from gcompile.passes.fuse.merge_launches import MergeLaunches
 from gcompile.passes.pipelines import canonicalize_pipeline, fuse_pipeline
@@ -51,6 +51,9 @@ _PASSES = Pipeline(
 _LARGEST_BOUND = 4096
 """Elements of an input that may be a shape, an axis, or a number of repetitions."""
 
+_FLOATS_DECIDE = {"Resize": 1, "Upsample": 1, "Range": 0}
+"""Operators with floats that decide the shape of the output, and the first such input."""
+
 
 @dataclass
 class CompiledModel(BackendRep):  # type: ignore[misc]
@@ -74,17 +77,44 @@ class CompiledModel(BackendRep):  # type: ignore[misc]
             GcompileError: The model cannot be compiled.
         """
         arrays = self._by_name(inputs)
-        self.bound = ()
+        self.bound = empty = tuple(name for name, array in arrays.items() if not array.size)
         try:
             runner = self._runner(arrays)
-        except InvalidModelError:
-            self.bound = tuple(name for name, array in arrays.items() if _may_be_shape(array))
-            if not self.bound:
-                raise
-            runner = self._runner(arrays)
+        except (InvalidModelError, CompileError) as error:
+            runner = self._bound_runner(arrays, empty, error)
         kept = {name: array for name, array in arrays.items() if name not in self.bound}
         outputs = runner.run(kept)
         return tuple(outputs[spec.name] for spec in runner.outputs)
+
+    def _bound_runner(
+        self, arrays: dict[str, Any], empty: tuple[str, ...], error: GcompileError
+    ) -> runtime.Runner:
+        """Bind what may decide a shape: whole numbers, and where they are not enough, scales."""
+        numbers = tuple(name for name, array in arrays.items() if _may_be_shape(array, "iub"))
+        scales = tuple(
+            name
+            for name, array in arrays.items()
+            if name in self._deciding() and _may_be_shape(array, "iubf")
+        )
+        for more in (numbers, (*numbers, *scales)):
+            bound = tuple(dict.fromkeys((*empty, *more)))
+            if bound == self.bound:
+                continue
+            self.bound = bound
+            try:
+                return self._runner(arrays)
+            except (InvalidModelError, CompileError) as next_error:
+                error = next_error
+        raise error
+
+    def _deciding(self) -> set[str]:
+        """What nodes read as scales, or as the ends of a range: floats that decide a shape."""
+        return {
+            name
+            for node in self.model.graph.node
+            if node.op_type in _FLOATS_DECIDE
+            for name in node.input[_FLOATS_DECIDE[node.op_type] :]
+        }
 
     def _by_name(self, inputs: Any) -> dict[str, Any]:
         constant = {tensor.name for tensor in self.model.graph.initializer}
@@ -165,8 +195,8 @@ class GcompileBackend(Backend):  # type: ignore[misc]
         return device == "CPU"
 
 
-def _may_be_shape(array: Any) -> bool:
-    return array.dtype.kind in "iub" and array.ndim <= 1 and array.size <= _LARGEST_BOUND
+def _may_be_shape(array: Any, kinds: str) -> bool:
+    return array.dtype.kind in kinds and array.ndim <= 1 and array.size <= _LARGEST_BOUND
 
 
 def _info(name: str, array: Any) -> onnx.ValueInfoProto:

@@ -25,7 +25,7 @@ from gcompile.ir.batched_product import (
     operand_moves,
     puts_heads_side_by_side,
 )
-from gcompile.ir.constants import Array, add_constant, constant_array, is_constant
+from gcompile.ir.constants import Array, add_constant, constant_array, is_constant, return_constant
 from gcompile.ir.contraction import Contraction
 from gcompile.ir.describe import contraction_of, part_of, sliding_window
 from gcompile.ir.evaluate import evaluate_node
@@ -130,6 +130,7 @@ __all__ = [
     "recurrence_of",
     "regions",
     "remove_unused",
+    "return_constant",
     "save",
     "set_launch",
     "set_tile",

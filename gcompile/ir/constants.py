@@ -32,3 +32,21 @@ def add_constant(graph: onnx_ir.Graph, name: str, array: Array) -> onnx_ir.Value
     value.dtype = tensor.dtype
     graph.register_initializer(value)
     return value
+
+
+def return_constant(graph: onnx_ir.Graph, value: onnx_ir.Value, array: Array) -> None:
+    """Let a graph output, and whoever reads it, be a constant instead of what made it.
+
+    The output's name is the model's interface and stays: an Identity has it.
+    """
+    name = str(value.name)
+    value.name = f"{name}::folded"
+    constant = add_constant(graph, f"{name}::constant", array)
+    node = onnx_ir.Node("", "Identity", [constant], name=f"{name}::constant")
+    result = node.outputs[0]
+    result.name, result.shape, result.type = name, onnx_ir.Shape(array.shape), value.type
+    producer = value.producer()
+    if producer is None:
+        raise ValueError(f"{name!r} is not computed.")
+    graph.insert_before(producer, node)
+    value.replace_all_uses_with(result, replace_graph_outputs=True)

@@ -14,6 +14,7 @@ from gcompile.errors import (
     UnsupportedOperatorsError,
     UsageError,
 )
+from gcompile.ir import ceil_pools
 from gcompile.ir.expand_functions import expand_functions
 from gcompile.ir.shapes import Shapes, bind_shapes, infer_shapes
 from gcompile.ir.steps_first import put_steps_first
@@ -81,6 +82,8 @@ def prepare(model: onnx_ir.Model, shapes: Shapes | None = None, batch: int = 1) 
     model = onnx_passes.NameFixPass()(model).model
     _make_initializers_constant(model)
     defaults = bind_shapes(model, shapes or {}, batch)
+    if model.graph.opset_imports.get("", OPSET) >= ceil_pools.FIRST_OPSET:
+        ceil_pools.settle_ceil_pools(model)
     model = _convert_opset(model)
     put_steps_first(model)
     _constants_to_initializers(model)

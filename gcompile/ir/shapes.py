@@ -9,7 +9,7 @@ from typing import cast
 import onnx_ir
 
 from gcompile.errors import InvalidModelError, UsageError
-from gcompile.ir.constants import add_constant
+from gcompile.ir.constants import add_constant, return_constant
 from gcompile.ir.evaluate import evaluate_node
 from gcompile.ir.infer import infer_graph
 from gcompile.ir.place import place_of
@@ -188,9 +188,14 @@ def _fold_known(model: onnx_ir.Model, opset: int) -> int:
     for graph in all_graphs(model):
         for node in graph:
             arrays = evaluate_node(node, opset) if not _is_large(node) else None
-            if arrays is None or any(value.is_graph_output() for value in node.outputs):
+            if arrays is None or (
+                node.op_type == "Identity" and node.outputs[0].is_graph_output()
+            ):
                 continue
             for value, array in zip(node.outputs, arrays, strict=True):
+                if value.is_graph_output():
+                    return_constant(graph, value, array)
+                    continue
                 name = str(value.name)
                 value.name = f"{name}__folded"
                 value.replace_all_uses_with(add_constant(graph, name, array))

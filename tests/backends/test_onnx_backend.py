@@ -36,6 +36,19 @@ def test_inputs_that_decide_shapes_are_bound_to_their_values() -> None:
     assert compiled.bound == ("s",)
 
 
+def test_scales_decide_shapes_and_inputs_without_elements_have_one_value() -> None:
+    text = "g (float[1,1,1,2] x, float[4] s) => (float[a,b,c,d] y) { y = Resize(x, , s) }"
+    compiled = GcompileBackend.prepare(model(text))
+    x = np.array([[[[1, 2]]]], np.float32)
+    (y,) = compiled.run([x, np.array([1, 1, 1, 2], np.float32)])
+    np.testing.assert_array_equal(y, [[[[1, 1, 2, 2]]]])
+    assert compiled.bound == ("s",)
+    text = "g (float[2,0] x) => (float[2] y) { y = ReduceMax<keepdims = 0>(x, a) }"
+    reduced = GcompileBackend.prepare(model(text.replace("{", "<int64[1] a = {1}> {", 1)))
+    (y,) = reduced.run([np.zeros((2, 0), np.float32)])
+    np.testing.assert_array_equal(y, [-np.inf, -np.inf])
+
+
 def test_a_node_runs_alone() -> None:
     node = helper.make_node("Add", ["a", "b"], ["c"])
     a, b = np.ones((2, 3), np.float32), np.full(3, 2, np.float32)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from gcompile import ir
 from gcompile.backends.tvm.fallback import refusal
 from gcompile.backends.tvm.lowering.recurrences import refusal_of_recurrence
@@ -44,16 +46,24 @@ def refuse_fallback(node: ir.Node) -> None:
     if node.domain or node.op_type not in _MOSTLY_LOWERED_HERE:
         return
     reason = refusal(ir.node_proto(node))
-    if reason is None and _resizes_channels(node):
-        reason = "only height and width are resized"
+    if reason is None and node.op_type == "Resize":
+        reason = _refusal_of_resize(node)
     if reason is not None:
         raise UnsupportedOperatorsError([_unsupported(node, reason)])
 
 
-def _resizes_channels(node: ir.Node) -> bool:
-    """The importer knows height and width only, whatever the scales."""
+def _refusal_of_resize(node: ir.Node) -> str | None:
+    """The importer knows height and width only, whatever the scales, and derives them itself."""
     before, after = (ir.static_shape(value) for value in (node.inputs[0], node.outputs[0]))
-    return node.op_type == "Resize" and before[:2] != after[:2]
+    if before[:2] != after[:2]:
+        return "only height and width are resized"
+    given = ir.constant_array(node.inputs[2]) if len(node.inputs) > 2 else None
+    if given is None or not given.size:
+        return None
+    scales = np.asarray(given, np.float64)[-len(before[2:]) :]
+    if not np.allclose(scales * before[2:], after[2:], atol=1e-4):
+        return "the importer reads its scales as those between whole sizes"
+    return None
 
 
 def _unsupported(node: ir.Node, reason: str) -> UnsupportedNode:

@@ -1,7 +1,7 @@
 """Fold nodes whose inputs are all known into constants.
 
-The arithmetic is that of the ONNX reference implementation, which may differ from a runtime's in
-the last bit: the pass rounds.
+A constant that is an output of the model is returned by an Identity. The arithmetic is that of the
+ONNX reference implementation, which may differ from a runtime's in the last bit: the pass rounds.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ class FoldConstants(Pass):
         return changed
 
     def _refusal(self, node: ir.Node) -> str | None:
-        if any(value.is_graph_output() for value in node.outputs):
-            return "its value is a graph output"
+        if node.op_type == "Identity" and node.outputs[0].is_graph_output():
+            return "it returns a constant as a graph output"
         if ir.decodes_storage(node):
             return "it decodes a number format that weights are stored in"
         stored = sum(_nbytes(value) for value in node.outputs)
@@ -70,11 +70,14 @@ def _fold(graph: ir.Graph, node: ir.Node) -> str | None:
     if arrays is None:
         return "the ONNX reference cannot compute it"
     for value, array in zip(node.outputs, arrays, strict=True):
-        if value.uses() and (value.dtype is None or array.dtype != value.dtype.numpy()):
+        is_needed = value.uses() or value.is_graph_output()
+        if is_needed and (value.dtype is None or array.dtype != value.dtype.numpy()):
             return "the ONNX reference gives another type"
     for value, array in zip(node.outputs, arrays, strict=True):
-        name = str(value.name)
-        if value.uses():
+        if value.is_graph_output():
+            ir.return_constant(graph, value, array)
+        elif value.uses():
+            name = str(value.name)
             value.name = f"{name}::folded"
             value.replace_all_uses_with(ir.add_constant(graph, name, array))
     graph.remove(node, safe=True)

@@ -15,7 +15,14 @@ from tvm.tirx import Buffer, Expr, PrimFunc
 from tvm.tirx.script import builder as T
 
 from gcompile.backends.tvm.kernels.expression import write
-from gcompile.backends.tvm.kernels.function import Argument, Code, Tensors, kernel_code, tasks
+from gcompile.backends.tvm.kernels.function import (
+    Argument,
+    Code,
+    Tensors,
+    kernel_code,
+    tasks,
+    view,
+)
 from gcompile.backends.tvm.kernels.image_access import Position, fill_halo, load
 from gcompile.backends.tvm.kernels.lanes import Lanes, Register, bind, for_each_vector
 from gcompile.backends.tvm.kernels.spec import Image, Kernel, Source
@@ -159,7 +166,8 @@ def code(kernel: ResizeKernel) -> Code:
         leading.append(Argument(f"{name}_weights", (taps, size), "float32"))
 
     def body(buffers: list[Buffer], tensors: Tensors) -> None:
-        tasks(kernel.threads, _Resize(kernel, buffers, tensors).task)
+        leading = [view(buffers[0], image.shape), *buffers[1:]]
+        tasks(kernel.threads, _Resize(kernel, leading, tensors).task)
 
     return kernel_code(kernel, leading, body)
 

@@ -27,6 +27,7 @@ from gcompile.backends.tvm.kernels.function import (
     scratch,
     share,
     tasks,
+    view,
 )
 from gcompile.backends.tvm.kernels.image_access import (
     Position,
@@ -125,8 +126,9 @@ def code(kernel: WinogradKernel) -> Code:
     ]
 
     def body(buffers: list[Buffer], tensors: Tensors) -> None:
+        x = view(buffers[0], kernel.x.shape)
         with unit_functions(unit_named(kernel.tile.unit)):
-            tasks(kernel.tile.threads, _Winograd(kernel, buffers[0], buffers[1], tensors).task)
+            tasks(kernel.tile.threads, _Winograd(kernel, x, buffers[1], tensors).task)
 
     return kernel_code(kernel, leading, body)
 

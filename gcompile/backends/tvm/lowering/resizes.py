@@ -53,6 +53,9 @@ def _taps(node: ir.Node, before: tuple[int, ...], after: tuple[int, ...]) -> tup
     scales = _scales(node, before, after)
     if scales[:2] != [1.0, 1.0] or before[:2] != after[:2]:
         raise CannotEmitError("Resize changes more than height and width")
+    lengths = np.asarray(scales) * before
+    if coordinates == "align_corners" and not np.allclose(lengths, after, atol=1e-4):
+        raise CannotEmitError("Resize aligns corners of an image whose size is no whole number")
     rounding = attributes.get_string("nearest_mode", "round_prefer_floor")
     found = [
         taps_along(size, outputs, scale, _mode(node), coordinates, rounding)

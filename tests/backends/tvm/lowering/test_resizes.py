@@ -38,6 +38,13 @@ def test_sizes_and_axes_are_read() -> None:
     assert check(text).reasons == []
 
 
+def test_images_of_one_channel_are_resized_where_they_lie() -> None:
+    text = """
+        g (float[2,1,4,5] x) => (float[2,1,8,7] y) <int64[4] sizes = {2, 1, 8, 7}>
+        { y = Resize<mode = "nearest">(x, , , sizes) }"""
+    assert check(text).reasons == []
+
+
 @pytest.mark.parametrize("precision", [None, "int8", "bf16"])
 def test_images_between_convolutions_and_lines_stay_channels_last(precision: str | None) -> None:
     text = """
