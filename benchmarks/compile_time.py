@@ -92,7 +92,8 @@ def optimized(path: Path, precision: str, threads: int) -> tuple[Job, Stage]:
         plugins=(), progress=None,
     )  # fmt: skip
     measurer = Measurer(job, reference=job.model.clone())
-    return job, choose(job, apply_exact_passes(job), measurer, None).stage
+    exact = apply_exact_passes(job)
+    return job, choose(job, exact, exact, measurer, None).stage
 
 
 def build(job: Job, model: ir.Model, store: ObjectStore, folder: Path) -> None:

@@ -28,6 +28,8 @@ from gcompile.cli.options import (
     PluginOption,
     PrecisionName,
     PrecisionOption,
+    QuantizationName,
+    QuantizationOption,
     SearchTimeOption,
     ShapeOption,
     ThreadsOption,
@@ -67,6 +69,7 @@ def build(
     calib: CalibOption = None,
     eval_: EvalOption = None,
     precision: PrecisionOption = None,
+    quantization: QuantizationOption = None,
     shape: ShapeOption = None,
     input_shape: InputShapeOption = None,
     threads: ThreadsOption = None,
@@ -128,6 +131,7 @@ def build(
         "calib": _text(calib),
         "eval": _text(eval_),
         "precision": _text(precision),
+        "quantization": _text(quantization),
         "shapes": {name: list(sizes) for name, sizes in parse_shapes(shape or ()).items()} or None,
         "input_shapes": input_shape or None,
         "threads": threads,
@@ -210,6 +214,11 @@ def _check(config: BuildConfig) -> None:
             f"Unknown precision {config.precision!r:.40}. Known precisions: "
             f"{', '.join(PrecisionName)}."
         )
+    if config.quantization not in list(QuantizationName):
+        raise UsageError(
+            f"Unknown quantization {config.quantization!r:.40}. Known are: "
+            f"{', '.join(QuantizationName)}."
+        )
 
 
 def _build(config: BuildConfig, quiet: bool, carbon_key: str | None, *, cache: bool) -> Report:
@@ -242,6 +251,7 @@ def _build(config: BuildConfig, quiet: bool, carbon_key: str | None, *, cache: b
             calib=config.calib,
             evaluate=config.eval,
             precision=config.precision,
+            quantization=config.quantization,
             passes=config.passes,
             shapes={name: tuple(sizes) for name, sizes in config.shapes.items()},
             threads=config.threads,

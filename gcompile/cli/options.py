@@ -27,6 +27,14 @@ class PrecisionName(StrEnum):
     INT8 = "int8"
 
 
+class QuantizationName(StrEnum):
+    """How much is tried to arrive at int8."""
+
+    FAST = "fast"
+    BALANCED = "balanced"
+    BEST = "best"
+
+
 class PricedPrecisionName(StrEnum):
     """Precisions that can be priced, wherever a target runs them."""
 
@@ -60,6 +68,10 @@ PluginOption = Annotated[
 PrecisionOption = Annotated[
     PrecisionName | None,
     typer.Option("--precision", help="Ask for one precision wherever it is possible."),
+]
+QuantizationOption = Annotated[
+    QuantizationName | None,
+    typer.Option("--quantization", help="How int8 is arrived at. [default: balanced]"),
 ]
 PricedPrecisionOption = Annotated[
     PricedPrecisionName | None,

@@ -16,6 +16,7 @@ from gcompile.compiler.job import Job, Progress, Source, prepare, read_graph
 from gcompile.compiler.variant import build_variant, named_targets, verify_variant
 from gcompile.energy.carbon import Accounting, Intensity
 from gcompile.passes import Arrays
+from gcompile.passes.precision import Preset
 from gcompile.report import (
     Budget,
     Report,
@@ -64,6 +65,7 @@ def compile(
     require_verified: bool = False,
     evaluations: int = EVALUATIONS,
     search_time: float | str | None = None,
+    quantization: Preset | str = Preset.BALANCED,
 ) -> Compiled:
     """Optimise a model for a target under an energy budget, build it, verify it, and report.
 
@@ -104,6 +106,8 @@ def compile(
         search_time: How long a search may go on measuring: seconds, or `90s`, `10m`, `2h`. One
             that is interrupted goes on where it was when it is started again, unless `cache` is
             False.
+        quantization: How integers are arrived at: `fast` once, `balanced` the best of several
+            calibrations, `best` with channels scaled and weights rounded by the Gram matrix.
 
     Raises:
         UsageError: An option, a shape or a data file cannot be used.
@@ -123,7 +127,7 @@ def compile(
             evaluate=evaluate, precision=precision, passes=passes, shapes=shapes, threads=threads,
             seed=seed, plugins=plugins, progress=stages, carbon=carbon, cache=cache,
             emulator=emulator, require_verified=require_verified, evaluations=evaluations,
-            search_time=search_time,
+            search_time=search_time, quantization=quantization,
         )
         for name, device, stages in targets
     }  # fmt: skip

@@ -11,9 +11,10 @@ from gcompile.compiler.job import Job
 from gcompile.compiler.native import Measurer
 from gcompile.compiler.remember import search_journal
 from gcompile.compiler.stages import Realizer, Stage
-from gcompile.passes.precision import QuantizeStatic, candidates, product_regions
+from gcompile.passes.precision import Choice, QuantizeStatic, candidates, product_regions
 from gcompile.report.quantity import format_energy
-from gcompile.search import Goal, SearchResult, Status, search
+from gcompile.search import Goal, Journal, Point, SearchResult, Status, search
+from gcompile.search.judge import Judge
 
 
 @dataclass(frozen=True)
@@ -32,13 +33,15 @@ class Decision:
     errors: Mapping[str, float] = field(default_factory=dict)
 
 
-def choose(job: Job, exact: Stage, measurer: Measurer, limit_j: float | None) -> Decision:
-    """Decide what to build from the exact model."""
+def choose(
+    job: Job, exact: Stage, prepared: Stage, measurer: Measurer, limit_j: float | None
+) -> Decision:
+    """Decide what to build from the exact model, or from what was prepared to become integers."""
     if job.precision is not None:
-        return _uniform(job, exact, limit_j)
+        return _uniform(job, prepared, limit_j)
     if limit_j is None or exact.estimate.total.energy_j <= limit_j:
         return Decision(Realizer(job, exact).plain)
-    return _search(job, exact, measurer, limit_j)
+    return _search(job, prepared, measurer, limit_j)
 
 
 def _uniform(job: Job, exact: Stage, limit_j: float | None) -> Decision:
@@ -52,7 +55,7 @@ def _uniform(job: Job, exact: Stage, limit_j: float | None) -> Decision:
     realizer = Realizer(job, exact)
     stage = realizer.plain
     if job.precision is not ir.Precision.FP32:
-        stage = realizer.realize(choice, QuantizeStatic())
+        stage = _calibrated(job, realizer, choice)
     reached_j = stage.estimate.total.energy_j
     if limit_j is None or reached_j <= limit_j:
         return Decision(stage)
@@ -65,6 +68,21 @@ def _uniform(job: Job, exact: Stage, limit_j: float | None) -> Decision:
     )
 
 
+def _calibrated(job: Job, realizer: Realizer, choice: Choice) -> Stage:
+    """The choice with the calibration that moves the outputs least."""
+    if job.precision is not ir.Precision.INT8 or not choice:
+        return realizer.realize(choice, QuantizeStatic())
+    job.progress("observing ranges", 0.0)
+    plain, histograms = realizer.plain, realizer.observed()
+    start = Point(choice, QuantizeStatic(), plain.model, plain.estimate)
+    judge = Judge.start(
+        plain.model, job.context, histograms, len(choice), Journal(), job.quantization
+    )
+    job.progress("comparing calibrations", 0.0)
+    best = judge.variants(start, realizer)[0]
+    return realizer.stages.get(best.model, plain)
+
+
 def _search(job: Job, exact: Stage, measurer: Measurer, limit_j: float) -> Decision:
     realizer = Realizer(job, exact)
     baseline = measurer.reference_accuracy() if job.evaluation else None
@@ -74,6 +92,7 @@ def _search(job: Job, exact: Stage, measurer: Measurer, limit_j: float) -> Decis
         baseline=baseline,
         precisions=tuple(p for p in job.candidates if p is not ir.Precision.FP32),
         evaluations=job.evaluations,
+        preset=job.quantization,
         deadline_s=time.monotonic() + job.search_s if job.search_s is not None else None,
     )
     evaluate = measurer.accuracy if job.evaluation else None

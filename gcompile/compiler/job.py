@@ -16,6 +16,7 @@ from gcompile.energy import Roofline
 from gcompile.energy.carbon import Accounting, Intensity, as_accounting, cpu_seconds
 from gcompile.errors import UsageError, VerificationError
 from gcompile.passes import Arrays, PassContext
+from gcompile.passes.precision import Preset
 from gcompile.passes.registry import load_plugin
 from gcompile.report import Budget, parse_drop, parse_duration
 from gcompile.runtime.isa import host_platform
@@ -50,6 +51,7 @@ class Job:
         searches: The folder where measurements of searches are kept; None keeps none.
         evaluations: How often a search may measure accuracy.
         search_s: Seconds that a search may measure; None sets no limit.
+        quantization: How integers are arrived at.
         executor: Runs the code to measure it.
     """
 
@@ -72,7 +74,15 @@ class Job:
     searches: Path | None = None
     evaluations: int = EVALUATIONS
     search_s: float | None = None
+    quantization: Preset = Preset.BALANCED
     executor: Executor = field(default_factory=Executor)
+
+    @property
+    def may_use_integers(self) -> bool:
+        """Say whether int8 is asked for, or a search may turn to it."""
+        return self.precision is ir.Precision.INT8 or (
+            self.precision is None and self.budget is not None
+        )
 
     @property
     def candidates(self) -> tuple[ir.Precision, ...]:
@@ -102,6 +112,7 @@ def prepare(
     require_verified: bool = False,
     evaluations: int = EVALUATIONS,
     search_time: float | str | None = None,
+    quantization: Preset | str = Preset.BALANCED,
 ) -> Job:
     """Read everything a compilation needs.
 
@@ -167,6 +178,7 @@ def prepare(
         searches=_searches(cache),
         evaluations=evaluations,
         search_s=search_s,
+        quantization=parse_preset(quantization),
         executor=executor,
     )
 
@@ -209,6 +221,13 @@ def parse_precision(name: ir.Precision | str | None) -> ir.Precision | None:
     raise UsageError(
         f"Unknown precision {str(name)!r}. Known precisions: {', '.join(PRECISIONS)}."
     )
+
+
+def parse_preset(name: Preset | str) -> Preset:
+    """Read a quantization preset by its name."""
+    if name not in list(Preset):
+        raise UsageError(f"Unknown quantization {name!r:.40}. Known are: {', '.join(Preset)}.")
+    return Preset(name)
 
 
 def _store(cache: bool | str | Path) -> ObjectStore | None:

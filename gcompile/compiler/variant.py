@@ -11,6 +11,7 @@ from gcompile.compiler.choose import Decision, choose
 from gcompile.compiler.job import Job, Progress
 from gcompile.compiler.native import Measurer
 from gcompile.compiler.outcome import make_outcome
+from gcompile.compiler.prepare_integers import prepare_integers
 from gcompile.compiler.stages import Stage, apply_exact_passes
 from gcompile.errors import UsageError
 from gcompile.report import Report, target_names
@@ -68,7 +69,8 @@ def build_variant(job: Job) -> BuiltVariant:
     job.progress("exact passes", 0.0)
     exact = apply_exact_passes(job)
     limit_j = job.budget.limit_j(exact.estimate.total.energy_j) if job.budget else None
-    decision = choose(job, exact, measurer, limit_j)
+    prepared = prepare_integers(job, exact)
+    decision = choose(job, exact, prepared, measurer, limit_j)
     job.progress("generating code", 0.0)
     code = measurer.code(decision.stage.model)
     return BuiltVariant(job, measurer, exact, limit_j, decision, code)

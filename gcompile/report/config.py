@@ -37,6 +37,7 @@ class BuildConfig(BaseModel):
     calib: str | None = None
     eval: str | None = None
     precision: str | None = None
+    quantization: str = "balanced"
     shapes: dict[str, list[int]] = {}
     input_shapes: list[str] = []
     threads: int = 1

@@ -10,9 +10,10 @@ from gcompile.passes import Arrays, PassContext
 from gcompile.passes.precision import (
     Choice,
     Histogram,
+    Preset,
     QuantizeStatic,
     RangeMethod,
-    WeightRange,
+    Rounding,
     normalised_error,
 )
 from gcompile.passes.precision.run_rows import run_rows
@@ -20,13 +21,8 @@ from gcompile.search.journal import Journal, name_of
 from gcompile.search.point import Point, Realize
 from gcompile.search.sensitivity import choice_error, sample
 
-_VARIANTS = (
-    QuantizeStatic(calibration=RangeMethod.MINMAX),
-    QuantizeStatic(calibration=RangeMethod.MSE),
-    QuantizeStatic(calibration=RangeMethod.PERCENTILE),
-    QuantizeStatic(calibration=RangeMethod.MSE, weights=WeightRange.MSE),
-)
-"""Ways to calibrate a choice."""
+RANKING = QuantizeStatic(calibration=RangeMethod.MSE, bias_correction=False)
+"""Quantizes well enough, and quickly, to tell which of several models bears it better."""
 
 
 @dataclass
@@ -39,6 +35,7 @@ class Judge:
     rows: Arrays = field(default_factory=dict)
     expected: Arrays = field(default_factory=dict)
     journal: Journal = field(default_factory=Journal)
+    preset: Preset = Preset.BALANCED
 
     @classmethod
     def start(
@@ -48,25 +45,24 @@ class Judge:
         histograms: Mapping[str, Histogram] | None,
         regions: int,
         journal: Journal,
+        preset: Preset = Preset.BALANCED,
     ) -> Judge:
         """Run the float model on the sample."""
         if not ctx.calibration or ctx.run is None:
-            return cls(model, ctx, histograms, journal=journal)
+            return cls(model, ctx, histograms, journal=journal, preset=preset)
         rows = sample(model, ctx.calibration, regions)
-        return cls(model, ctx, histograms, rows, run_rows(model, rows, ctx.run), journal)
+        return cls(model, ctx, histograms, rows, run_rows(model, rows, ctx.run), journal, preset)
 
     def variants(self, point: Point, realize: Realize) -> list[Point]:
         """The same choice with each calibration, the one with the least error first."""
         if ir.Precision.INT8 not in point.choice.values() or not self.rows:
             return [point]
-        made = []
-        for options in _VARIANTS:
-            realized = realize(point.choice, options)
-            error = self._error_of(realized.model, point.choice, options)
-            made.append(
-                Point(point.choice, options, realized.model, realized.estimate, None, error)
-            )
-        return sorted(made, key=lambda variant: variant.error or 0.0)
+        tried = [self._variant(point, o, realize) for o in self.preset.calibrations]
+        made = sorted(tried, key=_error)
+        if self.preset.rounding is not Rounding.NEAREST:
+            rounded = replace(made[0].options, rounding=self.preset.rounding)
+            made.append(self._variant(point, rounded, realize))
+        return sorted(made, key=_error)
 
     def with_error(self, point: Point) -> Point:
         """The point with the error of its outputs, where there are rows to measure it on."""
@@ -95,9 +91,18 @@ class Judge:
             for name in narrow
         }
 
+    def _variant(self, point: Point, options: QuantizeStatic, realize: Realize) -> Point:
+        realized = realize(point.choice, options)
+        error = self._error_of(realized.model, point.choice, options)
+        return Point(point.choice, options, realized.model, realized.estimate, None, error)
+
     def _error_of(self, model: ir.Model, choice: Choice, options: QuantizeStatic) -> float:
         def error() -> float:
             assert self.ctx.run is not None
             return normalised_error(self.expected, run_rows(model, self.rows, self.ctx.run))
 
         return self.journal.get(f"error of the model {name_of(choice, options)}", error)
+
+
+def _error(point: Point) -> float:
+    return point.error or 0.0

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from gcompile import ir
 from gcompile.passes import PassContext
-from gcompile.passes.precision import Choice, Histogram
+from gcompile.passes.precision import Choice, Histogram, Preset
 from gcompile.search.explain import explain
 from gcompile.search.fit import Fitter, is_within
 from gcompile.search.journal import Journal
@@ -35,6 +35,7 @@ class Goal:
         precisions: The formats allowed beside fp32.
         evaluations: How often accuracy may be measured.
         deadline_s: When to stop measuring, on `time.monotonic`'s clock; None never stops.
+        preset: How integers are arrived at.
     """
 
     limit_j: float | None
@@ -43,6 +44,7 @@ class Goal:
     precisions: tuple[ir.Precision, ...] = (ir.Precision.INT8, ir.Precision.BF16)
     evaluations: int = EVALUATIONS
     deadline_s: float | None = None
+    preset: Preset = Preset.BALANCED
 
     def accepts(self, point: Point) -> bool:
         """Say whether the accuracy keeps within the drop allowed; unmeasured counts as kept."""
@@ -81,7 +83,9 @@ def search(
         journal: What earlier runs of this search measured; takes what this one measures.
     """
     tell, journal = on_progress or silent, journal or Journal()
-    fitter, judge = start(model, ctx, goal.precisions, realize, tell, histograms, journal)
+    fitter, judge = start(
+        model, ctx, goal.precisions, realize, tell, histograms, journal, goal.preset
+    )
     return _Searcher(goal, fitter, judge, evaluate, tell, journal).search()
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from gcompile import ir
 from gcompile.passes import PassContext
-from gcompile.passes.precision import Histogram, observe_ranges
+from gcompile.passes.precision import Histogram, Preset, observe_ranges
 from gcompile.search.fit import Fitter
 from gcompile.search.journal import Journal, name_of
 from gcompile.search.judge import Judge
@@ -27,6 +27,7 @@ def start(
     tell: Progress,
     histograms: Mapping[str, Histogram] | None,
     journal: Journal,
+    preset: Preset = Preset.BALANCED,
 ) -> tuple[Fitter, Judge]:
     """Measure sensitivities and price the uniform choices.
 
@@ -46,7 +47,7 @@ def start(
         journal=journal,
     )
     fitter = Fitter.start(realize, wanted, sensitivity)
-    return fitter, Judge.start(model, ctx, histograms, len(sensitivity), journal)
+    return fitter, Judge.start(model, ctx, histograms, len(sensitivity), journal, preset)
 
 
 def measured(point: Point, evaluate: Evaluate, journal: Journal) -> Point:

@@ -45,7 +45,7 @@ def test_every_option_reaches_the_compiler(call: Call, compiler: FakeCompiler) -
         *("--threads", "2", "--seed", "7", "--passes", "fold-batch-norm"),
         *("--plugin", "one", "--plugin", "two", "--no-cache"),
         *("--emulator", "qemu-aarch64 python3", "--require-verified"),
-        *("--max-evals", "3", "--search-time", "10m"),
+        *("--max-evals", "3", "--search-time", "10m", "--quantization", "best"),
     )
     assert call("tiny.onnx", *arguments).code == 0
     seen = compiler.calls[0]
@@ -72,6 +72,7 @@ def test_every_option_reaches_the_compiler(call: Call, compiler: FakeCompiler) -
         "require_verified": True,
         "evaluations": 3,
         "search_time": "10m",
+        "quantization": "best",
     }
 
 

@@ -6,6 +6,7 @@ from gcompile.passes.precision.convert_bfloat16 import ConvertBfloat16
 from gcompile.passes.precision.eligibility import candidates, product_regions, why_not
 from gcompile.passes.precision.equalize_layers import EqualizeLayers
 from gcompile.passes.precision.output_error import normalised_error
+from gcompile.passes.precision.presets import Preset
 from gcompile.passes.precision.quantize_static import QuantizeStatic
 from gcompile.passes.precision.ranges import Histogram, RangeMethod
 from gcompile.passes.precision.rounding import Rounding
@@ -17,6 +18,7 @@ __all__ = [
     "ConvertBfloat16",
     "EqualizeLayers",
     "Histogram",
+    "Preset",
     "QuantizeStatic",
     "RangeMethod",
     "Rounding",
