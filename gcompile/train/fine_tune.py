@@ -1,0 +1,274 @@
+"""Train a graph on rows with labels, and keep the best of what was found.
+
+    loss = (1 - distill) · CE(outputs, labels) + distill · T² · KL(teacher / T, outputs / T)
+
+The second term is knowledge distillation (Hinton, Vinyals & Dean, "Distilling the Knowledge in a
+Neural Network", 2015): the graph learns what the model that it was made from would have said.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812 - how all torch code writes it
+from numpy.typing import NDArray
+from torch import Tensor
+
+from gcompile import ir
+from gcompile.errors import UsageError
+from gcompile.train.graph_module import GraphModule
+
+Augment = Callable[[Tensor, torch.Generator], Tensor]
+"""Changes a batch at random, in ways that leave its labels true."""
+
+Progress = Callable[["Epoch"], None]
+
+
+@dataclass(frozen=True)
+class FineTuning:
+    """How to train.
+
+    Attributes:
+        epochs: Passes over the rows, at most.
+        batch: Rows of one step.
+        learning_rate: Of the first step; it falls to zero along half a cosine.
+        momentum: Of stochastic gradient descent with Nesterov's correction.
+        weight_decay: Of weights of two dimensions or more.
+        distill: Share of the loss that the teacher has, where there is one.
+        temperature: Of both distributions in that share.
+        held_out: Share of the rows that are not trained on: they say which epoch is the best.
+        patience: Epochs without a better result after which training stops; None trains all.
+        relaxed: Quantizers round at random during training instead of to the nearest.
+        mixed_precision: Run products in bfloat16.
+        seed: Of the order of rows, of augmentation and of noise.
+    """
+
+    epochs: int = 10
+    batch: int = 64
+    learning_rate: float = 0.01
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    distill: float = 0.9
+    temperature: float = 4.0
+    held_out: float = 0.1
+    patience: int | None = None
+    relaxed: bool = False
+    mixed_precision: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or self.batch < 1:
+            raise UsageError("Fine-tuning needs at least one epoch and one row in a batch.")
+        if not 0 < self.held_out < 1 or not 0 <= self.distill <= 1:
+            raise UsageError("held_out must lie between 0 and 1, and distill from 0 to 1.")
+        if self.learning_rate <= 0 or self.temperature <= 0:
+            raise UsageError("learning_rate and temperature must be greater than 0.")
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One pass over the rows.
+
+    Attributes:
+        number: Counted from 1; 0 is the graph as it was given.
+        loss: Mean over the rows trained on; not a number for epoch 0.
+        accuracy: Of the rows held out.
+    """
+
+    number: int
+    loss: float
+    accuracy: float
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What training did.
+
+    Attributes:
+        epochs: All of them, the given graph first.
+        best: The one whose weights the graph has now.
+        trained_rows: Rows that passed forward and backward, counted as often as they did.
+        forward_rows: Rows that passed forward only: through the teacher, and to be judged.
+        teacher_rows: Those of the teacher among them.
+    """
+
+    epochs: tuple[Epoch, ...]
+    best: Epoch
+    trained_rows: int
+    forward_rows: int
+    teacher_rows: int
+
+
+@dataclass
+class _Rows:
+    """Counts."""
+
+    trained: int = 0
+    judged: int = 0
+    taught: int = 0
+
+
+@dataclass(frozen=True)
+class _Data:
+    x: Tensor
+    labels: Tensor
+    train: NDArray[np.int64]
+    held_out: NDArray[np.int64]
+    rows: _Rows = field(default_factory=_Rows)
+
+
+def fine_tune(
+    model: ir.Model,
+    rows: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    options: FineTuning | None = None,
+    *,
+    teacher: ir.Model | None = None,
+    augment: Augment | None = None,
+    masks: dict[str, Tensor] | None = None,
+    progress: Progress | None = None,
+) -> Trained:
+    """Train a classifier in place; it ends with the weights of its best epoch.
+
+    Args:
+        model: A ready model of one input and one output of (batch, classes) scores, pruned or
+            quantized or neither. Of quantized weights the integers change, the steps do not.
+        rows: (rows, …) in the form of the input without its batch.
+        labels: (rows,) the class of each.
+        options: How to train.
+        teacher: Who to learn from besides the labels: mostly the model before compression.
+        augment: Changes batches at random.
+        masks: What stays zero, by the name of its initializer.
+        progress: Called after every epoch.
+
+    Returns:
+        The course of the training. The same arguments give the same weights on one machine.
+
+    Raises:
+        UsageError: Rows and labels do not fit each other or the model, or an operator has no
+            gradient here.
+    """
+    options = options or FineTuning()
+    module = GraphModule(model)
+    module.masks = dict(masks or {})
+    guide = None if teacher is None else GraphModule(teacher)
+    data = _split(model, rows, labels, options)
+    best_state, epochs = _state(module), [Epoch(0, math.nan, _accuracy(module, data, options))]
+    best = epochs[0]
+    for loss in _train(module, guide, data, options, augment):
+        epochs.append(Epoch(len(epochs), loss, _accuracy(module, data, options)))
+        if progress is not None:
+            progress(epochs[-1])
+        if epochs[-1].accuracy >= best.accuracy:
+            best, best_state = epochs[-1], _state(module)
+        if options.patience is not None and epochs[-1].number - best.number >= options.patience:
+            break
+    module.load_state_dict(best_state)
+    module.write_to(model)
+    ir.verify(model)
+    counted = data.rows
+    forward = counted.judged + counted.taught
+    return Trained(tuple(epochs), best, counted.trained, forward, counted.taught)
+
+
+def _train(
+    module: GraphModule,
+    guide: GraphModule | None,
+    data: _Data,
+    options: FineTuning,
+    augment: Augment | None,
+) -> Iterator[float]:
+    """Yield the mean loss of each epoch."""
+    generator = torch.Generator().manual_seed(options.seed)
+    decayed = [p for _, p in module.weights()]
+    kept = {id(p) for p in decayed}
+    others = [p for p in module.parameters() if id(p) not in kept]
+    optimizer = torch.optim.SGD(
+        [{"params": decayed, "weight_decay": options.weight_decay}, {"params": others}],
+        lr=options.learning_rate,
+        momentum=options.momentum,
+        nesterov=options.momentum > 0,
+    )
+    steps = options.epochs * math.ceil(len(data.train) / options.batch)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    for _ in range(options.epochs):
+        order = torch.randperm(len(data.train), generator=generator).numpy()
+        total = 0.0
+        module.noise = generator if options.relaxed else None
+        for start in range(0, len(order), options.batch):
+            chosen = data.train[order[start : start + options.batch]]
+            x, y = data.x[chosen], data.labels[chosen]
+            x = x if augment is None else augment(x, generator)
+            optimizer.zero_grad(set_to_none=True)
+            loss = _loss(module, guide, x, y, options)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(module.parameters(), 5.0)
+            optimizer.step()
+            schedule.step()
+            total += loss.item() * len(chosen)
+            data.rows.trained += len(chosen)
+            data.rows.taught += len(chosen) if guide is not None else 0
+        module.noise = None
+        yield total / len(order)
+
+
+def _loss(
+    module: GraphModule, guide: GraphModule | None, x: Tensor, y: Tensor, options: FineTuning
+) -> Tensor:
+    with torch.autocast("cpu", torch.bfloat16, enabled=options.mixed_precision):
+        (scores,) = module(x)
+    scores = scores.float()
+    loss = F.cross_entropy(scores, y)
+    if guide is None:
+        return loss
+    with torch.no_grad():
+        (told,) = guide(x)
+    warm = options.temperature
+    apart = F.kl_div(
+        F.log_softmax(scores / warm, 1), F.log_softmax(told / warm, 1),
+        reduction="batchmean", log_target=True,
+    )  # fmt: skip
+    return (1 - options.distill) * loss + options.distill * warm**2 * apart
+
+
+def _accuracy(module: GraphModule, data: _Data, options: FineTuning) -> float:
+    correct = 0
+    with torch.no_grad():
+        for start in range(0, len(data.held_out), options.batch):
+            chosen = data.held_out[start : start + options.batch]
+            (scores,) = module(data.x[chosen])
+            correct += int((scores.argmax(1) == data.labels[chosen]).sum())
+    data.rows.judged += len(data.held_out)
+    return correct / len(data.held_out)
+
+
+def _state(module: GraphModule) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in module.state_dict().items()}
+
+
+def _split(
+    model: ir.Model,
+    rows: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    options: FineTuning,
+) -> _Data:
+    """Check the rows, and hold some of them out."""
+    if len(model.graph.inputs) != 1 or len(model.graph.outputs) != 1:
+        raise UsageError("Fine-tuning needs a model of one input and one output.")
+    shape = ir.static_shape(model.graph.inputs[0])[1:]
+    if tuple(rows.shape[1:]) != tuple(shape):
+        raise UsageError(f"Rows have the shape {rows.shape[1:]}, the model reads {tuple(shape)}.")
+    if len(rows) != len(labels) or len(rows) < 2:
+        raise UsageError(f"There are {len(rows)} rows and {len(labels)} labels.")
+    order = np.random.default_rng(options.seed).permutation(len(rows))
+    count = min(max(1, round(options.held_out * len(rows))), len(rows) - 1)
+    return _Data(
+        torch.from_numpy(np.ascontiguousarray(rows, np.float32)),
+        torch.from_numpy(np.ascontiguousarray(labels, np.int64)),
+        order[count:],
+        order[:count],
+    )
