@@ -30,7 +30,7 @@ $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(BIN)/python
 	@touch $@ $(VENV)/.installed
 
 $(VENV)/.installed-torch: $(VENV)/.installed-dev
-	$(PIP) -e '.[dev,torch]' 'transformers>=5'
+	$(PIP) -e '.[dev,torch,train]' 'transformers>=5'
 	@touch $@
 
 # Exit code 1 (a constraint is not met) fails the demo too.
