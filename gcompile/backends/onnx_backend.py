@@ -33,6 +33,7 @@ from gcompile.passes.pipelines import canonicalize_pipeline, fuse_pipeline
 from gcompile.passes.precision import WidenFloat16
 from gcompile.passes.tile.apply_winograd import ApplyWinograd
 from gcompile.passes.tile.tile_regions import TileRegions
+from gcompile.runtime.manifest import TensorSpec
 from gcompile.targets import Target, load_target
 
 _PASSES = Pipeline(
@@ -69,6 +70,14 @@ class CompiledModel(BackendRep):  # type: ignore[misc]
     bound: tuple[str, ...] = ()
     _codes: dict[object, runtime.Runner] = field(default_factory=dict, repr=False)
 
+    def __post_init__(self) -> None:
+        """Remember which outputs have types that bytes stand for."""
+        types = {
+            value.name: ir.DataType(value.type.tensor_type.elem_type)
+            for value in self.model.graph.output
+        }
+        self._narrow = {name: dtype for name, dtype in types.items() if dtype in ir.NARROW}
+
     def run(self, inputs: Any, **kwargs: Any) -> tuple[Any, ...]:
         """Run on the arrays of all inputs in order, or by name; return the outputs in order.
 
@@ -76,19 +85,22 @@ class CompiledModel(BackendRep):  # type: ignore[misc]
             UsageError: There is another number of inputs.
             GcompileError: The model cannot be compiled.
         """
-        arrays = self._by_name(inputs)
-        self.bound = empty = tuple(name for name, array in arrays.items() if not array.size)
+        arrays = {name: _stored(array) for name, array in self._by_name(inputs).items()}
+        self.bound = ()
         try:
             runner = self._runner(arrays)
         except (InvalidModelError, CompileError) as error:
-            runner = self._bound_runner(arrays, empty, error)
-        kept = {name: array for name, array in arrays.items() if name not in self.bound}
+            runner = self._bound_runner(arrays, error)
+        kept = {name: array for name, array in arrays.items() if name in _names(runner.inputs)}
         outputs = runner.run(kept)
-        return tuple(outputs[spec.name] for spec in runner.outputs)
+        return tuple(
+            ir.restored(outputs[spec.name], self._narrow[spec.name])
+            if spec.name in self._narrow
+            else outputs[spec.name]
+            for spec in runner.outputs
+        )
 
-    def _bound_runner(
-        self, arrays: dict[str, Any], empty: tuple[str, ...], error: GcompileError
-    ) -> runtime.Runner:
+    def _bound_runner(self, arrays: dict[str, Any], error: GcompileError) -> runtime.Runner:
         """Bind what may decide a shape: whole numbers, and where they are not enough, scales."""
         numbers = tuple(name for name, array in arrays.items() if _may_be_shape(array, "iub"))
         scales = tuple(
@@ -97,7 +109,7 @@ class CompiledModel(BackendRep):  # type: ignore[misc]
             if name in self._deciding() and _may_be_shape(array, "iubf")
         )
         for more in (numbers, (*numbers, *scales)):
-            bound = tuple(dict.fromkeys((*empty, *more)))
+            bound = tuple(dict.fromkeys(more))
             if bound == self.bound:
                 continue
             self.bound = bound
@@ -137,11 +149,13 @@ class CompiledModel(BackendRep):  # type: ignore[misc]
 
     def _compiled(self, arrays: dict[str, Any]) -> runtime.Runner:
         model = onnx_ir.from_proto(self.model)
-        for value in [v for v in model.graph.inputs if v.name in self.bound]:
+        ir.store_bytes(model)
+        fixed = {n for n, a in arrays.items() if n in self.bound or not a.size}
+        for value in [v for v in model.graph.inputs if v.name in fixed]:
             model.graph.inputs.remove(value)
             value.const_value = ir.tensor(arrays[str(value.name)], name=value.name)
             model.graph.register_initializer(value)
-        shapes = {n: a.shape for n, a in arrays.items() if n not in self.bound and a.size}
+        shapes = {n: a.shape for n, a in arrays.items() if n not in fixed}
         ready = ir.prepare(model, shapes)
         _PASSES.apply(ready, PassContext(self.target, Roofline(), 0, self.threads, None, None))
         refuse_unsupported(ready)
@@ -195,8 +209,18 @@ class GcompileBackend(Backend):  # type: ignore[misc]
         return device == "CPU"
 
 
+def _names(specs: Sequence[TensorSpec]) -> set[str]:
+    return {spec.name for spec in specs}
+
+
+def _stored(array: Any) -> Any:
+    """Bytes stand for numbers that no kernel computes in."""
+    dtype = ir.DataType.from_numpy(array.dtype)
+    return ir.stored(array, dtype) if dtype in ir.NARROW else array
+
+
 def _may_be_shape(array: Any, kinds: str) -> bool:
-    return array.dtype.kind in kinds and array.ndim <= 1 and array.size <= _LARGEST_BOUND
+    return array.dtype.kind in kinds and array.ndim <= 1 and 0 < array.size <= _LARGEST_BOUND
 
 
 def _info(name: str, array: Any) -> onnx.ValueInfoProto:

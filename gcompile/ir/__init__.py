@@ -33,6 +33,7 @@ from gcompile.ir.extract import Snapshot, border_of, extract, read_by
 from gcompile.ir.from_torch import Inputs, TorchModule, example_inputs, from_torch, load_pt2
 from gcompile.ir.interop import from_graphsurgeon, to_graphsurgeon, to_networkx
 from gcompile.ir.module_spec import InputShape, is_module_spec, load_module
+from gcompile.ir.narrow_types import NARROW, restored, stored
 from gcompile.ir.notes import add_note, notes_of
 from gcompile.ir.origin import add_origin, origin_of
 from gcompile.ir.place import Place, place_of
@@ -51,6 +52,7 @@ from gcompile.ir.region import (
 from gcompile.ir.rewire import bypass, only_reader
 from gcompile.ir.shapes import Shapes, infer_shapes, static_shape
 from gcompile.ir.split_weights import split_weights
+from gcompile.ir.store_bytes import store_bytes
 from gcompile.ir.stored_weights import weight_decoder, weight_path
 from gcompile.ir.strided import MOVES as STRIDED_MOVES
 from gcompile.ir.tile import Tile
@@ -60,6 +62,7 @@ from gcompile.ir.work import VIEWS, Work, is_view, operations_of, value_bytes, w
 from gcompile.ir.write import node_proto, save, to_proto, to_text
 
 __all__ = [
+    "NARROW",
     "OPSET",
     "STRIDED_MOVES",
     "VIEWS",
@@ -130,6 +133,7 @@ __all__ = [
     "recurrence_of",
     "regions",
     "remove_unused",
+    "restored",
     "return_constant",
     "save",
     "set_launch",
@@ -137,6 +141,8 @@ __all__ = [
     "sliding_window",
     "split_weights",
     "static_shape",
+    "store_bytes",
+    "stored",
     "tensor",
     "to_graphsurgeon",
     "to_networkx",

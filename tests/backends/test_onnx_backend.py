@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import ml_dtypes
 import numpy as np
 import onnx
 import pytest
 from onnx import helper, parser
 
 from gcompile.backends.onnx_backend import GcompileBackend
-from gcompile.errors import UnsupportedOperatorsError, UsageError
+from gcompile.errors import InvalidModelError, UnsupportedOperatorsError, UsageError
 
 HEADER = '<ir_version: 10, opset_import: ["" : 21]>\n'
 
@@ -47,6 +48,27 @@ def test_scales_decide_shapes_and_inputs_without_elements_have_one_value() -> No
     reduced = GcompileBackend.prepare(model(text.replace("{", "<int64[1] a = {1}> {", 1)))
     (y,) = reduced.run([np.zeros((2, 0), np.float32)])
     np.testing.assert_array_equal(y, [-np.inf, -np.inf])
+
+
+def test_eight_bit_floats_and_four_bit_integers_cross_the_border() -> None:
+    text = """g (float8e4m3fn[3] x, int4[3] n) => (float8e5m2[3] y, int4[3] m, float[3] z) {
+        s = Constant<value = float {0.5}>()
+        f = Cast<to = 1>(x) y = Cast<to = 19>(f) g = Neg(f) m = Cast<to = 22>(g)
+        z = DequantizeLinear(n, s)
+    }"""
+    x = np.array([1.75, -2.5, 300.0]).astype(ml_dtypes.float8_e4m3fn)
+    n = np.array([-8, 7, 3]).astype(ml_dtypes.int4)
+    y, m, z = GcompileBackend.run_model(model(text), [x, n])
+    np.testing.assert_array_equal(y, x.astype(np.float32).astype(ml_dtypes.float8_e5m2))
+    assert m.dtype == ml_dtypes.int4
+    np.testing.assert_array_equal(m[:2].astype(np.int8), [-1, 2])
+    np.testing.assert_array_equal(z, [-4.0, 3.5, 1.5])
+
+
+def test_arithmetic_on_eight_bit_floats_is_refused() -> None:
+    text = "g (float8e5m2[3] x) => (float8e5m2[3] y) { y = Relu(x) }"
+    with pytest.raises(InvalidModelError):  # As ONNX has it, too.
+        GcompileBackend.run_model(model(text), [np.ones(3, ml_dtypes.float8_e5m2)])
 
 
 def test_a_node_runs_alone() -> None:
