@@ -1,0 +1,99 @@
+"""Tasks with labels, and models of other tools on them: their accuracy and their joules."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+import numpy as np
+import onnxruntime
+
+import gcompile
+from gcompile.errors import GcompileError
+
+PEERS = ("onnxruntime", "nncf")
+_ABSENT = 3
+_QUANTIZERS = Path(__file__).with_name("quantizers.py")
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """A model, rows to calibrate on and rows with labels."""
+
+    name: str
+    model: Path
+    calib: Path
+    evaluation: Path
+
+
+@dataclass(frozen=True)
+class PeerPoint:
+    """What a tool made of a task: its accuracy in ONNX Runtime, or why there is none.
+
+    Attributes:
+        energy_j: Estimated for the target as for our own models; None where we cannot price it.
+    """
+
+    accuracy: float | None
+    energy_j: float | None = None
+    note: str = ""
+
+
+def find_tasks(data: Path, others: Sequence[str], names: Sequence[str]) -> list[Labelled]:
+    """Tasks in a folder; `others` says where models lie that are not in it, as NAME=PATH."""
+    elsewhere = {name: Path(path) for name, _, path in (text.partition("=") for text in others)}
+    found = []
+    for evaluation in sorted(data.glob("*.eval.npz")):
+        name = evaluation.name.removesuffix(".eval.npz")
+        model = elsewhere.get(name, data / f"{name}.onnx")
+        if model.is_file() and (not names or name in names):
+            found.append(Labelled(name, model, data / f"{name}.calib.npz", evaluation))
+    return found
+
+
+def peer_point(
+    peer: str, task: Labelled, python: str, *, drop: float | None = None, target: str | None = None
+) -> PeerPoint:
+    """Let a tool quantize a task, and measure what it made."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "quantized.onnx"
+        command = [python, str(_QUANTIZERS), peer, task.model, task.calib, out]
+        if drop is not None:
+            command += ["--eval", task.evaluation, "--drop", str(drop)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode == _ABSENT:
+            return PeerPoint(None, note="absent: " + done.stdout.strip())
+        if done.returncode or not out.is_file():
+            last = (done.stderr.strip().splitlines() or ["it wrote no model"])[-1]
+            return PeerPoint(None, note=f"failed: {last:.120}")
+        accuracy = accuracy_of(out, task.evaluation)
+        return PeerPoint(accuracy, *_price(out, target))
+
+
+def accuracy_of(model: Path, evaluation: Path) -> float:
+    """The share of rows whose largest output is the label, row by row in ONNX Runtime."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(model, options)
+    arrays = dict(np.load(evaluation))
+    labels = arrays.pop("labels")
+    right = 0
+    for index, label in enumerate(labels):
+        row = {name: array[index : index + 1] for name, array in arrays.items()}
+        right += int(np.asarray(session.run(None, row)[0]).reshape(-1).argmax() == label)
+    return right / len(labels)
+
+
+def _price(model: Path, target: str | None) -> tuple[float | None, str]:
+    if target is None:
+        return None, ""
+    try:
+        return gcompile.estimate(model, target).total.energy_j, ""
+    except GcompileError as error:
+        return None, f"not priced: {error!s:.100}"
