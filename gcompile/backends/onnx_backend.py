@@ -150,6 +150,10 @@ class CompiledModel(BackendRep):  # type: ignore[misc]
     def _compiled(self, arrays: dict[str, Any]) -> runtime.Runner:
         model = onnx_ir.from_proto(self.model)
         ir.store_bytes(model)
+        context = PassContext(self.target, Roofline(), 0, self.threads, None, None)
+        if any(value.dtype is ir.DataType.BFLOAT16 for value in model.graph.inputs):
+            ir.infer_shapes(model)  # Opset 21 has fewer operators for bfloat16.
+            WidenFloat16().run(model, context)
         fixed = {n for n, a in arrays.items() if n in self.bound or not a.size}
         for value in [v for v in model.graph.inputs if v.name in fixed]:
             model.graph.inputs.remove(value)
@@ -157,7 +161,7 @@ class CompiledModel(BackendRep):  # type: ignore[misc]
             model.graph.register_initializer(value)
         shapes = {n: a.shape for n, a in arrays.items() if n not in fixed}
         ready = ir.prepare(model, shapes)
-        _PASSES.apply(ready, PassContext(self.target, Roofline(), 0, self.threads, None, None))
+        _PASSES.apply(ready, context)
         refuse_unsupported(ready)
         code = generate(ready, self.target, self.threads)
         with tempfile.TemporaryDirectory(prefix="gcompile-") as folder:

@@ -16,6 +16,7 @@ from gcompile.errors import (
 )
 from gcompile.ir import ceil_pools
 from gcompile.ir.expand_functions import expand_functions
+from gcompile.ir.same_operators import are_same
 from gcompile.ir.shapes import Shapes, bind_shapes, infer_shapes
 from gcompile.ir.steps_first import put_steps_first
 from gcompile.ir.verify import verify
@@ -179,6 +180,8 @@ def _convert_opset(model: onnx_ir.Model) -> onnx_ir.Model:
     version = model.graph.opset_imports.get("", OPSET)
     for domain in _STANDARD_DOMAINS[1:]:
         version = model.graph.opset_imports.pop(domain, version)
+    if version > OPSET and are_same(model, version, OPSET):
+        version = model.graph.opset_imports[""] = OPSET
     if version == OPSET or "" not in model.graph.opset_imports:
         model.graph.opset_imports.setdefault("", OPSET)
         model.ir_version = 10

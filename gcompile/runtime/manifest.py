@@ -23,7 +23,7 @@ SCHEMA_VERSION = 3
 MANIFEST_NAME = "manifest.json"
 WEIGHTS_NAME = "weights.bin"
 DTYPES = frozenset(
-    {"bool", "float16", "float32", "float64"}
+    {"bool", "bfloat16", "float16", "float32", "float64"}
     | {f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)}
 )
 

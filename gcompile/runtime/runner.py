@@ -14,6 +14,9 @@ from gcompile.runtime.manifest import Manifest, TensorSpec, Variant
 
 Array = NDArray[Any]
 
+_STORED = {"bfloat16": "uint16"}
+"""Types that only `ml_dtypes` adds to numpy, and what native code takes their bits as."""
+
 _ALIGNMENT_BYTES = 64
 """Generated code loads whole vectors from the start of each tensor and needs it aligned."""
 
@@ -63,7 +66,7 @@ class Runner:
                 buffer[...] = array
             results = self._as_list(self._entry(*self._arguments))
             return {
-                spec.name: np.from_dlpack(result).copy()
+                spec.name: _typed(np.from_dlpack(result).copy(), spec)
                 for spec, result in zip(self.outputs, results, strict=True)
             }
 
@@ -164,7 +167,7 @@ def _aligned_arguments(specs: tuple[TensorSpec, ...]) -> tuple[list[Array], list
 
 
 def _aligned_empty(spec: TensorSpec) -> Array:
-    dtype = np.dtype(spec.dtype)
+    dtype = np.dtype(_STORED.get(spec.dtype, spec.dtype))
     size = int(np.prod(spec.shape, dtype=np.int64)) * dtype.itemsize
     raw = np.empty(size + _ALIGNMENT_BYTES, np.uint8)
     start = -raw.ctypes.data % _ALIGNMENT_BYTES
@@ -175,7 +178,7 @@ def _checked_input(spec: TensorSpec, inputs: Mapping[str, Array]) -> Array:
     if spec.name not in inputs:
         raise RunError(f"The input {spec.name!r} is missing; give {_listed((spec,))}.")
     array = np.asarray(inputs[spec.name])
-    if array.dtype != np.dtype(spec.dtype):
+    if array.dtype.name != spec.dtype:
         raise RunError(
             f"The input {spec.name!r} is {array.dtype} and the model takes {spec.dtype}; "
             f"convert it with .astype({spec.dtype!r}) if that keeps its values."
@@ -185,7 +188,17 @@ def _checked_input(spec: TensorSpec, inputs: Mapping[str, Array]) -> Array:
             f"The input {spec.name!r} has shape {array.shape} and the model takes {spec.shape}; "
             "reshape it, or compile the model for that shape."
         )
-    return array
+    return array.view(_STORED[spec.dtype]) if spec.dtype in _STORED else array
+
+
+def _typed(array: Array, spec: TensorSpec) -> Array:
+    """What native code returned, in the type that numpy alone does not have."""
+    if spec.dtype not in _STORED:
+        return array
+    import ml_dtypes
+
+    typed: Array = array.view(getattr(ml_dtypes, spec.dtype))
+    return typed
 
 
 def _fill_up(rows: Array, count: int) -> Array:

@@ -65,6 +65,16 @@ def test_eight_bit_floats_and_four_bit_integers_cross_the_border() -> None:
     np.testing.assert_array_equal(z, [-4.0, 3.5, 1.5])
 
 
+def test_bfloat16_is_computed_in_float32_and_kept_at_the_border() -> None:
+    text = "g (bfloat16[2,3] x, bfloat16[3] b) => (bfloat16[2,3] y) { y = Add(x, b) }"
+    x = np.arange(6).reshape(2, 3).astype(ml_dtypes.bfloat16)
+    b = np.array([0.5, 1.25, 257.0]).astype(ml_dtypes.bfloat16)
+    (y,) = GcompileBackend.run_model(model(text), [x, b])
+    assert y.dtype == ml_dtypes.bfloat16
+    expected = (x.astype(np.float32) + b.astype(np.float32)).astype(ml_dtypes.bfloat16)
+    np.testing.assert_array_equal(y, expected)
+
+
 def test_arithmetic_on_eight_bit_floats_is_refused() -> None:
     text = "g (float8e5m2[3] x) => (float8e5m2[3] y) { y = Relu(x) }"
     with pytest.raises(InvalidModelError):  # As ONNX has it, too.

@@ -1,7 +1,8 @@
-"""Compute fp16 models in fp32, for targets without fp16 units.
+"""Compute models of 16-bit floats in fp32, for targets without units for them.
 
-Every internal fp16 value and weight becomes fp32; the model's inputs and outputs keep their type,
-with one Cast each. fp32 holds every fp16 number, so results only differ by being rounded less.
+Every internal fp16 or bfloat16 value and weight becomes fp32; the model's inputs and outputs keep
+their type, with one Cast each. fp32 holds every number of both, so results only differ by being
+rounded less.
 """
 
 from __future__ import annotations
@@ -16,11 +17,12 @@ from gcompile.passes.base import Numerics, Pass, PassContext
 from gcompile.passes.precision.store_narrow import Names
 
 _DTYPE_ATTRIBUTES = ("to", "dtype", "output_dtype")
+_HALF = frozenset({ir.DataType.FLOAT16, ir.DataType.BFLOAT16})
 
 
 @dataclass(frozen=True)
 class WidenFloat16(Pass):
-    """Turn fp16 values and weights into fp32, with casts at the model's border only."""
+    """Turn values and weights of 16-bit floats into fp32, with casts at the border only."""
 
     name: ClassVar[str] = "widen-float16"
     numerics: ClassVar[Numerics] = Numerics.ROUNDING
@@ -32,7 +34,7 @@ class WidenFloat16(Pass):
             value
             for graph in ir.all_graphs(model)
             for value in graph.initializers.values()
-            if value.dtype is ir.DataType.FLOAT16 and not value.is_graph_output()
+            if value.dtype in _HALF and not value.is_graph_output()
         ]
         namer = Names(model)
         for value in constants:
@@ -40,7 +42,7 @@ class WidenFloat16(Pass):
         for value in inputs:
             _widen_input(model.graph, value, namer)
         for index, value in enumerate(model.graph.outputs):
-            if value.producer() in nodes and value.dtype is ir.DataType.FLOAT16:
+            if value.producer() in nodes and value.dtype in _HALF:
                 model.graph.outputs[index] = _narrow_output(model.graph, value, namer)
         for node in nodes:
             _widen_node(node)
@@ -50,17 +52,17 @@ class WidenFloat16(Pass):
 
 
 def _makes_float16(node: ir.Node) -> bool:
-    """Say whether the node computes in fp16; the cast before a model output only rounds."""
-    if all(value.dtype is not ir.DataType.FLOAT16 for value in node.outputs):
+    """Say whether the node computes in 16 bits; the cast before a model output only rounds."""
+    if all(value.dtype not in _HALF for value in node.outputs):
         return False
     if node.op_type != "Cast" or not node.outputs[0].is_graph_output():
         return True
     source = node.inputs[0]
-    return bool(node.outputs[0].uses()) or source is None or source.dtype is ir.DataType.FLOAT16
+    return bool(node.outputs[0].uses()) or source is None or source.dtype in _HALF
 
 
 def _is_read_as_float16(value: ir.Value) -> bool:
-    if value.dtype is not ir.DataType.FLOAT16:
+    if value.dtype not in _HALF:
         return False
     return any(use.node.op_type != "Cast" for use in value.uses())
 
@@ -83,9 +85,10 @@ def _widen_input(graph: ir.Graph, value: ir.Value, namer: Names) -> None:
 
 def _narrow_output(graph: ir.Graph, value: ir.Value, namer: Names) -> ir.Value:
     """Give the output's name to a cast after it: the name is the model's interface."""
-    name = str(value.name)
+    name, dtype = str(value.name), value.dtype
+    assert dtype is not None
     value.name = namer.new_value(f"{name}_widened")
-    cast = _cast(value, ir.DataType.FLOAT16, name, namer)
+    cast = _cast(value, dtype, name, namer)
     producer = value.producer()
     assert producer is not None
     graph.insert_after(producer, cast)
@@ -103,15 +106,15 @@ def _cast(value: ir.Value, dtype: ir.DataType, name: str, namer: Names) -> ir.No
 
 def _widen_node(node: ir.Node) -> None:
     for value in node.outputs:
-        if value.dtype is ir.DataType.FLOAT16:
+        if value.dtype in _HALF:
             value.type = ir.TensorType(ir.DataType.FLOAT)  # Copies of the model share the old one.
     for name, attr in list(node.attributes.items()):
         if name in _DTYPE_ATTRIBUTES and attr.type is ir.AttributeType.INT:
-            if attr.as_int() == ir.DataType.FLOAT16:
+            if attr.as_int() in _HALF:
                 node.attributes[name] = ir.Attr(name, attr.type, int(ir.DataType.FLOAT))
         elif attr.type is ir.AttributeType.TENSOR:
             array = attr.as_tensor().numpy()
-            if array.dtype == np.float16:
+            if attr.as_tensor().dtype in _HALF:
                 wide = ir.tensor(array.astype(np.float32))
                 node.attributes[name] = ir.Attr(name, attr.type, wide)
 
