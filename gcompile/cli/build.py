@@ -28,6 +28,7 @@ from gcompile.cli.options import (
     PluginOption,
     PrecisionName,
     PrecisionOption,
+    PruneOption,
     QuantizationName,
     QuantizationOption,
     SearchTimeOption,
@@ -115,6 +116,7 @@ def build(
         ),
     ] = None,
     search_time: SearchTimeOption = None,
+    prune: PruneOption = False,
     no_cache: NoCacheOption = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print no text.")] = False,
 ) -> None:
@@ -144,6 +146,7 @@ def build(
         "emulator": emulator,
         "max_evals": max_evals,
         "search_time": search_time,
+        "prune": prune or None,
         "carbon_zone": carbon_zone,
         "carbon_intensity": carbon_intensity,
         "carbon_provider": carbon_provider,
@@ -265,6 +268,7 @@ def _build(config: BuildConfig, quiet: bool, carbon_key: str | None, *, cache: b
             require_verified=config.require_verified,
             evaluations=config.max_evals,
             search_time=config.search_time,
+            prune=config.prune,
         )
         if config.strict:
             _refuse_fallbacks(compiled.report)

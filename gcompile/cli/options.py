@@ -95,6 +95,10 @@ MetricOption = Annotated[
 SearchTimeOption = Annotated[
     str | None, typer.Option("--search-time", help="How long a search may measure: 90s, 10m, 2h.")
 ]
+PruneOption = Annotated[
+    bool,
+    typer.Option("--prune", help="Let the search remove channels and residual blocks as well."),
+]
 NoCacheOption = Annotated[
     bool, typer.Option("--no-cache", help="Neither use nor keep kernels and searches.")
 ]

@@ -66,6 +66,7 @@ def compile(
     evaluations: int = EVALUATIONS,
     search_time: float | str | None = None,
     quantization: Preset | str = Preset.BALANCED,
+    prune: bool = False,
 ) -> Compiled:
     """Optimise a model for a target under an energy budget, build it, verify it, and report.
 
@@ -108,6 +109,7 @@ def compile(
             False.
         quantization: How integers are arrived at: `fast` once, `balanced` the best of several
             calibrations, `best` with channels scaled and weights rounded by the Gram matrix.
+        prune: Let the search remove channels and residual blocks as well, without training.
 
     Raises:
         UsageError: An option, a shape or a data file cannot be used.
@@ -127,7 +129,7 @@ def compile(
             evaluate=evaluate, precision=precision, passes=passes, shapes=shapes, threads=threads,
             seed=seed, plugins=plugins, progress=stages, carbon=carbon, cache=cache,
             emulator=emulator, require_verified=require_verified, evaluations=evaluations,
-            search_time=search_time, quantization=quantization,
+            search_time=search_time, quantization=quantization, prune=prune,
         )
         for name, device, stages in targets
     }  # fmt: skip

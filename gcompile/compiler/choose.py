@@ -13,7 +13,7 @@ from gcompile.compiler.remember import search_journal
 from gcompile.compiler.stages import Realizer, Stage
 from gcompile.passes.precision import Choice, QuantizeStatic, candidates, product_regions
 from gcompile.report.quantity import format_energy
-from gcompile.search import Goal, Journal, Point, SearchResult, Status, search
+from gcompile.search import Goal, Journal, Point, SearchResult, Status, picked, search
 from gcompile.search.judge import Judge
 
 
@@ -101,18 +101,18 @@ def _search(job: Job, exact: Stage, measurer: Measurer, limit_j: float) -> Decis
         job.progress("observing ranges", 0.0)
         histograms = realizer.observed()
     plain = realizer.plain
+    journal = search_journal(job, plain.model)
+    reductions = None
+    if job.prune:
+        reductions = realizer.find_reductions(job.candidates[-1], journal)
     result = search(
-        plain.model, job.context, goal, realizer, evaluate, job.progress, histograms,
-        search_journal(job, plain.model),
+        plain.model, job.context, goal, realizer, evaluate, job.progress, histograms, journal,
+        reductions,
     )  # fmt: skip
     stage = realizer.stages.get(result.best.model, plain)
     return Decision(stage, result.status, result.explanation, baseline, _errors(result))
 
 
 def _errors(result: SearchResult) -> dict[str, float]:
-    return {
-        name: option.sensitivity
-        for name, options in result.space.items()
-        for option in options
-        if option.precision is result.best.choice.get(name)
-    }
+    taken = picked(result.space, result.best.choice)
+    return {name: option.sensitivity for name, option in taken.items()}

@@ -53,6 +53,7 @@ class Job:
         search_s: Seconds that a search may measure; None sets no limit.
         quantization: How integers are arrived at.
         executor: Runs the code to measure it.
+        prune: Whether a search may prune.
     """
 
     model: ir.Model
@@ -76,6 +77,7 @@ class Job:
     search_s: float | None = None
     quantization: Preset = Preset.BALANCED
     executor: Executor = field(default_factory=Executor)
+    prune: bool = False
 
     @property
     def may_use_integers(self) -> bool:
@@ -113,6 +115,7 @@ def prepare(
     evaluations: int = EVALUATIONS,
     search_time: float | str | None = None,
     quantization: Preset | str = Preset.BALANCED,
+    prune: bool = False,
 ) -> Job:
     """Read everything a compilation needs.
 
@@ -145,6 +148,8 @@ def prepare(
         )
     ready, name = load_model(model, shapes)
     calibration = read_dataset(calib, ready, "calibration") if calib is not None else None
+    if prune and calibration is None:
+        raise UsageError("Pruning needs calibration rows: give them with --calib FILE.npz.")
     wanted = parse_precision(precision)
     if wanted is ir.Precision.INT8 and calibration is None:
         raise UsageError("Precision int8 needs calibration rows: give them with --calib FILE.npz.")
@@ -180,6 +185,7 @@ def prepare(
         search_s=search_s,
         quantization=parse_preset(quantization),
         executor=executor,
+        prune=prune,
     )
 
 

@@ -14,18 +14,28 @@ from gcompile.passes import Numerics, PassRecord, Pipeline
 from gcompile.passes.fuse.merge_launches import MergeLaunches
 from gcompile.passes.pipelines import canonicalize_pipeline, fuse_pipeline
 from gcompile.passes.precision import (
-    Choice,
     ConvertBfloat16,
     Histogram,
     QuantizeStatic,
     WidenFloat16,
     assign_precisions,
     observe_ranges,
+    product_regions,
 )
+from gcompile.passes.prune.prune_blocks import PruneBlocks
+from gcompile.passes.prune.prune_channels import PruneChannels
 from gcompile.passes.registry import find_pass, parse_pipeline
 from gcompile.passes.tile.apply_winograd import ApplyWinograd
 from gcompile.passes.tile.tile_regions import TileRegions
-from gcompile.search import Realized
+from gcompile.search import (
+    Choice,
+    Journal,
+    Realized,
+    Reductions,
+    precisions_of,
+    removed_blocks,
+    sizes_of,
+)
 
 REGIONS = Pipeline("regions", (fuse_pipeline(), TileRegions(), MergeLaunches()))
 """Cut the model into regions and each region into tiles: whatever precedes, this follows."""
@@ -65,12 +75,20 @@ def apply_exact_passes(job: Job) -> Stage:
 
 @dataclass
 class Realizer:
-    """Turns choices of precision into models: converted, fused, tiled and priced."""
+    """Turns choices into models: pruned, converted, fused, tiled and priced.
+
+    Attributes:
+        reductions: What may be pruned; None prunes nothing.
+    """
 
     job: Job
     exact: Stage
     stages: dict[ir.Model, Stage] = field(default_factory=dict)
     histograms: dict[str, Histogram] | None = None
+    reductions: Reductions | None = None
+    _pruned_ranges: dict[tuple[tuple[str, int], ...], dict[str, Histogram]] = field(
+        default_factory=dict
+    )
 
     def __call__(self, choice: Choice, options: QuantizeStatic) -> Realized:
         """Make a choice real in a copy of the exact model."""
@@ -79,19 +97,24 @@ class Realizer:
         return Realized(stage.model, stage.estimate)
 
     def realize(self, choice: Choice, options: QuantizeStatic) -> Stage:
-        """Convert, fuse and tile, with a ledger entry for each step."""
-        model, ctx = self.exact.model.clone(), self.job.context
+        """Prune, convert, fuse and tile, with a ledger entry for each step."""
+        ctx = self.job.context
+        is_draft = not options.bias_correction
+        base = self._pruned(choice, is_draft=is_draft)
+        model = base.model.clone()
         start = time.perf_counter()
-        integer = ir.Precision.INT8 in choice.values()
-        histograms = self.observed() if integer else None
-        changed = assign_precisions(model, choice, ctx, options, histograms)
+        there = {region.name for region in product_regions(model)}
+        precisions = {n: p for n, p in precisions_of(choice).items() if n in there}
+        integer = ir.Precision.INT8 in precisions.values()
+        histograms = self._ranges(base, choice, is_draft=is_draft) if integer else None
+        changed = assign_precisions(model, precisions, ctx, options, histograms)
         if not changed:
-            return self.plain
+            return self._quick(base)
         seconds = time.perf_counter() - start
         priced = estimate(model, ctx.target, ctx.energy, ctx.threads)
         pricing_s = time.perf_counter() - start - seconds
         names = [QuantizeStatic.name] if integer else []
-        names += [ConvertBfloat16.name] if ir.Precision.BF16 in choice.values() else []
+        names += [ConvertBfloat16.name] if ir.Precision.BF16 in precisions.values() else []
         skipped = {
             reason: ctx.skipped.pop((name, reason))
             for name, reason in list(ctx.skipped)
@@ -101,31 +124,72 @@ class Realizer:
             ",".join(names),
             changed,
             seconds,
-            self.exact.estimate,
+            base.estimate,
             priced,
             skipped,
             pricing_s=pricing_s,
         )
         tiled = REGIONS.apply(model, ctx, priced)
         quick = ALGORITHMS.apply(model, ctx, tiled.after)
-        records = (*self.exact.records, converted, *tiled.leaves, *quick.leaves)
-        numerics = self.exact.numerics | {Numerics.LOSSY}
-        return Stage(model, self.exact.before, quick.after, records, numerics)
+        records = (*base.records, converted, *tiled.leaves, *quick.leaves)
+        numerics = base.numerics | {Numerics.LOSSY}
+        return Stage(model, base.before, quick.after, records, numerics)
 
     @cached_property
     def plain(self) -> Stage:
         """The exact model in its own precision, computed with as few operations as possible."""
-        model = self.exact.model.clone()
-        quick = ALGORITHMS.apply(model, self.job.context, self.exact.estimate)
-        numerics = self.exact.numerics | numerics_of(quick.leaves)
-        records = (*self.exact.records, *quick.leaves)
-        return Stage(model, self.exact.before, quick.after, records, numerics)
+        return self._quick(self.exact)
 
     def observed(self) -> dict[str, Histogram]:
         """The ranges of all values that quantizing may need, observed once."""
         if self.histograms is None:
             self.histograms = observe_ranges(self.exact.model, self.job.context)
         return self.histograms
+
+    def find_reductions(self, precision: ir.Precision, journal: Journal) -> Reductions | None:
+        """Measure what may be pruned; `precision` is the narrowest that regions may have."""
+        self.reductions = Reductions.find(
+            self.exact.model,
+            self.job.context,
+            precision,
+            lambda model: REGIONS.apply(model, self.job.context),
+            self.job.progress,
+            journal,
+        )
+        return self.reductions
+
+    def _quick(self, base: Stage) -> Stage:
+        """A stage in its own precision, computed with as few operations as possible."""
+        model = base.model.clone()
+        quick = ALGORITHMS.apply(model, self.job.context, base.estimate)
+        numerics = base.numerics | numerics_of(quick.leaves)
+        return Stage(model, base.before, quick.after, (*base.records, *quick.leaves), numerics)
+
+    def _pruned(self, choice: Choice, *, is_draft: bool) -> Stage:
+        """The exact model, pruned as the choice says."""
+        found = self.reductions
+        pruned = found.pruned(choice) if found is not None else {}
+        if found is None or not pruned:
+            return self.exact
+        ctx, before = self.job.context, self.exact.estimate
+        start = time.perf_counter()
+        model = found.reduced(choice, is_draft=is_draft)
+        seconds = time.perf_counter() - start
+        after = estimate(model, ctx.target, ctx.energy, ctx.threads)
+        names = [PruneChannels.name] if sizes_of(pruned) else []
+        names += [PruneBlocks.name] if removed_blocks(pruned) else []
+        record = PassRecord(",".join(names), len(pruned), seconds, before, after)
+        numerics = self.exact.numerics | {Numerics.LOSSY}
+        return Stage(model, self.exact.before, after, (*self.exact.records, record), numerics)
+
+    def _ranges(self, base: Stage, choice: Choice, *, is_draft: bool) -> dict[str, Histogram]:
+        """The ranges of the model that is quantized; a draft makes do with those of the whole."""
+        if is_draft or self.reductions is None or base is self.exact:
+            return self.observed()
+        key = tuple(sorted(self.reductions.pruned(choice).items()))
+        if key not in self._pruned_ranges:
+            self._pruned_ranges[key] = observe_ranges(base.model, self.job.context)
+        return self._pruned_ranges[key]
 
 
 def numerics_of(records: tuple[PassRecord, ...]) -> set[Numerics]:

@@ -25,6 +25,7 @@ from gcompile.search import (
     Metric,
     Option,
     Point,
+    Setting,
     front,
     measure_sensitivity,
     precision_counts,
@@ -49,6 +50,7 @@ def sweep(
     plugins: Sequence[str] = (),
     progress: Progress | None = None,
     cache: bool | str | Path = True,
+    prune: bool = False,
 ) -> SweepReport:
     """Measure the front of accuracy, energy and latency in one run.
 
@@ -70,6 +72,7 @@ def sweep(
         plugins: Modules that bring passes.
         progress: Told what is being done and the fraction done.
         cache: Whether kernels and measurements are kept for later runs, or the folder.
+        prune: Let points have fewer channels and residual blocks as well.
 
     Raises:
         UsageError: An option, a shape or a data file cannot be used; or there are no rows at all.
@@ -85,11 +88,15 @@ def sweep(
     job = prepare(
         model, target, budget=None, max_drop=0.01, metric=metric, calib=calib, evaluate=evaluate,
         precision=None, passes=passes, shapes=shapes, threads=threads, seed=seed, plugins=plugins,
-        progress=progress, cache=cache, search_time=search_time,
+        progress=progress, cache=cache, search_time=search_time, prune=prune,
     )  # fmt: skip
     start = _Start.of(job)
     measurer = Measurer(job, reference=start.given)
     plain = start.realizer.plain
+    journal = search_journal(job, plain.model)
+    reductions = None
+    if job.prune:
+        reductions = start.realizer.find_reductions(job.candidates[-1], journal)
     found = search_sweep(
         plain.model,
         job.context,
@@ -100,7 +107,8 @@ def sweep(
         deadline_s=time.monotonic() + job.search_s if job.search_s is not None else None,
         on_progress=job.progress,
         histograms=start.realizer.observed() if job.calibration else None,
-        journal=search_journal(job, plain.model),
+        journal=journal,
+        reductions=reductions,
     )
     best = {id(point) for point in front(found)}
     return SweepReport(
@@ -168,8 +176,8 @@ def sensitivity(
         journal=search_journal(job, plain.model, f"{count} rows"),
     )
     space = Fitter.start(start.realizer, _narrow(job), measured).space
-    totals = {
-        p: sum(o.sensitivity for each in space.values() for o in each if o.precision is p)
+    totals: dict[Setting, float] = {
+        p: sum(o.sensitivity for each in space.values() for o in each if o.setting is p)
         for p in ir.Precision
     }
     return SensitivityReport(
@@ -216,26 +224,26 @@ def _row(point: Point, *, on_front: bool) -> SweepPoint:
         accuracy=point.accuracy,
         sqnr_db=-10 * math.log10(point.error) if point.error and point.error < math.inf else None,
         precisions={str(p): count for p, count in precision_counts(point.choice).items()},
-        choice={name: str(p) for name, p in point.choice.items()},
+        choice={name: str(each) for name, each in point.choice.items()},
         on_front=on_front,
     )
 
 
 def _layer(
-    region: ir.Region, options: Sequence[Option], total_j: float, errors: dict[ir.Precision, float]
+    region: ir.Region, options: Sequence[Option], total_j: float, errors: dict[Setting, float]
 ) -> SensitivityLayer:
-    own_j = next(o.energy_j for o in options if o.precision is ir.Precision.FP32)
+    own_j = next(o.energy_j for o in options if o.setting is ir.Precision.FP32)
     return SensitivityLayer(
         name=region.name,
         op=region.op,
         energy_share=own_j / total_j,
         options=[
             SensitivityOption(
-                precision=str(option.precision),
+                precision=str(option.setting),
                 energy_j=option.energy_j,
                 error=option.sensitivity if math.isfinite(option.sensitivity) else None,
-                error_share=option.sensitivity / errors[option.precision]
-                if 0 < errors[option.precision] < math.inf
+                error_share=option.sensitivity / errors[option.setting]
+                if 0 < errors[option.setting] < math.inf
                 else None,
             )
             for option in options

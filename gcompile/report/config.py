@@ -50,6 +50,7 @@ class BuildConfig(BaseModel):
     require_verified: bool = False
     max_evals: int = 8
     search_time: str | None = None
+    prune: bool = False
     carbon_zone: str | None = None
     carbon_intensity: float | None = None
     carbon_provider: str | None = None

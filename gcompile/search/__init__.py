@@ -1,6 +1,7 @@
-"""Search for the precisions that meet an energy budget at the least loss of accuracy."""
+"""Search for the precisions and the pruning that meet an energy budget at least loss."""
 
-from gcompile.search.budget_solver import Infeasible, Option, Solution, solve
+from gcompile.search.budget_solver import Infeasible, Option, Solution, picked, solve
+from gcompile.search.choice import Choice, Setting, precisions_of, removed_blocks, sizes_of
 from gcompile.search.dataset import Dataset, read_dataset
 from gcompile.search.fit import Fitter
 from gcompile.search.journal import Journal
@@ -14,6 +15,7 @@ from gcompile.search.point import (
     Status,
     precision_counts,
 )
+from gcompile.search.reductions import Reductions
 from gcompile.search.search import EVALUATIONS, Goal, search
 from gcompile.search.sensitivity import Progress, measure_sensitivity
 from gcompile.search.sweep import POINTS, front, sweep
@@ -21,6 +23,7 @@ from gcompile.search.sweep import POINTS, front, sweep
 __all__ = [
     "EVALUATIONS",
     "POINTS",
+    "Choice",
     "Dataset",
     "Evaluate",
     "Fitter",
@@ -33,17 +36,23 @@ __all__ = [
     "Progress",
     "Realize",
     "Realized",
+    "Reductions",
     "SearchResult",
+    "Setting",
     "Solution",
     "Status",
     "cosine",
     "front",
     "load_metric",
     "measure_sensitivity",
+    "picked",
     "precision_counts",
+    "precisions_of",
     "read_dataset",
+    "removed_blocks",
     "search",
     "signal_to_noise_db",
+    "sizes_of",
     "solve",
     "sweep",
     "top1",

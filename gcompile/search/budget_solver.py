@@ -1,10 +1,13 @@
-"""Choose one precision per region: the least total sensitivity within an energy limit.
+"""Choose one setting per part of a model: the least total sensitivity within an energy limit.
 
-    minimise    sum over r, p of s[r, p] · x[r, p]
-    subject to  sum over r, p of e[r, p] · x[r, p] <= limit
-                sum over p of x[r, p] = 1 for each region r,  x in {0, 1}
+    minimise    sum over r, o of s[r, o] · x[r, o]
+    subject to  sum over r, o of e[r, o] · x[r, o] <= limit
+                sum over o of x[r, o] = 1 for each part r,  x in {0, 1}
+                sum over those o of r that need setting p of q of x[r, o]  <=  x[q, p]
 
-A multiple-choice knapsack, solved exactly by HiGHS (scipy.optimize.milp).
+A multiple-choice knapsack, solved exactly by HiGHS (scipy.optimize.milp). Some options need
+others: what a region costs depends on how many channels the groups around it keep, so that it has
+an option for each combination.
 """
 
 from __future__ import annotations
@@ -12,14 +15,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import csr_array
 
-from gcompile.ir import Precision
-from gcompile.passes.precision import Choice
+from gcompile.search.choice import Choice, Setting
 
 _OBJECTIVE_SCALE = 1e4
 """HiGHS stops within 1e-6 of the best objective: scaled up, that is 1e-10 of the largest term."""
@@ -27,26 +29,32 @@ _OBJECTIVE_SCALE = 1e4
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One precision a region may have.
+    """One setting a part may have.
 
     Attributes:
-        sensitivity: The error it causes; infinite where the region must not have it.
+        sensitivity: The error it causes; infinite where the part must not have it.
+        needs: Settings that other parts must have for this option.
     """
 
-    precision: Precision
+    setting: Setting
     energy_j: float
     sensitivity: float
+    needs: tuple[tuple[str, Setting], ...] = ()
+
+    def fits(self, choice: Choice) -> bool:
+        """Say whether a choice has what the option needs."""
+        return all(choice.get(part) == setting for part, setting in self.needs)
 
 
 Space = Mapping[str, Sequence[Option]]
-"""The options of every region, by region name."""
+"""The options of every part, by its name."""
 
 
 @dataclass(frozen=True)
 class Solution:
     """The best choice found: no other within the limit has a lower total sensitivity."""
 
-    choice: dict[str, Precision]
+    choice: dict[str, Setting]
     energy_j: float
     sensitivity: float
 
@@ -60,26 +68,31 @@ class Infeasible:
 
 def solve(space: Space, limit_j: float, forbidden: Sequence[Choice] = ()) -> Solution | Infeasible:
     """Solve exactly; choices in `forbidden` are left out."""
-    usable = {name: _usable(options) for name, options in space.items()}
-    minimum_j = sum(min(o.energy_j for o in options) for options in usable.values())
+    problem = _Problem.of(space)
+    least = problem.cheapest()
     excluded = list(forbidden)
-    if minimum_j > limit_j:
-        return Infeasible(minimum_j)
-    while (picked := _optimum(usable, limit_j, excluded)) is not None:
-        solution = _solution(usable, picked)
+    if least.energy_j > limit_j:
+        return Infeasible(least.energy_j)
+    while (solution := problem.least_sensitive(limit_j, excluded)) is not None:
         if solution.energy_j <= limit_j * (1 + 1e-12):
             return solution
         excluded.append(solution.choice)  # within HiGHS's tolerance of the limit, not within it
-    return Infeasible(minimum_j)
+    return Infeasible(least.energy_j)
 
 
 def cheapest(space: Space) -> Solution:
-    """The choice of least energy; among equals, of least sensitivity."""
-    picked = [
-        min(range(len(options)), key=lambda i: (options[i].energy_j, options[i].sensitivity))
-        for options in (_usable(found) for found in space.values())
-    ]
-    return _solution({name: _usable(options) for name, options in space.items()}, picked)
+    """The choice of least energy; among equals, of least sensitivity where no option needs any."""
+    return _Problem.of(space).cheapest()
+
+
+def picked(space: Space, choice: Choice) -> dict[str, Option]:
+    """The option of each part that a choice takes, for parts that have one that fits."""
+    return {
+        name: option
+        for name, options in space.items()
+        for option in reversed(options)
+        if option.setting == choice.get(name) and option.fits(choice)
+    }
 
 
 def _usable(options: Sequence[Option]) -> list[Option]:
@@ -87,40 +100,104 @@ def _usable(options: Sequence[Option]) -> list[Option]:
     return finite or list(options)
 
 
-def _optimum(
-    space: Mapping[str, Sequence[Option]], limit_j: float, excluded: Sequence[Choice]
-) -> list[int] | None:
-    """The index of the option picked for each region, or None where nothing fits."""
-    if not space:
-        return None if excluded else []
-    flat = [(name, option) for name, options in space.items() for option in options]
-    sensitivity = np.array([o.sensitivity if math.isfinite(o.sensitivity) else 0 for _, o in flat])
-    largest = float(np.abs(sensitivity).max()) or 1.0
-    energy = np.array([option.energy_j for _, option in flat]) / (limit_j or 1.0)
-    rows = {name: index for index, name in enumerate(space)}
-    columns = np.arange(len(flat))
-    one_each = csr_array((np.ones(len(flat)), ([rows[name] for name, _ in flat], columns)))
-    constraints = [LinearConstraint(one_each, 1, 1), LinearConstraint(energy, -np.inf, 1)]
-    for choice in excluded:
-        same = np.array([float(choice.get(name) is o.precision) for name, o in flat])
-        constraints.append(LinearConstraint(same, -np.inf, len(space) - 1))
-    result = milp(
-        sensitivity / largest * _OBJECTIVE_SCALE,
-        constraints=constraints,
-        integrality=np.ones(len(flat), np.int64),
-        bounds=Bounds(0, 1),
-        options={"mip_rel_gap": 0.0},
-    )
-    if result.x is None:
-        return None
-    starts = np.cumsum([0, *(len(options) for options in space.values())])
-    return [int(np.argmax(result.x[a:b])) for a, b in pairwise(starts)]
+@dataclass(frozen=True)
+class _Problem:
+    """Options one after the other, each with the part it belongs to: the program's variables."""
 
+    parts: tuple[str, ...]
+    flat: tuple[tuple[str, Option], ...]
 
-def _solution(space: Mapping[str, Sequence[Option]], picked: Sequence[int]) -> Solution:
-    options = [found[i] for found, i in zip(space.values(), picked, strict=True)]
-    return Solution(
-        {name: option.precision for name, option in zip(space, options, strict=True)},
-        math.fsum(option.energy_j for option in options),
-        math.fsum(option.sensitivity for option in options),
-    )
+    @classmethod
+    def of(cls, space: Space) -> _Problem:
+        flat = ((name, option) for name, found in space.items() for option in _usable(found))
+        return cls(tuple(space), tuple(flat))
+
+    def cheapest(self) -> Solution:
+        """The choice of least energy."""
+        if any(option.needs for _, option in self.flat):
+            found = self._minimum(self._energies(), math.inf, ())
+            assert found is not None
+            return found
+        best: dict[str, int] = {}
+        for index, (name, option) in enumerate(self.flat):
+            known = self.flat[best[name]][1] if name in best else None
+            merit = option.energy_j, option.sensitivity
+            if known is None or merit < (known.energy_j, known.sensitivity):
+                best[name] = index
+        return self._solution(best)
+
+    def least_sensitive(self, limit_j: float, excluded: Sequence[Choice]) -> Solution | None:
+        """The choice of least sensitivity within the limit, or None where nothing fits."""
+        sensitivity = [
+            o.sensitivity if math.isfinite(o.sensitivity) else 0.0 for _, o in self.flat
+        ]
+        return self._minimum(np.array(sensitivity), limit_j, excluded)
+
+    def _minimum(
+        self, objective: NDArray[np.float64], limit_j: float, excluded: Sequence[Choice]
+    ) -> Solution | None:
+        if not self.flat:
+            return None if excluded else self._solution({})
+        largest = float(np.abs(objective).max()) or 1.0
+        result = milp(
+            objective / largest * _OBJECTIVE_SCALE,
+            constraints=self._constraints(limit_j, excluded),
+            integrality=np.ones(len(self.flat), np.int64),
+            bounds=Bounds(0, 1),
+            options={"mip_rel_gap": 0.0},
+        )
+        if result.x is None:
+            return None
+        taken: dict[str, int] = {}
+        for index, (name, _) in enumerate(self.flat):
+            if name not in taken or result.x[index] > result.x[taken[name]]:
+                taken[name] = index
+        return self._solution(taken)
+
+    def _constraints(self, limit_j: float, excluded: Sequence[Choice]) -> list[LinearConstraint]:
+        rows = {name: index for index, name in enumerate(self.parts)}
+        columns = np.arange(len(self.flat))
+        one_each = csr_array(
+            (np.ones(len(columns)), ([rows[name] for name, _ in self.flat], columns))
+        )
+        found = [LinearConstraint(one_each, 1, 1), *self._needs()]
+        if math.isfinite(limit_j):
+            energies = self._energies()
+            scale = limit_j or float(np.abs(energies).max()) or 1.0
+            found.append(LinearConstraint(energies / scale, -np.inf, limit_j / scale))
+        for choice in excluded:
+            same = [float(choice.get(name) == option.setting) for name, option in self.flat]
+            found.append(LinearConstraint(np.array(same), -np.inf, len(rows) - 1))
+        return found
+
+    def _needs(self) -> list[LinearConstraint]:
+        """Let the options of one part that need one setting add up to no more than that has."""
+        groups: dict[tuple[str, str, Setting], list[int]] = {}
+        holders: dict[tuple[str, Setting], list[int]] = {}
+        for index, (name, option) in enumerate(self.flat):
+            holders.setdefault((name, option.setting), []).append(index)
+            for part, setting in option.needs:
+                groups.setdefault((name, part, setting), []).append(index)
+        if not groups:
+            return []
+        lines: list[int] = []
+        columns: list[int] = []
+        factors: list[float] = []
+        for line, ((_, part, setting), needing) in enumerate(groups.items()):
+            held = holders.get((part, setting), [])
+            lines += [line] * (len(needing) + len(held))
+            columns += [*needing, *held]
+            factors += [*([1.0] * len(needing)), *([-1.0] * len(held))]
+        shape = len(groups), len(self.flat)
+        return [LinearConstraint(csr_array((factors, (lines, columns)), shape=shape), -np.inf, 0)]
+
+    def _energies(self) -> NDArray[np.float64]:
+        return np.array([option.energy_j for _, option in self.flat])
+
+    def _solution(self, taken: Mapping[str, int]) -> Solution:
+        options = {name: self.flat[taken[name]][1] for name in self.parts}
+        return Solution(
+            {name: option.setting for name, option in options.items()},
+            math.fsum(option.energy_j for option in options.values()),
+            math.fsum(option.sensitivity for option in options.values()),
+        )

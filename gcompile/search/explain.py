@@ -67,7 +67,8 @@ def _formats(point: Point) -> str:
     counts = precision_counts(point.choice)
     listed = [f"{count} in {p}" for p, count in sorted(counts.items(), key=lambda item: item[0])]
     regions = "region" if sum(counts.values()) == 1 else "regions"
-    return f"{', '.join(listed)} ({sum(counts.values())} {regions} with products)"
+    pruned = f", pruned in {point.pruned} places" if point.pruned else ""
+    return f"{', '.join(listed)} ({sum(counts.values())} {regions} with products){pruned}"
 
 
 def _accuracy(point: Point, baseline: float | None) -> str:

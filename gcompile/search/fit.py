@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from gcompile import ir
-from gcompile.passes.precision import Choice, QuantizeStatic
-from gcompile.search.budget_solver import Infeasible, Option, cheapest, solve
+from gcompile.passes.precision import QuantizeStatic
+from gcompile.search.budget_solver import Infeasible, Option, cheapest, picked, solve
+from gcompile.search.choice import Choice, Setting
 from gcompile.search.point import Point, Realize
 from gcompile.search.price_regions import build_space
+from gcompile.search.reductions import Reductions
 from gcompile.search.sensitivity import Sensitivity
 
 FAST = QuantizeStatic(bias_correction=False)
@@ -28,31 +30,40 @@ class Fitter:
     the solver is made real before it is believed.
 
     Attributes:
-        space: The options of every region.
+        space: The options of every region, and of what can be pruned.
+        reductions: What may be pruned, if anything.
         uniform: The model in one precision wherever that is possible; fp32 first.
     """
 
     realize: Realize
     space: dict[str, list[Option]] = field(default_factory=dict)
+    reductions: Reductions | None = None
     uniform: list[Point] = field(default_factory=list)
-    _points: dict[tuple[tuple[str, ir.Precision], ...], Point] = field(default_factory=dict)
+    _points: dict[tuple[tuple[str, Setting], ...], Point] = field(default_factory=dict)
     _lowest: Point | None = None
 
     @classmethod
     def start(
-        cls, realize: Realize, precisions: Sequence[ir.Precision], sensitivity: Sensitivity
+        cls,
+        realize: Realize,
+        precisions: Sequence[ir.Precision],
+        sensitivity: Sensitivity,
+        reductions: Reductions | None = None,
     ) -> Fitter:
         """Price the uniform choices, and every region from them."""
-        fitter = cls(realize)
+        fitter = cls(realize, reductions=reductions)
         uniform: dict[ir.Precision, Point] = {}
+        whole = reductions.whole if reductions else {}
         for precision in (ir.Precision.FP32, *precisions):
-            choice = {
+            choice: dict[str, Setting] = {
                 name: precision if precision in able else ir.Precision.FP32
                 for name, able in sensitivity.items()
             }
-            uniform[precision] = fitter.point(choice)
+            uniform[precision] = fitter.point({**choice, **whole})
         fitter.uniform = list(uniform.values())
         fitter.space = build_space({p: u.estimate for p, u in uniform.items()}, sensitivity)
+        if reductions:
+            fitter.space = reductions.combined(fitter.space)
         return fitter
 
     def point(self, choice: Choice) -> Point:
@@ -60,7 +71,8 @@ class Fitter:
         key = tuple(sorted(choice.items()))
         if key not in self._points:
             made = self.realize(choice, FAST)
-            self._points[key] = Point(choice, FAST, made.model, made.estimate)
+            pruned = len(self.reductions.pruned(choice)) if self.reductions else 0
+            self._points[key] = Point(choice, FAST, made.model, made.estimate, pruned=pruned)
         return self._points[key]
 
     def fit(self, limit_j: float, forbidden: Sequence[Choice] = ()) -> Point | None:
@@ -94,18 +106,18 @@ class Fitter:
             starts = (*self.uniform, self.point(cheapest(self.space).choice))
             lowest = min(starts, key=lambda point: point.energy_j)
             for name in self._swept():
-                options = self.space[name]
-                trials = [self.point({**lowest.choice, name: o.precision}) for o in options]
+                settings = dict.fromkeys(option.setting for option in self.space[name])
+                trials = [self.point({**lowest.choice, name: each}) for each in settings]
                 lowest = min((lowest, *trials), key=lambda point: point.energy_j)
             self._lowest = lowest
         return self._lowest
 
     def raise_sensitivity(self, choice: Choice, gains: Mapping[str, float]) -> None:
-        """Add to the sensitivity of the precision that each region named has in the choice."""
+        """Add to the sensitivity of the setting that each part named has in the choice."""
         for name, gain in gains.items():
             self.space[name] = [
                 replace(option, sensitivity=option.sensitivity + gain)
-                if option.precision is choice[name]
+                if option.setting == choice[name]
                 else option
                 for option in self.space[name]
             ]
@@ -121,12 +133,7 @@ class Fitter:
         return dearest[:count]
 
     def _sensitivity(self, point: Point) -> float:
-        return sum(
-            option.sensitivity
-            for name, options in self.space.items()
-            for option in options
-            if option.precision is point.choice[name]
-        )
+        return sum(option.sensitivity for option in picked(self.space, point.choice).values())
 
 
 def is_within(energy_j: float, limit_j: float) -> bool:

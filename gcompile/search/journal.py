@@ -14,7 +14,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gcompile.passes.precision import Choice, QuantizeStatic
+from gcompile.passes.precision import QuantizeStatic
+from gcompile.search.choice import Choice
 
 
 @dataclass

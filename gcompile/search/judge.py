@@ -8,17 +8,19 @@ from dataclasses import dataclass, field, replace
 from gcompile import ir
 from gcompile.passes import Arrays, PassContext
 from gcompile.passes.precision import (
-    Choice,
     Histogram,
     Preset,
     QuantizeStatic,
     RangeMethod,
     Rounding,
     normalised_error,
+    product_regions,
 )
 from gcompile.passes.precision.run_rows import run_rows
+from gcompile.search.choice import Choice, precisions_of
 from gcompile.search.journal import Journal, name_of
 from gcompile.search.point import Point, Realize
+from gcompile.search.reductions import Reductions
 from gcompile.search.sensitivity import choice_error, sample
 
 RANKING = QuantizeStatic(calibration=RangeMethod.MSE, bias_correction=False)
@@ -36,6 +38,7 @@ class Judge:
     expected: Arrays = field(default_factory=dict)
     journal: Journal = field(default_factory=Journal)
     preset: Preset = Preset.BALANCED
+    reductions: Reductions | None = None
 
     @classmethod
     def start(
@@ -46,20 +49,24 @@ class Judge:
         regions: int,
         journal: Journal,
         preset: Preset = Preset.BALANCED,
+        reductions: Reductions | None = None,
     ) -> Judge:
         """Run the float model on the sample."""
         if not ctx.calibration or ctx.run is None:
             return cls(model, ctx, histograms, journal=journal, preset=preset)
         rows = sample(model, ctx.calibration, regions)
-        return cls(model, ctx, histograms, rows, run_rows(model, rows, ctx.run), journal, preset)
+        expected = run_rows(model, rows, ctx.run)
+        return cls(model, ctx, histograms, rows, expected, journal, preset, reductions)
 
     def variants(self, point: Point, realize: Realize) -> list[Point]:
         """The same choice with each calibration, the one with the least error first."""
-        if ir.Precision.INT8 not in point.choice.values() or not self.rows:
+        is_integer = ir.Precision.INT8 in point.choice.values()
+        if not self.rows or not (is_integer or self._is_pruned(point.choice)):
             return [point]
-        tried = [self._variant(point, o, realize) for o in self.preset.calibrations]
-        made = sorted(tried, key=_error)
-        if self.preset.rounding is not Rounding.NEAREST:
+        calibrations = self.preset.calibrations
+        tried = calibrations if is_integer else calibrations[:1]
+        made = sorted((self._variant(point, o, realize) for o in tried), key=_error)
+        if is_integer and self.preset.rounding is not Rounding.NEAREST:
             rounded = replace(made[0].options, rounding=self.preset.rounding)
             made.append(self._variant(point, rounded, realize))
         return sorted(made, key=_error)
@@ -74,27 +81,37 @@ class Judge:
         """By how much the error falls when one narrow region alone goes back to fp32."""
         if not self.rows:
             return {}
-        narrow = [name for name, p in point.choice.items() if p is not ir.Precision.FP32]
         quick = replace(point.options, bias_correction=False)
+        model, histograms = self.model, self.histograms
+        if self.reductions is not None and self._is_pruned(point.choice):
+            model, histograms = self.reductions.reduced(point.choice), None
+        there = {region.name for region in product_regions(model)}
+        precisions = {n: p for n, p in precisions_of(point.choice).items() if n in there}
+        narrow = [name for name, p in precisions.items() if p is not ir.Precision.FP32]
 
         def error(choice: Mapping[str, ir.Precision]) -> float:
             return self.journal.get(
-                f"error of the choice {name_of(choice, quick)}",
+                f"error of the choice {name_of({**point.choice, **choice}, quick)}",
                 lambda: choice_error(
-                    self.model, choice, self.ctx, quick, self.histograms, self.rows, self.expected
+                    model, choice, self.ctx, quick, histograms, self.rows, self.expected
                 ),
             )
 
-        whole = error(point.choice)
+        whole = error(precisions)
         return {
-            name: max(whole - error({**point.choice, name: ir.Precision.FP32}), 0.0)
+            name: max(whole - error({**precisions, name: ir.Precision.FP32}), 0.0)
             for name in narrow
         }
 
     def _variant(self, point: Point, options: QuantizeStatic, realize: Realize) -> Point:
-        realized = realize(point.choice, options)
-        error = self._error_of(realized.model, point.choice, options)
-        return Point(point.choice, options, realized.model, realized.estimate, None, error)
+        made = realize(point.choice, options)
+        error = self._error_of(made.model, point.choice, options)
+        return replace(
+            point, options=options, model=made.model, estimate=made.estimate, error=error
+        )
+
+    def _is_pruned(self, choice: Choice) -> bool:
+        return self.reductions is not None and bool(self.reductions.pruned(choice))
 
     def _error_of(self, model: ir.Model, choice: Choice, options: QuantizeStatic) -> float:
         def error() -> float:

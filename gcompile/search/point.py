@@ -8,8 +8,9 @@ from enum import StrEnum
 
 from gcompile import ir
 from gcompile.energy import Estimate
-from gcompile.passes.precision import Choice, QuantizeStatic
+from gcompile.passes.precision import QuantizeStatic
 from gcompile.search.budget_solver import Space
+from gcompile.search.choice import Choice, precisions_of
 
 
 class Status(StrEnum):
@@ -29,7 +30,10 @@ class Realized:
 
 
 Realize = Callable[[Choice, QuantizeStatic], Realized]
-"""Makes a choice real, quantizing with the options given; does not build code."""
+"""Makes a choice real, quantizing with the options given; does not build code.
+
+Options without bias correction ask for a draft: its energy counts, the numbers it computes do not.
+"""
 
 Evaluate = Callable[[ir.Model], float]
 """Builds the model and measures its accuracy: expensive, so calls are counted."""
@@ -42,6 +46,7 @@ class Point:
     Attributes:
         accuracy: As `evaluate` measured it; None where it was not measured.
         error: Noise-to-signal ratio of the outputs on calibration rows; None without rows.
+        pruned: How many groups of channels have fewer, and how many blocks are gone.
     """
 
     choice: Choice
@@ -50,6 +55,7 @@ class Point:
     estimate: Estimate
     accuracy: float | None = None
     error: float | None = None
+    pruned: int = 0
 
     @property
     def energy_j(self) -> float:
@@ -79,5 +85,5 @@ class SearchResult:
 
 def precision_counts(choice: Choice) -> Mapping[ir.Precision, int]:
     """How many regions have each precision."""
-    values = list(choice.values())
+    values = list(precisions_of(choice).values())
     return {p: values.count(p) for p in dict.fromkeys(values)}

@@ -12,12 +12,14 @@ from dataclasses import dataclass, field, replace
 
 from gcompile import ir
 from gcompile.passes import PassContext
-from gcompile.passes.precision import Choice, Histogram, Preset
+from gcompile.passes.precision import Histogram, Preset
+from gcompile.search.choice import Choice
 from gcompile.search.explain import explain
 from gcompile.search.fit import Fitter, is_within
 from gcompile.search.journal import Journal
 from gcompile.search.judge import Judge
 from gcompile.search.point import Evaluate, Point, Realize, SearchResult, Status
+from gcompile.search.reductions import Reductions
 from gcompile.search.sensitivity import Progress
 from gcompile.search.start import PREPARED, is_over, measured, silent, start
 
@@ -66,6 +68,7 @@ def search(
     on_progress: Progress | None = None,
     histograms: Mapping[str, Histogram] | None = None,
     journal: Journal | None = None,
+    reductions: Reductions | None = None,
 ) -> SearchResult:
     """Choose the precision of every region of a fused float model. Deterministic.
 
@@ -81,10 +84,11 @@ def search(
         on_progress: Told what is going on and the fraction of the search that is done.
         histograms: What `observe_ranges` returned for this model, to save observing again.
         journal: What earlier runs of this search measured; takes what this one measures.
+        reductions: What may be pruned; None prunes nothing.
     """
     tell, journal = on_progress or silent, journal or Journal()
     fitter, judge = start(
-        model, ctx, goal.precisions, realize, tell, histograms, journal, goal.preset
+        model, ctx, goal.precisions, realize, tell, histograms, journal, goal.preset, reductions
     )
     return _Searcher(goal, fitter, judge, evaluate, tell, journal).search()
 

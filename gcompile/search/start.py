@@ -13,6 +13,7 @@ from gcompile.search.fit import Fitter
 from gcompile.search.journal import Journal, name_of
 from gcompile.search.judge import Judge
 from gcompile.search.point import Evaluate, Point, Realize
+from gcompile.search.reductions import Reductions
 from gcompile.search.sensitivity import Progress, measure_sensitivity
 
 PREPARED = 0.5
@@ -28,6 +29,7 @@ def start(
     histograms: Mapping[str, Histogram] | None,
     journal: Journal,
     preset: Preset = Preset.BALANCED,
+    reductions: Reductions | None = None,
 ) -> tuple[Fitter, Judge]:
     """Measure sensitivities and price the uniform choices.
 
@@ -46,8 +48,9 @@ def start(
         on_progress=lambda stage, done: tell(stage, PREPARED * done),
         journal=journal,
     )
-    fitter = Fitter.start(realize, wanted, sensitivity)
-    return fitter, Judge.start(model, ctx, histograms, len(sensitivity), journal, preset)
+    fitter = Fitter.start(realize, wanted, sensitivity, reductions)
+    judge = Judge.start(model, ctx, histograms, len(sensitivity), journal, preset, reductions)
+    return fitter, judge
 
 
 def measured(point: Point, evaluate: Evaluate, journal: Journal) -> Point:

@@ -14,6 +14,7 @@ from gcompile.search.fit import Fitter
 from gcompile.search.journal import Journal
 from gcompile.search.judge import Judge
 from gcompile.search.point import Evaluate, Point, Realize
+from gcompile.search.reductions import Reductions
 from gcompile.search.sensitivity import Progress
 from gcompile.search.start import PREPARED, is_over, measured, silent, start
 
@@ -38,6 +39,7 @@ def sweep(
     on_progress: Progress | None = None,
     histograms: Mapping[str, Histogram] | None = None,
     journal: Journal | None = None,
+    reductions: Reductions | None = None,
 ) -> tuple[Point, ...]:
     """Measure choices from the least energy to the model in its own precision. Deterministic.
 
@@ -56,12 +58,15 @@ def sweep(
         on_progress: Told what is going on and the fraction of the sweep that is done.
         histograms: What `observe_ranges` returned for this model, to save observing again.
         journal: What earlier runs measured; takes what this one measures.
+        reductions: What may be pruned; None prunes nothing.
 
     Returns:
         All points measured, by rising energy; `front` says which of them nothing beats.
     """
     tell, journal = on_progress or silent, journal or Journal()
-    fitter, judge = start(model, ctx, precisions, realize, tell, histograms, journal)
+    fitter, judge = start(
+        model, ctx, precisions, realize, tell, histograms, journal, reductions=reductions
+    )
     return _Sweep(fitter, judge, evaluate, journal, tell, points, deadline_s).run()
 
 

@@ -51,6 +51,20 @@ def test_a_sweep_prints_and_writes_the_front(
     assert "<script" not in page
 
 
+def test_a_sweep_that_may_prune_has_points_with_fewer_channels(
+    files: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = call(
+        "sweep", files / "model.onnx", "--calib", files / "calib.npz", "--points", 4, "--prune",
+        "--format", "json", "--no-cache", "-q",
+    )  # fmt: skip
+    points = json.loads(capsys.readouterr().out)["points"]
+    assert code == 0
+    sizes = {point["choice"]["channels of Conv_c1"] for point in points}
+    assert "32" in sizes
+    assert len(sizes) > 1
+
+
 def test_a_sweep_without_labels_shows_the_noise_of_the_outputs(
     files: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

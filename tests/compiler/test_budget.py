@@ -9,6 +9,7 @@ import pytest
 
 import gcompile
 from gcompile import ir
+from gcompile.errors import UsageError
 from gcompile.passes import PassContext
 from gcompile.passes.precision import Histogram, observe_ranges
 from tests.compiler.task import closeness, task, with_outputs_as_labels
@@ -136,3 +137,22 @@ def test_ranges_are_observed_once(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(importlib.import_module(name), "observe_ranges", counted)
     gcompile.compile(given.model, budget="-60%", calib=given.calib)
     assert count == 1
+
+
+def test_a_budget_below_int8_is_met_by_pruning() -> None:
+    given = task()
+    integer = gcompile.compile(given.model, precision="int8", calib=given.calib)
+    limit = f"{0.9 * integer.report.energy.after.energy_j}J"
+    alone, pruned = (
+        gcompile.compile(
+            given.model, budget=limit, max_drop=0.9, evaluations=1, calib=given.calib,
+            evaluate=given.evaluate, prune=prune,
+        ).report
+        for prune in (False, True)
+    )  # fmt: skip
+    assert alone.status == "budget_not_met"
+    assert pruned.status == "ok"
+    assert "pruned in" in pruned.message
+    assert any("prune-channels" in entry.name for entry in pruned.passes)
+    with pytest.raises(UsageError, match="Pruning needs calibration rows"):
+        gcompile.compile(given.model, budget=limit, prune=True)

@@ -9,13 +9,21 @@ from gcompile.energy import estimate
 from gcompile.passes import PassContext
 from gcompile.passes.pipelines import fuse_pipeline
 from gcompile.passes.precision import (
-    Choice,
     QuantizeStatic,
     assign_precisions,
     normalised_error,
     product_regions,
 )
-from gcompile.search import Goal, Realized, SearchResult, Status, measure_sensitivity, search
+from gcompile.search import (
+    Choice,
+    Goal,
+    Realized,
+    SearchResult,
+    Status,
+    measure_sensitivity,
+    precisions_of,
+    search,
+)
 from tests.passes.precision.models import CONV_CHAIN, context, fused
 
 INT8, FP32 = ir.Precision.INT8, ir.Precision.FP32
@@ -37,7 +45,7 @@ class Bench:
 
     def realize(self, choice: Choice, options: QuantizeStatic) -> Realized:
         copy = self.model.clone()
-        assign_precisions(copy, choice, self.ctx, options)
+        assign_precisions(copy, precisions_of(choice), self.ctx, options)
         fuse_pipeline().apply(copy, self.ctx)
         self.realized.append(choice)
         return Realized(copy, estimate(copy, self.ctx.target, self.ctx.energy))
@@ -139,7 +147,7 @@ def test_without_calibration_rows_int8_is_not_considered(bench: Bench) -> None:
     goal = Goal(0.9 * bench.energy_j)
     found = search(bench.model, bench.ctx, goal, bench.realize)
     assert INT8 not in {
-        p for options in found.space.values() for p in (o.precision for o in options)
+        p for options in found.space.values() for p in (o.setting for o in options)
     }
 
 
