@@ -21,6 +21,9 @@ _WRITTEN_OUT = frozenset(
 )  # fmt: skip
 """Operators that no backend has kernels for."""
 
+_FIRST_OUTPUT = frozenset({"LayerNormalization"})
+"""Operators whose kernels compute the first output only."""
+
 
 def expand_functions(model: onnx_ir.Model, newest: int) -> int:
     """Turn such operators into calls of functions of the model, in place; return how many.
@@ -32,17 +35,21 @@ def expand_functions(model: onnx_ir.Model, newest: int) -> int:
     found = [
         node
         for node in all_nodes(model)
-        if node.domain in ("", "ai.onnx") and _is_written_out(node.op_type, version, newest)
+        if node.domain in ("", "ai.onnx") and _is_written_out(node, version, newest)
     ]
     if found:  # Some definitions depend on the types of what the node reads.
         infer_graph(model.graph, model.opset_imports)
     return sum(_make_call(model, node, version) for node in found)
 
 
-def _is_written_out(op_type: str, version: int, newest: int) -> bool:
-    if op_type in _WRITTEN_OUT:
+def _is_written_out(node: onnx_ir.Node, version: int, newest: int) -> bool:
+    if node.op_type in _WRITTEN_OUT or (node.op_type in _FIRST_OUTPUT and _has_more_outputs(node)):
         return True
-    return version > newest and _schema(op_type, newest) is None
+    return version > newest and _schema(node.op_type, newest) is None
+
+
+def _has_more_outputs(node: onnx_ir.Node) -> bool:
+    return any(value.uses() or value.is_graph_output() for value in node.outputs[1:])
 
 
 def _schema(op_type: str, version: int) -> OpSchema | None:

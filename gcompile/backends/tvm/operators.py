@@ -80,7 +80,13 @@ def _unsupported(node: ir.Node, reason: str) -> UnsupportedNode:
 def _refusal(node: ir.Node) -> str | None:
     if ir.recurrence_of(node) is not None:
         return refusal_of_recurrence(node)
+    if node.op_type in ("ReduceMax", "ReduceMin") and _is_bool(node.inputs[0]):
+        return "truth values have no extremes in TVM"
     return refusal(ir.node_proto(node))
+
+
+def _is_bool(value: ir.Value | None) -> bool:
+    return value is not None and value.dtype is ir.DataType.BOOL
 
 
 def _refuse_type(value: ir.Value) -> None:
