@@ -3,8 +3,8 @@
     python -m benchmarks.quantization --data DIR [--model NAME=PATH] [--peer-python INTERPRETER]
 
 DIR holds NAME.onnx, NAME.calib.npz and NAME.eval.npz. Our models run as compiled code, those of
-others in ONNX Runtime; `--peer-python` has NNCF. Printed beside each accuracy is how many points it
-is from that of fp32.
+others in ONNX Runtime; `--peer-python` has NNCF. Beside each accuracy stands how many points it is
+from that of fp32.
 """
 
 from __future__ import annotations

@@ -63,9 +63,9 @@ def peer_point(
     """Let a tool quantize a task, and measure what it made."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "quantized.onnx"
-        command = [python, str(_QUANTIZERS), peer, task.model, task.calib, out]
+        command = [python, *map(str, (_QUANTIZERS, peer, task.model, task.calib, out))]
         if drop is not None:
-            command += ["--eval", task.evaluation, "--drop", str(drop)]
+            command += ["--eval", str(task.evaluation), "--drop", str(drop)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode == _ABSENT:
             return PeerPoint(None, note="absent: " + done.stdout.strip())

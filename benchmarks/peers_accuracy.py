@@ -1,0 +1,158 @@
+"""Accuracy at equal joules, and joules at equal accuracy: gcompile beside other quantizers.
+
+    python -m benchmarks.peers_accuracy --data DIR [--target cpu] [--peer-python INTERPRETER]
+
+Every model is priced by the same estimate for the same target, that of another tool as the Q/DQ
+file it wrote. Ours are the points of one sweep, measured as compiled code; NNCF's are `quantize`
+and its accuracy control at several drops; ONNX Runtime's is `quantize_static`. Two tables: the
+best accuracy within five budgets from 5 % to 100 % of fp32, and, for every point of another tool,
+the joules that we need for no more loss. A dash says that nothing fits.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import gcompile
+from benchmarks.peers.labelled import Labelled, accuracy_of, find_tasks, peer_point
+from benchmarks.timing import machine
+from gcompile.compiler.sweep import sweep
+from gcompile.errors import GcompileError
+
+BUDGETS = (0.05, 0.1, 0.25, 0.5, 1.0)
+DROPS = (0.002, 0.01)
+OURS = "gcompile"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One quantized model of one task.
+
+    Attributes:
+        share: Its joules as a share of those of fp32 with exact passes; None where not priced.
+        note: Why something is missing.
+    """
+
+    task: str
+    tool: str
+    way: str
+    accuracy: float | None
+    share: float | None
+    note: str = ""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--model", action="append", default=[], metavar="NAME=PATH")
+    parser.add_argument("--task", action="append", default=[], help="Only this one. Repeatable.")
+    parser.add_argument("--target", default="cpu")
+    parser.add_argument("--points", type=int, default=8)
+    parser.add_argument("--peer-python", default=sys.executable)
+    parser.add_argument("--json", type=Path)
+    given = parser.parse_args()
+    tasks = find_tasks(given.data, given.model, given.task)
+    if not tasks:
+        print(f"No labelled tasks in {given.data}: nothing was measured.")
+        return 2
+    warnings.simplefilter("ignore")
+    print(machine())
+    found: list[Measured] = []
+    for task in tasks:
+        reference = accuracy_of(task.model, task.evaluation)
+        exact_j = gcompile.estimate(task.model, given.target).total.energy_j
+        points = [
+            *ours(task, given.target, exact_j, given.points),
+            *theirs(task, given.target, exact_j, given.peer_python),
+        ]
+        print_task(task.name, reference, points)
+        found += points
+    if given.json:
+        data = {"machine": machine(), "target": given.target, "points": [asdict(p) for p in found]}
+        given.json.write_text(json.dumps(data, indent=1))
+    return 0
+
+
+def ours(task: Labelled, target: str, exact_j: float, points: int) -> list[Measured]:
+    """The points of a sweep."""
+    try:
+        report = sweep(
+            task.model, target, points=points, calib=task.calib, evaluate=task.evaluation
+        )
+    except GcompileError as error:
+        return [Measured(task.name, OURS, "sweep", None, None, f"failed: {error!s:.100}")]
+    return [
+        Measured(task.name, OURS, str(p.precisions), p.accuracy, p.energy_j / exact_j)
+        for p in report.points
+    ]
+
+
+def theirs(task: Labelled, target: str, exact_j: float, python: str) -> list[Measured]:
+    """What the other tools make, each as often as it has a dial to turn."""
+    ways: list[tuple[str, str, float | None]] = [
+        ("onnxruntime", "onnxruntime", None),
+        ("nncf", "nncf", None),
+        *(("nncf", "nncf-accuracy", drop) for drop in DROPS),
+    ]
+    found = []
+    for tool, peer, drop in ways:
+        point = peer_point(peer, task, python, drop=drop, target=target)
+        way = peer if drop is None else f"{peer} {drop:.1%}"
+        share = None if point.energy_j is None else point.energy_j / exact_j
+        found.append(Measured(task.name, tool, way, point.accuracy, share, point.note))
+    return found
+
+
+def print_task(name: str, reference: float, points: Sequence[Measured]) -> None:
+    """Both tables of one task, and what is missing from them."""
+    print(f"\n{name}: {reference:.4f} in fp32")
+    tools = (OURS, "nncf", "onnxruntime")
+    print(f"  {'budget':>8}" + "".join(f"{tool:>14}" for tool in tools))
+    for budget in BUDGETS:
+        best = [best_within(points, tool, budget, reference) for tool in tools]
+        cells = ("-" if accuracy is None else f"{accuracy:.4f}" for accuracy in best)
+        print(f"  {budget:>8.0%}" + "".join(f"{cell:>14}" for cell in cells))
+    for point in points:
+        if point.tool == OURS or point.accuracy is None or point.share is None:
+            continue
+        needed = least_share(points, point.accuracy, reference)
+        print(
+            f"  {point.way:20} {point.accuracy:.4f} at {point.share:6.1%} of the joules, "
+            f"{OURS} at {needed:6.1%}"
+        )
+    for point in points:
+        if point.note:
+            print(f"  {point.way:20} {point.note}")
+
+
+def best_within(
+    points: Sequence[Measured], tool: str, budget: float, reference: float
+) -> float | None:
+    """The best accuracy of a tool's models within a budget; fp32 needs all of it."""
+    within = [
+        p.accuracy
+        for p in points
+        if p.tool == tool and p.accuracy is not None and p.share is not None and p.share <= budget
+    ]
+    return max([*within, *([reference] if budget >= 1.0 else [])], default=None)
+
+
+def least_share(points: Sequence[Measured], accuracy: float, reference: float) -> float:
+    """Our least joules for an accuracy, which no tool is asked to lift above that of fp32."""
+    wanted = min(accuracy, reference)
+    fitting = [
+        p.share
+        for p in points
+        if p.tool == OURS and p.share is not None and (p.accuracy or 0.0) >= wanted - 1e-9
+    ]
+    return min([*fitting, 1.0])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
