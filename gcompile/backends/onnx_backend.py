@@ -87,6 +87,8 @@ class CompiledModel(BackendRep):  # type: ignore[misc]
         """
         arrays = {name: _stored(array) for name, array in self._by_name(inputs).items()}
         self.bound = ()
+        if any(v.type.WhichOneof("value") != "tensor_type" for v in self.model.graph.output):
+            raise InvalidModelError("Sequences and optionals are not tensors: return tensors.")
         try:
             runner = self._runner(arrays)
         except (InvalidModelError, CompileError) as error:

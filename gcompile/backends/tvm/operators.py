@@ -82,7 +82,13 @@ def _refusal(node: ir.Node) -> str | None:
         return refusal_of_recurrence(node)
     if node.op_type in ("ReduceMax", "ReduceMin") and _is_bool(node.inputs[0]):
         return "truth values have no extremes in TVM"
+    if node.op_type == "Pow" and _is_integer(node.outputs[0]):
+        return "TVM only knows powers of floats"
     return refusal(ir.node_proto(node))
+
+
+def _is_integer(value: ir.Value) -> bool:
+    return value.dtype is not None and value.dtype.numpy().kind in "iu"
 
 
 def _is_bool(value: ir.Value | None) -> bool:
