@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -25,6 +26,17 @@ def test_one_batch_runs_as_the_model_says() -> None:
     model = model_of("g (float[1,3] x) => (float[1,3] y) { y = Neg(x) }")
     out = run(model, {"x": np.array([[1, 2, 3]], np.float32)})
     np.testing.assert_array_equal(out["y"], [[-1, -2, -3]])
+
+
+def test_bfloat16_passes_the_border_both_ways() -> None:
+    model = model_of(
+        "g (bfloat16[1,3] x) => (bfloat16[1,3] y)"
+        " { w = Cast<to = 1>(x) n = Neg(w) y = Cast<to = 16>(n) }"
+    )
+    x = np.array([[1.5, -2.25, 1e-30]], ml_dtypes.bfloat16)
+    out = run(model, {"x": x})
+    assert out["y"].dtype == x.dtype
+    np.testing.assert_array_equal(out["y"].astype(np.float32), -x.astype(np.float32))
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
+import ml_dtypes
 import numpy as np
 import onnx
 
@@ -15,6 +16,10 @@ from gcompile.errors import BackendUnavailableError, RunError
 
 if TYPE_CHECKING:
     import onnxruntime
+
+
+_WIDENED = "/float32"
+"""After the name of an input or output that is bfloat16 in the model."""
 
 
 class Optimization(Enum):
@@ -67,7 +72,9 @@ def open_session(
         if values:
             options.add_external_initializers(list(weights), values)
         return ort.InferenceSession(
-            proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
+            _with_float_border(proto).SerializeToString(),
+            options,
+            providers=["CPUExecutionProvider"],
         )
     except Exception as error:
         raise RunError(f"ONNX Runtime cannot load the model: {_first_line(error)}") from error
@@ -82,11 +89,52 @@ def run_session(
         RunError: The run failed.
     """
     names = [output.name for output in session.get_outputs()]
+    widened = {i.name.removesuffix(_WIDENED) for i in session.get_inputs() if _is_widened(i.name)}
+    fed = {
+        name + _WIDENED if name in widened else name:
+            array.astype(np.float32) if name in widened else array
+        for name, array in feeds.items()
+    }  # fmt: skip
     try:
-        results: Sequence[Any] = session.run(names, dict(feeds))
+        results: Sequence[Any] = session.run(names, fed)
     except Exception as error:
         raise RunError(f"ONNX Runtime failed: {_first_line(error)}") from error
-    return {name: np.asarray(result) for name, result in zip(names, results, strict=True)}
+    return {
+        name.removesuffix(_WIDENED): _narrowed(name, np.asarray(result))
+        for name, result in zip(names, results, strict=True)
+    }
+
+
+def _is_widened(name: str) -> bool:
+    return name.endswith(_WIDENED)
+
+
+def _narrowed(name: str, result: ir.Array) -> ir.Array:
+    return result.astype(ml_dtypes.bfloat16) if _is_widened(name) else result
+
+
+def _with_float_border(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """Take and give bfloat16 as float32, which holds it exactly; arrays of it do not pass."""
+    bfloat16 = onnx.TensorProto.BFLOAT16
+    border = [*proto.graph.input, *proto.graph.output]
+    if all(value.type.tensor_type.elem_type != bfloat16 for value in border):
+        return proto
+    changed = onnx.ModelProto()
+    changed.CopyFrom(proto)
+    graph = changed.graph
+    constants = {tensor.name for tensor in graph.initializer}
+    for value in graph.input:
+        if value.type.tensor_type.elem_type == bfloat16 and value.name not in constants:
+            wide = value.name + _WIDENED
+            graph.node.insert(0, onnx.helper.make_node("Cast", [wide], [value.name], to=bfloat16))
+            value.type.tensor_type.elem_type, value.name = onnx.TensorProto.FLOAT, wide
+    for value in graph.output:
+        if value.type.tensor_type.elem_type == bfloat16:
+            wide = value.name + _WIDENED
+            cast = onnx.helper.make_node("Cast", [value.name], [wide], to=onnx.TensorProto.FLOAT)
+            graph.node.append(cast)
+            value.type.tensor_type.elem_type, value.name = onnx.TensorProto.FLOAT, wide
+    return changed
 
 
 def _first_line(error: Exception) -> str:

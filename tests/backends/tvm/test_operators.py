@@ -79,8 +79,8 @@ def test_each_node_comes_with_a_reason_and_a_suggestion() -> None:
 @pytest.mark.parametrize(
     ("text", "name"),
     [
-        ("g (bfloat16[2] x) => (float[2] y) { y = Cast<to = 1>(x) }", "'x' as bfloat16"),
-        ("g (float[2] x) => (bfloat16[2] y) { y = Cast<to = 16>(x) }", "'y' as bfloat16"),
+        ("g (float8e4m3fn[2] x) => (float[2] y) { y = Cast<to = 1>(x) }", "'x' as float8_e4m3fn"),
+        ("g (float[2] x) => (float8e5m2[2] y) { y = Cast<to = 19>(x) }", "'y' as float8_e5m2"),
     ],
 )
 def test_types_that_plain_arrays_lack_are_refused_by_name(text: str, name: str) -> None:
