@@ -33,6 +33,8 @@ class Numerics(Enum):
     LOSSY = "different on purpose, within an accuracy budget"
 
 
+NO_SAVING = "it saves no joules on this target"
+
 Check = Callable[[ir.Model], str | None]
 """Looks at a model and returns what is wrong with it, or None."""
 
@@ -69,7 +71,7 @@ class PassRecord:
     """What happened when a pass ran: the ledger's entry.
 
     Attributes:
-        changed: Rewrites made.
+        changed: Rewrites made; none where they were undone.
         skipped: How often each reason kept the pass from a rewrite.
         before: The whole model's estimate before the pass.
         after: The same after it.
@@ -108,6 +110,8 @@ class Pass(ABC):
     name: ClassVar[str]
     numerics: ClassVar[Numerics]
     requires: ClassVar[tuple[Check, ...]] = ()
+    must_save: ClassVar[bool] = False
+    """Whether the pass is undone where the model takes as many joules after it as before."""
 
     @abstractmethod
     def run(self, model: ir.Model, ctx: PassContext) -> int:
@@ -122,6 +126,7 @@ class Pass(ABC):
             if complaint := check(model):
                 raise PassError(f"Pass {self.name!r} cannot run: {complaint}")
         before = before or estimate(model, ctx.target, ctx.energy, ctx.threads)
+        original = model.clone() if self.must_save else None
         start = time.perf_counter()
         changed = self.run(model, ctx)
         seconds = time.perf_counter() - start
@@ -135,6 +140,12 @@ class Pass(ABC):
             for name, reason in list(ctx.skipped)
             if name == self.name
         }
+        if original is not None and changed and after.total.energy_j >= before.total.energy_j:
+            model.graph = original.graph
+            skipped[NO_SAVING] = changed
+            return PassRecord(
+                self.name, 0, seconds, before, before, skipped, kept=False, pricing_s=pricing_s
+            )
         return PassRecord(self.name, changed, seconds, before, after, skipped, pricing_s=pricing_s)
 
 
