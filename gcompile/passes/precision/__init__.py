@@ -4,7 +4,9 @@ from gcompile.passes.precision.affine import WeightRange
 from gcompile.passes.precision.assign_precisions import Choice, assign_precisions, observe_ranges
 from gcompile.passes.precision.convert_bfloat16 import ConvertBfloat16
 from gcompile.passes.precision.eligibility import candidates, product_regions, why_not
+from gcompile.passes.precision.emulate_format import EmulateFormat
 from gcompile.passes.precision.equalize_layers import EqualizeLayers
+from gcompile.passes.precision.formats import NumberFormat
 from gcompile.passes.precision.output_error import normalised_error
 from gcompile.passes.precision.presets import Preset
 from gcompile.passes.precision.quantize_static import QuantizeStatic
@@ -16,8 +18,10 @@ from gcompile.passes.precision.widen_float16 import WidenFloat16
 __all__ = [
     "Choice",
     "ConvertBfloat16",
+    "EmulateFormat",
     "EqualizeLayers",
     "Histogram",
+    "NumberFormat",
     "Preset",
     "QuantizeStatic",
     "RangeMethod",
