@@ -4,8 +4,9 @@
 
 Products are still computed in floats: what is saved is memory, and the time to read it, which is
 all the time of products of few rows. The graph stays standard ONNX: DequantizeLinear with
-`block_size` before the product. Integers are the nearest ones, scales have the least squared error
-(see `block_scales`).
+`block_size` before the product. Scales have the least squared
+error (see `block_scales`); integers are the nearest ones, or those with which the outputs of a
+product move least (see `rounding`).
 """
 
 from __future__ import annotations
@@ -19,28 +20,31 @@ from numpy.typing import NDArray
 
 from gcompile import ir
 from gcompile.errors import UsageError
-from gcompile.passes.base import NodePass, Numerics, PassContext, Skip
+from gcompile.passes.base import Numerics, Pass, PassContext, Skip
 from gcompile.passes.precision.block_scales import best_scales, nearest
+from gcompile.passes.precision.ranges import needs_calibration
+from gcompile.passes.precision.rounding import Grid, Rounding, collect_grams, reconstruct
 
 _STORED = {4: np.dtype(ml_dtypes.int4), 8: np.dtype(np.int8)}
 _BLOCKS = (32, 64, 128)
 
 
 @dataclass(frozen=True)
-class QuantizeWeights(NodePass):
+class QuantizeWeights(Pass):
     """Store constant weights of MatMul and Gemm in few bits, in blocks.
 
     Attributes:
         bits: Bits per stored weight, 4 or 8.
         block: Consecutive elements of depth that share a scale: 32, 64 or 128.
+        rounding: To the nearest step, or to steps with which the outputs of a product move least
+            on calibration rows.
     """
 
     name: ClassVar[str] = "quantize-weights"
     numerics: ClassVar[Numerics] = Numerics.LOSSY
-    ops = frozenset({"MatMul", "Gemm"})
-
     bits: int = 4
     block: int = 32
+    rounding: Rounding = Rounding.NEAREST
 
     def __post_init__(self) -> None:
         if self.bits not in _STORED:
@@ -48,12 +52,29 @@ class QuantizeWeights(NodePass):
         if self.block not in _BLOCKS:
             raise UsageError(f"{self.name} has blocks of 32, 64 or 128, not {self.block}.")
 
-    def matches(self, node: ir.Node) -> bool:
-        """The right operand is a constant that is not stored in few bits already."""
-        return ir.is_constant(node.inputs[1])
+    def run(self, model: ir.Model, ctx: PassContext) -> int:
+        chosen = []
+        for node in ir.all_nodes(model):
+            if not _multiplies_a_constant(node):
+                continue
+            if skip := self._refusal(node, model):
+                ctx.skipped[self.name, skip.reason] += 1
+            else:
+                chosen.append(node)
+        grams = self._grams(model, chosen, ctx)
+        for node in chosen:
+            self._rewrite(node, grams.get(str(node.name)))
+        return len(chosen)
 
-    def rewrite(self, node: ir.Node, ctx: PassContext) -> Skip | None:
-        """Put a DequantizeLinear between the product and its weight."""
+    def _grams(
+        self, model: ir.Model, chosen: list[ir.Node], ctx: PassContext
+    ) -> dict[str, NDArray[np.float64]]:
+        if self.rounding is Rounding.NEAREST or not chosen:
+            return {}
+        calibration, run = needs_calibration(self.name, ctx)
+        return collect_grams(model, {str(n.name): n for n in chosen}, calibration, run, ctx.seed)
+
+    def _refusal(self, node: ir.Node, model: ir.Model) -> Skip | None:
         weight = node.inputs[1]
         if weight is None or weight.dtype is not ir.DataType.FLOAT:
             return Skip("its weight is not fp32")
@@ -61,12 +82,25 @@ class QuantizeWeights(NodePass):
             return Skip("its weight is not a matrix")
         if node.attributes.get_int("transA", 0):
             return Skip("its first operand is transposed")
-        array, graph = ir.constant_array(weight), node.graph
+        array = ir.constant_array(weight)
         if array is None or not np.isfinite(array).all():
             return Skip("its weight has numbers that are not finite")
+        if self.rounding is not Rounding.NEAREST:
+            if node.graph is not model.graph:
+                return Skip("it is in a branch, where its inputs cannot be observed")
+            if ir.is_constant(node.inputs[0]):
+                return Skip("both operands are constant")
+        return None
+
+    def _rewrite(self, node: ir.Node, gram: NDArray[np.float64] | None) -> None:
+        """Put a DequantizeLinear between the product and its weight."""
+        weight, graph = node.inputs[1], node.graph
+        array = ir.constant_array(weight)
+        assert weight is not None
+        assert array is not None
         assert graph is not None
         axis = 1 if node.attributes.get_int("transB", 0) else 0
-        stored, scales = self.quantize(np.moveaxis(array.astype(np.float64), axis, 1))
+        stored, scales = self.quantize(np.moveaxis(array.astype(np.float64), axis, 1), gram)
         name = str(weight.name)
         inputs = [
             ir.add_constant(graph, f"{name}_stored", _moved(stored, axis)),
@@ -75,17 +109,23 @@ class QuantizeWeights(NodePass):
         node.replace_input_with(1, self._decode(inputs, weight, axis, node))
         if not weight.uses():
             graph.initializers.pop(name)
-        return None
 
     def quantize(
-        self, rows: NDArray[np.float64]
+        self, rows: NDArray[np.float64], gram: NDArray[np.float64] | None = None
     ) -> tuple[NDArray[np.generic], NDArray[np.float32]]:
-        """Integers of (channels, depth), and scales of (channels, blocks)."""
+        """Integers of (channels, depth), and scales of (channels, blocks).
+
+        `gram`, (1, depth, depth), holds the second moments of what the rows are multiplied with.
+        """
         channels, depth = rows.shape
         padded = np.pad(rows, ((0, 0), (0, -depth % self.block)))
         blocks = padded.reshape(-1, self.block)
         scales = best_scales(blocks, self.bits)
         numbers = nearest(blocks, scales, self.bits).reshape(channels, -1)[:, :depth]
+        if gram is not None:
+            steps = np.repeat(scales.reshape(channels, -1), self.block, axis=1)[:, :depth]
+            limit = 1 << (self.bits - 1)
+            (numbers,) = reconstruct(rows[None], gram, Grid(steps[None], -limit, limit - 1))
         return numbers.astype(_STORED[self.bits]), scales.reshape(channels, -1).astype(np.float32)
 
     def _decode(
@@ -100,6 +140,12 @@ class QuantizeWeights(NodePass):
         reader.prepend(decode)
         ir.add_origin(decode, [reader], self.name)
         return decoded
+
+
+def _multiplies_a_constant(node: ir.Node) -> bool:
+    """Say whether it is a product whose weight is not stored in few bits already."""
+    is_product = not node.domain and node.op_type in ("MatMul", "Gemm")
+    return is_product and ir.is_constant(node.inputs[1])
 
 
 def _moved(rows: NDArray[np.generic], axis: int) -> NDArray[np.generic]:

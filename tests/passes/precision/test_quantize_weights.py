@@ -1,13 +1,18 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from gcompile import ir, testing
-from gcompile.errors import UsageError
+from gcompile.backends.onnxruntime import OnnxRuntime
+from gcompile.errors import PassError, UsageError
 from gcompile.passes.pipelines import exact_pipeline
+from gcompile.passes.precision import Rounding
 from gcompile.passes.precision.quantize_weights import QuantizeWeights
-from tests.passes.precision.models import HEADER, fused, signal_to_noise_db
+from gcompile.passes.precision.run_rows import run_rows
+from tests.passes.precision.models import HEADER, context, fused, signal_to_noise_db
 from tests.passes.rewriting import check_refusal
 
 _TWO = """
@@ -89,7 +94,30 @@ def test_weights_that_are_not_finite_are_left_alone() -> None:
     assert tuple(record.skipped) == ("its weight has numbers that are not finite",)
 
 
-@pytest.mark.parametrize("options", [{"bits": 3}, {"block": 16}])
-def test_other_options_are_refused(options: dict[str, int]) -> None:
+@pytest.mark.parametrize(("bits", "block"), [(3, 32), (4, 16)])
+def test_other_options_are_refused(bits: int, block: int) -> None:
     with pytest.raises(UsageError, match="quantize-weights"):
-        QuantizeWeights(**options)
+        QuantizeWeights(bits=bits, block=block)
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_rounding_by_the_gram_matrix_moves_outputs_less(bits: int) -> None:
+    rng = np.random.default_rng(0)
+    rows = (rng.normal(size=(512, 8)) @ rng.normal(size=(8, 48))).astype(np.float32)
+    found = {}
+    for rounding in Rounding:
+        model = fused(_TWO)
+        ctx = replace(context(model), calibration={"x": rows[:256]})
+        before = model.clone()
+        record = testing.check_pass(QuantizeWeights(bits, rounding=rounding), model, ctx=ctx)
+        assert record.changed == 2
+        unseen = {"x": rows[256:]}
+        want, got = (run_rows(m, unseen, OnnxRuntime())["y"] for m in (before, model))
+        found[rounding] = signal_to_noise_db(want, got)
+    assert found[Rounding.GRAM] > found[Rounding.NEAREST] + 1
+
+
+def test_rounding_by_the_gram_matrix_needs_rows() -> None:
+    model = fused(_TWO)
+    with pytest.raises(PassError, match="needs calibration rows"):
+        QuantizeWeights(rounding=Rounding.GRAM).run(model, testing.example_context())

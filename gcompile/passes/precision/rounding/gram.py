@@ -9,7 +9,7 @@ so that G, of the size of one layer's depth, stands for any number of rows.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,25 +27,28 @@ _LEAST_POSITIONS, _POSITIONS_PER_DEPTH = 4096, 4
 
 
 def collect_grams(
-    model: ir.Model, names: Sequence[str], calibration: Arrays, run: Runner, seed: int = 0
+    model: ir.Model,
+    products: Mapping[str, ir.Node],
+    calibration: Arrays,
+    run: Runner,
+    seed: int = 0,
 ) -> dict[str, Reals]:
     """The mean of z·z' over the inputs z of each product named: (groups, depth, depth).
 
     Args:
         model: Where the products see what they will see, with all else quantized.
-        names: The regions to observe.
+        products: Nodes of the main graph to observe, by the names that results are to have.
         calibration: Rows to run the model on.
         run: Runs a model on rows.
         seed: Of the choice of pixels: a few thousand of a layer's stand for all.
     """
-    anchors = {r.name: r.anchor for r in ir.regions(model.graph) if r.anchor is not None}
-    inputs = {name: str(_input(anchors[name]).name) for name in names}
+    inputs = {name: str(_input(node).name) for name, node in products.items()}
     watched = expose(model, list(inputs.values()))
     pieces = list(batches(next(batches(calibration, model, _INFERENCES)), model))
     rng = np.random.default_rng(seed)
-    windows = {name: Windows.of(anchors[name]) for name in names}
+    windows = {name: Windows.of(node) for name, node in products.items()}
     sums = {name: np.zeros((w.groups, w.depth, w.depth)) for name, w in windows.items()}
-    counts = dict.fromkeys(names, 0)
+    counts = dict.fromkeys(products, 0)
     for piece in pieces:
         values = {**piece, **run_rows(watched, piece, run)}
         for name, window in windows.items():
@@ -54,7 +57,7 @@ def collect_grams(
             rows = window.rows(values[inputs[name]], picked)
             sums[name] += rows.transpose(0, 2, 1) @ rows
             counts[name] += rows.shape[1]
-    return {name: sums[name] / counts[name] for name in names}
+    return {name: sums[name] / counts[name] for name in products}
 
 
 @dataclass(frozen=True)

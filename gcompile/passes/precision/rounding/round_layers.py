@@ -51,7 +51,7 @@ def round_layers(
     before = normalised_error(expected, run_rows(model, rows, run))
     found = _anchors(model)
     originals = _anchors(reference)
-    grams = collect_grams(model, names, calibration, run)
+    grams = collect_grams(model, {name: found[name] for name in names}, calibration, run)
     old = {
         name: _round(model, originals[name], found[name], grams[name], limits) for name in names
     }
