@@ -73,6 +73,7 @@ def test_every_option_reaches_the_compiler(call: Call, compiler: FakeCompiler) -
         "evaluations": 3,
         "search_time": "10m",
         "quantization": "best",
+        "prune": False,
     }
 
 

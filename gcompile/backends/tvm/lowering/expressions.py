@@ -282,6 +282,8 @@ class _Reader:
                 return self.read(node.inputs[0])
             case "Cast":
                 return self._cast(node)
+            case "Identity":
+                return self.read(node.inputs[0])
         raise CannotEmitError(f"{op} is not an elementwise operator kernels know")
 
     def _fold(self, function: str, inputs: Sequence[ir.Value | None]) -> Expression:

@@ -17,8 +17,10 @@ from tvm.tirx.script import builder as T  # noqa: N812 - how all TVMScript is wr
 from gcompile.backends.tvm.cache import Kernel, ObjectStore, kernels
 from gcompile.backends.tvm.kernels.function import Argument, Code
 from gcompile.backends.tvm.link import link_library
+from gcompile.backends.tvm.llvm_target import llvm_target
 from gcompile.backends.tvm.pipeline import build_module
 from gcompile.runtime.isa import host_platform
+from gcompile.targets import load_target
 from tests.backends.tvm.kernels.compiling import target
 from tests.backends.tvm.regions import calling, parse
 
@@ -71,9 +73,12 @@ def run(code: tvm.IRModule, store: ObjectStore | None) -> float:
 
 
 def built(library: Path, cache: Path | None) -> bytes:
-    """Compile a small network into a file, and its bytes."""
+    """Compile a small network into a file, and its bytes.
+
+    The target is the compiler's own: LLVM keeps options of one target where another has none.
+    """
     store = ObjectStore(cache) if cache else None
-    code = build_module(calling(parse(_REGIONS)), target(), 2, store)
+    code = build_module(calling(parse(_REGIONS)), llvm_target(load_target("cpu"), 2), 2, store)
     link_library(code.executable, library, host_platform())
     return library.read_bytes()
 

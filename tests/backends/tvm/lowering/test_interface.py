@@ -106,9 +106,9 @@ def test_integers_and_truth_values_go_in_and_out() -> None:
 
 def test_types_that_numpy_lacks_are_refused_before_any_work() -> None:
     text = """
-        g (bfloat16[2,6] x) => (bfloat16[2,6] y)
-        { f = Cast<to = 1>(x) r = Relu(f) y = Cast<to = 16>(r) }"""
-    with pytest.raises(CompileError, match=r"'x' as bfloat16.*Cast it to float32"):
+        g (float8e5m2[2,6] x) => (float8e5m2[2,6] y)
+        { f = Cast<to = 1>(x) r = Relu(f) y = Cast<to = 19>(r) }"""
+    with pytest.raises(CompileError, match=r"'x' as float8_e5m2.*Cast it to float32"):
         check(text)
 
 
