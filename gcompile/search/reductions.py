@@ -7,7 +7,7 @@ other sizes of the same group follows from what its readers miss.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
 
@@ -42,6 +42,10 @@ _KEPT = (0.75, 0.5)
 
 _SAME = 1e-9
 """Shares this close to the whole change nothing."""
+
+_MOST_WAYS = 96
+"""Ways to prune around one region that are told apart; groups beyond are left out of its price, and
+the price of the whole model corrects for them."""
 
 _HOPELESS = 0.25
 """More noise than this share of the signal is no option."""
@@ -154,18 +158,33 @@ class Reductions:
         return found | self.space
 
     def _shares(self, precision: ir.Precision) -> dict[tuple[str, Setting], dict[str, float]]:
-        """What each option leaves of the energy of each region it changes, in one precision."""
+        """What each option leaves of the energy of each region it touches, in one precision."""
         whole = self._priced(({}, ()), precision).per_region
         found = {}
         for part, setting in self._options():
-            parts = sizes_of({part: setting}), removed_blocks({part: setting})
-            less = self._priced(parts, precision).per_region
+            sizes, blocks = sizes_of({part: setting}), removed_blocks({part: setting})
+            less = self._priced((sizes, blocks), precision).per_region
+            touched = set(whole) - set(less)
+            for name in sizes:
+                touched |= self._readers_and_makers(self.groups[name])
             shares = {
-                name: less[name].energy_j / max(cost.energy_j, 1e-300) if name in less else 0.0
-                for name, cost in whole.items()
+                name: less[name].energy_j / max(whole[name].energy_j, 1e-300)
+                if name in less
+                else 0.0
+                for name in touched & set(whole)
             }
             found[part, setting] = {n: s for n, s in shares.items() if abs(s - 1) > _SAME}
         return found
+
+    def _readers_and_makers(self, group: Group) -> set[str]:
+        """The regions that the channels of a group lie in."""
+        values = {member.value for member in group.members}
+        return {
+            region.name
+            for region in ir.regions(self.model.graph)
+            for node in region.nodes
+            if any(v is not None and v.name in values for v in (*node.inputs, *node.outputs))
+        }
 
     def _options(self) -> Iterator[tuple[str, Setting]]:
         for part, options in self.space.items():
@@ -262,8 +281,7 @@ def _combine(
         if any(name in found[key] for found in shares.values())
     }
     gone = [key for key, left in changes.items() if not any(left.values())]
-    around = dict.fromkeys(part for part, _ in changes if (part, 0) not in gone)
-    settings = [[(part, option.setting) for option in parts[part]] for part in around]
+    settings = _most_telling(changes, parts, {part for part, _ in gone})
     there = tuple((part, parts[part][0].setting) for part, _ in gone)
     combined = []
     for option in options:
@@ -275,3 +293,23 @@ def _combine(
             combined.append(replace(option, energy_j=energy_j, needs=(*needs, *there)))
     combined += [Option(options[0].setting, 0.0, 0.0, (key,)) for key in gone]
     return combined
+
+
+def _most_telling(
+    changes: Mapping[tuple[str, Setting], Mapping[ir.Precision, float]],
+    parts: Mapping[str, Sequence[Option]],
+    gone: Collection[str],
+) -> list[list[tuple[str, Setting]]]:
+    """The settings of those parts around a region that change it most, a bounded number."""
+    most: dict[str, float] = {}
+    for (part, _), left in changes.items():
+        if part not in gone:
+            most[part] = max(most.get(part, 0.0), 1 - min(left.values()))
+    found: list[list[tuple[str, Setting]]] = []
+    ways = 1
+    for part in sorted(most, key=lambda name: (-most[name], name)):
+        ways *= len(parts[part])
+        if ways > _MOST_WAYS:
+            break
+        found.append([(part, option.setting) for option in parts[part]])
+    return found

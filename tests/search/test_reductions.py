@@ -39,6 +39,19 @@ INT8, FP32 = ir.Precision.INT8, ir.Precision.FP32
 CTX = context(fused(RESIDUAL), rows=96)
 
 
+_LAYERS = range(9)
+_WEIGHTS = ", ".join(f"float[4,{3 + 4 * i},1,1] w{i}" for i in (*_LAYERS, 9))
+_JOINED = " ".join(
+    f"c{i} = Conv(j{i}, w{i}) j{i + 1} = Concat<axis = 1>(j{i}, c{i})" for i in _LAYERS
+)
+DENSE = f"""
+    g (float[1,3,6,6] x) => (float[1,4,6,6] y) <{_WEIGHTS}> {{
+        j0 = Identity(x)
+        {_JOINED}
+        y = Conv(j9, w9)
+    }}"""
+
+
 def nothing(stage: str, done: float) -> None:
     """Report nothing."""
 
@@ -132,6 +145,18 @@ def test_a_region_costs_what_its_groups_leave_and_nothing_where_its_block_goes()
         for choice in ({**fewer, **whole}, fewer)
     )
     assert after < before == 16.0
+
+
+def test_ways_to_prune_around_a_region_are_bounded() -> None:
+    """Every region of a dense network reads what all those before it made."""
+    model = fused(DENSE)
+    reductions = found(model)
+    space = {
+        region.name: [Option(FP32, 8.0, 0.0), Option(INT8, 4.0, 0.5)]
+        for region in ir.regions(model.graph)
+        if region.op.startswith("Conv")
+    }
+    assert max(map(len, reductions.combined(space).values())) <= 2 * 96
 
 
 def test_no_choice_costs_less_than_nothing() -> None:
