@@ -7,7 +7,6 @@ numbers by the time torch sees them.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,7 @@ import torch.nn.functional as F  # noqa: N812 - how all torch code writes it
 from onnx import helper, numpy_helper
 from torch import Tensor
 
-Attributes = dict[str, Any]
-Operator = Callable[..., Tensor]
+from gcompile.train.operators import OPERATORS, Attributes, Operator
 
 
 class TorchGraph(torch.nn.Module):  # type: ignore[misc]
@@ -80,14 +78,19 @@ class _Step:
     """One node."""
 
     def __init__(self, node: onnx.NodeProto) -> None:
-        if node.op_type not in OPERATORS:
+        if node.op_type not in _RUN:
             raise NotImplementedError(f"operator {node.op_type} is not written for torch here")
-        self.run = OPERATORS[node.op_type]
+        self.run = _RUN[node.op_type]
         self.inputs, self.output = list(node.input), node.output[0]
-        self.attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+        self.attributes = {a.name: _attribute(a) for a in node.attribute}
 
     def __call__(self, values: dict[str, Any]) -> Tensor:
         return self.run(self.attributes, *(values[name] if name else None for name in self.inputs))
+
+
+def _attribute(attribute: onnx.AttributeProto) -> Any:
+    value = helper.get_attribute_value(attribute)
+    return value.decode() if isinstance(value, bytes) else value
 
 
 def _folded(path: Path) -> onnx.ModelProto:
@@ -134,147 +137,13 @@ def _bias(node: onnx.NodeProto, constants: dict[str, onnx.TensorProto]) -> str |
     return next(vectors, None)
 
 
-def _conv(a: Attributes, x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
-    rank = x.dim() - 2
-    strides, dilations = a.get("strides", [1] * rank), a.get("dilations", [1] * rank)
-    x, padding = _padded(x, a.get("pads", [0] * 2 * rank), rank, 0.0)
-    convolve = F.conv1d if rank == 1 else F.conv2d
-    return convolve(x, w, b, strides, padding, dilations, a.get("group", 1))
-
-
-def _padded(x: Tensor, pads: Sequence[int], rank: int, value: float) -> tuple[Tensor, list[int]]:
-    """Leave symmetric padding to the operator; write out any other."""
-    before, after = list(pads[:rank]), list(pads[rank:])
-    if before == after:
-        return x, before
-    sides = [side for pair in zip(before[::-1], after[::-1], strict=True) for side in pair]
-    return F.pad(x, sides, value=value), [0] * rank
-
-
-def _max_pool(a: Attributes, x: Tensor) -> Tensor:
-    rank = x.dim() - 2
-    x, padding = _padded(x, a.get("pads", [0] * 2 * rank), rank, float("-inf"))
-    strides = a.get("strides", [1] * rank)
-    pool = F.max_pool1d if rank == 1 else F.max_pool2d
-    return pool(x, a["kernel_shape"], strides, padding, ceil_mode=bool(a.get("ceil_mode", 0)))
-
-
-def _average_pool(a: Attributes, x: Tensor) -> Tensor:
-    pads = a.get("pads", [0] * 4)
-    if any(pads):
-        raise NotImplementedError("average pooling with padding is not written for torch here")
-    return F.avg_pool2d(x, a["kernel_shape"], a.get("strides", [1, 1]))
-
-
-def _gemm(a: Attributes, x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
-    x = x.T if a.get("transA", 0) else x
-    scaled = a.get("alpha", 1.0) != 1.0 or a.get("beta", 1.0) != 1.0
-    if scaled:
-        raise NotImplementedError("a scaled Gemm is not written for torch here")
-    return F.linear(x, w if a.get("transB", 0) else w.T, b)
-
-
-def _norm(a: Attributes, x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
-    axis = a.get("axis", -1)
-    return F.layer_norm(x, x.shape[axis:], w, b, a.get("epsilon", 1e-5))
-
-
-def _gather(a: Attributes, x: Tensor, indices: Tensor | list[int] | int) -> Tensor:
-    axis = a.get("axis", 0)
-    if isinstance(indices, int):
-        return x.select(axis, indices)
-    if isinstance(indices, list):
-        return x.index_select(axis, torch.tensor(indices))
-    if axis == 0 and x.dim() == 2:
-        return F.embedding(indices, x)
-    flat = x.index_select(axis, indices.reshape(-1))
-    return flat.reshape(*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :])
-
-
-def _reshape(a: Attributes, x: Tensor, shape: list[int]) -> Tensor:
-    return x.reshape([x.shape[i] if size == 0 else size for i, size in enumerate(shape)])
-
-
-def _slice(
-    a: Attributes,
-    x: Tensor,
-    starts: list[int],
-    ends: list[int],
-    axes: list[int] | None = None,
-    steps: list[int] | None = None,
-) -> Tensor:
-    index = [slice(None)] * x.dim()
-    axes = list(range(len(starts))) if axes is None else axes
-    for i, axis in enumerate(axes):
-        index[axis] = slice(starts[i], ends[i], steps[i] if steps else 1)
-    return x[tuple(index)]
-
-
-def _pad(a: Attributes, x: Tensor, pads: list[int] | None = None, *rest: Tensor) -> Tensor:
-    sides = a["pads"] if pads is None else pads
-    rank = x.dim()
-    flat = [side for i in reversed(range(rank)) for side in (sides[i], sides[rank + i])]
-    return F.pad(x, flat)
-
-
-def _mean(a: Attributes, x: Tensor, axes: list[int] | None = None) -> Tensor:
-    return x.mean(a.get("axes") if axes is None else axes, bool(a.get("keepdims", 1)))
-
-
-def _clip(a: Attributes, x: Tensor, low: float | None = None, high: float | None = None) -> Tensor:
-    return torch.clamp(
-        x, a.get("min") if low is None else low, a.get("max") if high is None else high
-    )
-
-
-def _batch_norm(
-    a: Attributes, x: Tensor, scale: Tensor, shift: Tensor, mean: Tensor, variance: Tensor
-) -> Tensor:
-    return F.batch_norm(x, mean, variance, scale, shift, eps=a.get("epsilon", 1e-5))
-
-
-def _squeeze(a: Attributes, x: Tensor, axes: list[int] | None = None) -> Tensor:
-    return x.squeeze(tuple(a["axes"] if axes is None else axes))
-
-
 def _cast(a: Attributes, x: Tensor) -> Tensor:
     dtype = np.dtype(helper.tensor_dtype_to_np_dtype(a["to"]))
     return x.to(torch.from_numpy(np.zeros(0, dtype)).dtype)
 
 
-OPERATORS: dict[str, Operator] = {
-    "Add": lambda a, x, y: x + y,
-    "AveragePool": _average_pool,
-    "BatchNormalization": _batch_norm,
+_RUN: dict[str, Operator] = OPERATORS | {
     "Cast": _cast,
-    "Clip": _clip,
-    "Concat": lambda a, *xs: torch.cat(xs, a["axis"]),
-    "Conv": _conv,
-    "Div": lambda a, x, y: x / y,
-    "Dropout": lambda a, x, *rest: x,
-    "Flatten": lambda a, x: x.flatten(a.get("axis", 1)),
-    "Gather": _gather,
-    "Gelu": lambda a, x: F.gelu(x),
-    "Gemm": _gemm,
-    "GlobalAveragePool": lambda a, x: x.mean(tuple(range(2, x.dim())), True),
-    "Identity": lambda a, x: x,
-    "LayerNormalization": _norm,
     "Linear": lambda a, x, w, b=None: F.linear(x, w, b),
-    "MatMul": lambda a, x, y: torch.matmul(x, y),
-    "MaxPool": _max_pool,
-    "Mul": lambda a, x, y: x * y,
-    "Pad": _pad,
-    "ReduceMean": _mean,
-    "Relu": lambda a, x: F.relu(x),
-    "Reshape": _reshape,
-    "Sigmoid": lambda a, x: torch.sigmoid(x),
-    "Slice": _slice,
-    "Softmax": lambda a, x: F.softmax(x, a.get("axis", -1)),
-    "Sqrt": lambda a, x: torch.sqrt(x),
-    "Squeeze": _squeeze,
-    "Sub": lambda a, x, y: x - y,
-    "Tanh": lambda a, x: torch.tanh(x),
-    "Transpose": lambda a, x: x.permute(a["perm"]),
-    "Unsqueeze": lambda a, x, axes=None: x.unsqueeze((a["axes"] if axes is None else axes)[0]),
 }
 """What is written, by its ONNX name; each takes the node's attributes, then its inputs."""

@@ -44,8 +44,8 @@ _SAME = 1e-9
 """Shares this close to the whole change nothing."""
 
 _MOST_WAYS = 96
-"""Ways to prune around one region that are told apart; groups beyond are left out of its price, and
-the price of the whole model corrects for them."""
+"""Ways to prune around one region that are told apart; groups beyond are left out of its price,
+and the price of the whole model corrects for them."""
 
 _HOPELESS = 0.25
 """More noise than this share of the signal is no option."""

@@ -6,9 +6,11 @@ of numbers for constant shapes and axes, None for what is left out.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 - how all torch code writes it
 from torch import Tensor
@@ -30,8 +32,7 @@ def _padded(x: Tensor, pads: Sequence[int], rank: int, value: float) -> tuple[Te
     before, after = list(pads[:rank]), list(pads[rank:])
     if before == after:
         return x, before
-    sides = [side for pair in zip(before[::-1], after[::-1], strict=True) for side in pair]
-    return F.pad(x, sides, value=value), [0] * rank
+    return _pad_last(x, pads, rank, value), [0] * rank
 
 
 def _max_pool(a: Attributes, x: Tensor) -> Tensor:
@@ -44,16 +45,25 @@ def _max_pool(a: Attributes, x: Tensor) -> Tensor:
 
 
 def _average_pool(a: Attributes, x: Tensor) -> Tensor:
-    if any(a.get("pads", [0] * 4)):
-        raise NotImplementedError("average pooling with padding is not written for torch here")
-    return F.avg_pool2d(x, list(a["kernel_shape"]), list(a.get("strides", [1, 1])))
+    rank = x.dim() - 2
+    pads = a.get("pads", [0] * 2 * rank)
+    window = list(a["kernel_shape"]), list(a.get("strides", [1] * rank))
+    pool = functools.partial(
+        F.avg_pool1d if rank == 1 else F.avg_pool2d, ceil_mode=bool(a.get("ceil_mode", 0))
+    )
+    means = pool(_pad_last(x, pads, rank, 0.0), *window)
+    if not any(pads) or a.get("count_include_pad", 0):
+        return means
+    return means / pool(_pad_last(torch.ones_like(x[:1, :1]), pads, rank, 0.0), *window)
 
 
 def _gemm(a: Attributes, x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
-    x = x.T if a.get("transA", 0) else x
-    if a.get("alpha", 1.0) != 1.0 or a.get("beta", 1.0) != 1.0:
-        raise NotImplementedError("a scaled Gemm is not written for torch here")
-    return F.linear(x, w if a.get("transB", 0) else w.T, b)
+    alpha, beta = a.get("alpha", 1.0), a.get("beta", 1.0)
+    x, w = (x.T if a.get("transA", 0) else x), (w if a.get("transB", 0) else w.T)
+    if alpha == beta == 1.0 and (b is None or b.dim() == 1):
+        return F.linear(x, w, b)
+    product = alpha * F.linear(x, w)
+    return product if b is None else product + beta * b
 
 
 def _norm(a: Attributes, x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
@@ -92,13 +102,33 @@ def _slice(
     return x[tuple(index)]
 
 
-def _pad(a: Attributes, x: Tensor, pads: list[int] | None = None, *rest: Any) -> Tensor:
-    sides = a["pads"] if pads is None else pads
-    if a.get("mode", "constant") != "constant" or (len(rest) > 1 and rest[1] is not None):
-        raise NotImplementedError("only padding of all axes with a constant is written here")
-    rank = x.dim()
-    flat = [side for i in reversed(range(rank)) for side in (sides[i], sides[rank + i])]
-    return F.pad(x, flat, value=float(rest[0]) if rest and rest[0] is not None else 0.0)
+def _pad(
+    a: Attributes,
+    x: Tensor,
+    pads: list[int] | None = None,
+    value: float | None = None,
+    axes: list[int] | None = None,
+) -> Tensor:
+    given = list(a["pads"] if pads is None else pads)
+    over = range(x.dim()) if axes is None else [axis % x.dim() for axis in axes]
+    sides = {axis: (given[i], given[len(over) + i]) for i, axis in enumerate(over)}
+    mode = a.get("mode", "constant")
+    if mode == "constant":
+        before, after = zip(*(sides.get(axis, (0, 0)) for axis in range(x.dim())), strict=True)
+        return _pad_last(
+            x, [*before, *after], x.dim(), a.get("value", 0.0) if value is None else value
+        )
+    for axis, (left, right) in sides.items():
+        around = np.pad(np.arange(x.shape[axis]), (max(left, 0), max(right, 0)), mode)
+        taken = around[max(-left, 0) : len(around) - max(-right, 0)]
+        x = x.index_select(axis, torch.from_numpy(taken))
+    return x
+
+
+def _pad_last(x: Tensor, pads: Sequence[int], rank: int, value: float) -> Tensor:
+    """Pad the last axes; pads are those before each, then those after."""
+    sides = [side for i in reversed(range(rank)) for side in (pads[i], pads[rank + i])]
+    return F.pad(x, sides, value=value)
 
 
 def _mean(a: Attributes, x: Tensor, axes: list[int] | None = None) -> Tensor:
