@@ -1,0 +1,1 @@
+"""Machine code for NVIDIA GPUs, made and checked on machines that have none."""
