@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from dataclasses import dataclass, field
+from collections import Counter
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from gcompile import ir
@@ -77,6 +79,8 @@ def apply_exact_passes(job: Job) -> Stage:
 class Realizer:
     """Turns choices into models: pruned, converted, fused, tiled and priced.
 
+    Several threads may ask at once; what choices share is found once.
+
     Attributes:
         reductions: What may be pruned; None prunes nothing.
     """
@@ -89,6 +93,7 @@ class Realizer:
     _pruned_ranges: dict[tuple[tuple[str, int], ...], dict[str, Histogram]] = field(
         default_factory=dict
     )
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __call__(self, choice: Choice, options: QuantizeStatic) -> Realized:
         """Make a choice real in a copy of the exact model."""
@@ -98,15 +103,17 @@ class Realizer:
 
     def realize(self, choice: Choice, options: QuantizeStatic) -> Stage:
         """Prune, convert, fuse and tile, with a ledger entry for each step."""
-        ctx = self.job.context
+        ctx = replace(self.job.context, skipped=Counter())  # Others may realize at the same time.
         is_draft = not options.bias_correction
-        base = self._pruned(choice, is_draft=is_draft)
+        with self._lock:
+            base = self._pruned(choice, is_draft=is_draft)
         model = base.model.clone()
         start = time.perf_counter()
         there = {region.name for region in product_regions(model)}
         precisions = {n: p for n, p in precisions_of(choice).items() if n in there}
         integer = ir.Precision.INT8 in precisions.values()
-        histograms = self._ranges(base, choice, is_draft=is_draft) if integer else None
+        with self._lock:
+            histograms = self._ranges(base, choice, is_draft=is_draft) if integer else None
         changed = assign_precisions(model, precisions, ctx, options, histograms)
         if not changed:
             return self._quick(base)
@@ -115,11 +122,7 @@ class Realizer:
         pricing_s = time.perf_counter() - start - seconds
         names = [QuantizeStatic.name] if integer else []
         names += [ConvertBfloat16.name] if ir.Precision.BF16 in precisions.values() else []
-        skipped = {
-            reason: ctx.skipped.pop((name, reason))
-            for name, reason in list(ctx.skipped)
-            if name in names
-        }
+        skipped = {reason: count for (_, reason), count in ctx.skipped.items()}
         converted = PassRecord(
             ",".join(names),
             changed,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
 from gcompile import ir
@@ -16,7 +17,8 @@ from gcompile.passes.precision import (
     normalised_error,
     product_regions,
 )
-from gcompile.passes.precision.run_rows import run_rows
+from gcompile.passes.precision.run_rows import RowRunner, run_rows
+from gcompile.runtime.threads import available_cpus
 from gcompile.search.choice import Choice, precisions_of
 from gcompile.search.journal import Journal, name_of
 from gcompile.search.point import Point, Realize
@@ -65,7 +67,9 @@ class Judge:
             return [point]
         calibrations = self.preset.calibrations
         tried = calibrations if is_integer else calibrations[:1]
-        made = sorted((self._variant(point, o, realize) for o in tried), key=_error)
+        threads = len(available_cpus()) if isinstance(self.ctx.run, RowRunner) else 1
+        with ThreadPoolExecutor(threads) as pool:
+            made = sorted(pool.map(lambda o: self._variant(point, o, realize), tried), key=_error)
         if is_integer and self.preset.rounding is not Rounding.NEAREST:
             rounded = replace(made[0].options, rounding=self.preset.rounding)
             made.append(self._variant(point, rounded, realize))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -73,11 +73,12 @@ class RowSession:
         count = _inferences(inputs, self.specs)
         if count == 1:
             return run_session(self._fixed(), self._rows(inputs, 0, 1))
+        first: list[dict[str, ir.Array]] = []
         if not self.probed:
             self.probed = True
-            self.free = self._open_free(inputs, min(count, _PROBED_ROWS))
+            self.free, first = self._open_free(inputs, count)
         if self.free is not None:
-            return self._in_pieces(self.free, inputs, count, self.at_once)
+            return self._in_pieces(self.free, inputs, count, self.at_once, first)
         return self._in_pieces(self._fixed(), inputs, count, 1)
 
     def _fixed(self) -> onnxruntime.InferenceSession:
@@ -90,11 +91,20 @@ class RowSession:
         return open_session(proto, self.weights, self.threads, self.optimization)
 
     def _in_pieces(
-        self, session: onnxruntime.InferenceSession, inputs: Arrays, count: int, size: int
+        self,
+        session: onnxruntime.InferenceSession,
+        inputs: Arrays,
+        count: int,
+        size: int,
+        first: Sequence[dict[str, ir.Array]] = (),
     ) -> dict[str, ir.Array]:
+        """Run and join; `first` are the outputs of the first pieces, where they are known."""
         found = [
-            run_session(session, self._rows(inputs, start, min(start + size, count)))
-            for start in range(0, count, size)
+            *first,
+            *(
+                run_session(session, self._rows(inputs, start, min(start + size, count)))
+                for start in range(len(first) * size, count, size)
+            ),
         ]
         if len(found) == 1:
             return {name: np.atleast_1d(array) for name, array in found[0].items()}
@@ -113,28 +123,35 @@ class RowSession:
             rows[name] = piece if end - start > 1 else piece.reshape(shape)
         return rows
 
-    def _open_free(self, inputs: Arrays, rows: int) -> onnxruntime.InferenceSession | None:
+    def _open_free(
+        self, inputs: Arrays, count: int
+    ) -> tuple[onnxruntime.InferenceSession | None, list[dict[str, ir.Array]]]:
         """Free the batch dimension, and believe the result only where rows agree one by one.
 
         Rewritten variants of a model that agreed need not prove it again: for them it is enough
-        that every output has a row for each inference.
+        that every output has a row for each inference. Their first piece is returned, too.
         """
         if any(not shape or shape[0] != 1 for shape in self.specs.values()):
-            return None
-        few = {name: array[:rows] for name, array in inputs.items() if name in self.specs}
+            return None, []
         try:
             session = self._open(with_free_batch(self.proto))
+            family = (
+                tuple(self.specs.items()),
+                tuple(value.name for value in self.proto.graph.output),
+            )
+            rows = min(count, self.at_once if family in self.proven else _PROBED_ROWS)
+            few = {name: array[:rows] for name, array in inputs.items() if name in self.specs}
             together = run_session(session, few)
         except RunError:
-            return None
-        family = tuple(self.specs.items()), tuple(together)
+            return None, []
         if family in self.proven:
-            return session if all(len(a) == rows for a in together.values() if a.ndim) else None
+            fits = all(len(array) == rows for array in together.values() if array.ndim)
+            return (session, [together]) if fits else (None, [])
         alone = self._in_pieces(self._fixed(), few, rows, 1)
         if not all(_agree(alone[name], together[name]) for name in alone):
-            return None
+            return None, []
         self.proven.add(family)
-        return session
+        return session, []
 
 
 def _rows_at_once(model: ir.Model) -> int:

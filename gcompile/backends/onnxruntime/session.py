@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Mapping, Sequence
 from enum import Enum
@@ -56,6 +57,7 @@ def open_session(
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 4
+    options.add_session_config_entry("session.use_env_allocators", "1")
     options.graph_optimization_level = (
         ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         if optimization is Optimization.NONE
@@ -151,4 +153,12 @@ def _import() -> Any:
         raise BackendUnavailableError(
             f"onnxruntime cannot be imported ({error}). Install it with: pip install onnxruntime"
         ) from error
+    _share_memory(onnxruntime)
     return onnxruntime
+
+
+@functools.cache
+def _share_memory(ort: Any) -> None:
+    """Let all sessions work in one arena: each alone would ask the system for its own, anew."""
+    kind, memory = ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, ort.OrtMemType.DEFAULT
+    ort.create_and_register_allocator(ort.OrtMemoryInfo("Cpu", kind, 0, memory), None)

@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 U8_MAX = 255
 S8_MAX = 127
 _STEPS = 60
+_IN_CACHE = 1 << 15
+"""Weights that are worked on together, of 4 bytes."""
+
 _SMALLEST_SCALE = 1e-30
 
 
@@ -64,11 +67,25 @@ def _best_fractions(
 ) -> NDArray[np.float64]:
     """For each row, the fraction of its largest magnitude with the least squared error."""
     best = np.ones(len(rows))
-    least = np.full(len(rows), np.inf)
+    together = max(_IN_CACHE // max(rows.shape[1], 1), 1)
+    for start in range(0, len(rows), together):
+        some = slice(start, start + together)
+        units = (rows[some] * (S8_MAX / largest[some, None])).astype(np.float32)
+        best[some] = _best_of_units(units)
+    return best
+
+
+def _best_of_units(units: NDArray[np.float32]) -> NDArray[np.float64]:
+    """The same for rows whose largest magnitude is 127."""
+    best, least = np.ones(len(units)), np.full(len(units), np.inf)
+    error = np.empty_like(units)
     for fraction in np.linspace(1.0, 0.4, _STEPS):
-        scale = (largest * fraction / S8_MAX)[:, None]
-        stored = np.clip(np.rint(rows / scale), -S8_MAX, S8_MAX)
-        error = ((stored * scale - rows) ** 2).sum(axis=1)
-        better = error < least
-        best[better], least[better] = fraction, error[better]
+        np.multiply(units, np.float32(1 / fraction), out=error)
+        np.rint(error, out=error)
+        np.clip(error, -S8_MAX, S8_MAX, out=error)
+        error *= np.float32(fraction)
+        error -= units
+        squares = np.einsum("ij,ij->i", error, error)
+        better = squares < least
+        best[better], least[better] = fraction, squares[better]
     return best

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import StrEnum
+from functools import lru_cache
 
 import numpy as np
 
@@ -26,6 +27,7 @@ class RangeMethod(StrEnum):
     ENTROPY = "entropy"
 
 
+@lru_cache(maxsize=1024)
 def choose_range(
     histogram: Histogram, method: RangeMethod, percentile: float = 99.99
 ) -> tuple[float, float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,7 @@ BINS = 2048
 _SAMPLES_PER_RUN = 1 << 17
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Histogram:
     """How often a value fell where: equal bins from `low` to `high`, the extremes seen.
 
@@ -36,7 +37,7 @@ class Histogram:
         """The width of one bin."""
         return (self.high - self.low) / len(self.counts)
 
-    @property
+    @cached_property
     def edges(self) -> NDArray[np.float64]:
         """Where bins begin, and where the last one ends."""
         return np.linspace(self.low, self.high, len(self.counts) + 1)
