@@ -60,7 +60,7 @@ class CpuSchedule:
         blocks = normalize_prim_func(schedule)
         if blocks is None:
             return function
-        for block in _inline_cheap_blocks(schedule, blocks):
+        for block in inline_cheap_blocks(schedule, blocks):
             attempt = schedule.copy()
             with suppress(*_STEP_FAILURES):
                 self._schedule_block(attempt, block)
@@ -159,7 +159,7 @@ class CpuSchedule:
         return 1
 
 
-def _inline_cheap_blocks(schedule: s_tir.Schedule, blocks: list[SBlockInfo]) -> list[SBlockInfo]:
+def inline_cheap_blocks(schedule: s_tir.Schedule, blocks: list[SBlockInfo]) -> list[SBlockInfo]:
     """Inline what costs less to compute again than to write and read; return what remains."""
     remaining = []
     for block in blocks:

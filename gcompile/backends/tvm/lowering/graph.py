@@ -140,7 +140,7 @@ class _GraphLowering:
             refuse_fallback(node)
         inputs = [value for value in region.inputs if not ir.is_constant(value)]
         outputs = [value for value in region.outputs if value.name]
-        proto = _region_proto(region, inputs, outputs)
+        proto = region_proto(region, inputs, outputs)
         builder = self.emission.builder
         function = add_fallback(builder, proto, f"fallback_{len(self.fallbacks)}")
         result = self.emission.emit(relax.Call(function, [self.memory.plain(v) for v in inputs]))
@@ -188,7 +188,7 @@ class _Branch:
     captured: list[ir.Value]
 
 
-def _region_proto(
+def region_proto(
     region: ir.Region, inputs: Sequence[ir.Value], outputs: Sequence[ir.Value]
 ) -> onnx.ModelProto:
     """The region as a small model of its own, its weights dequantized."""

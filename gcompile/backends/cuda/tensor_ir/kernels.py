@@ -1,0 +1,292 @@
+"""A kernel for every nest of a tensor function.
+
+one thread per element of the result, which also runs the loops that add to the element; or,
+where there are few elements and many terms, one block per element, whose threads add up their
+own terms and then each other's in shared memory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tvm import tirx
+from tvm.ir import Range
+
+from gcompile.backends.cuda.kernel import Access, Argument, Kernel
+from gcompile.backends.cuda.tensor_ir.expressions import Expressions
+from gcompile.backends.cuda.tensor_ir.nests import (
+    Loop,
+    Nest,
+    loads_of,
+    nests_of,
+    static_shape,
+    variables_of,
+)
+from gcompile.backends.cuda.tensor_ir.prelude import C_TYPES, PRELUDE
+from gcompile.backends.cuda.tensor_ir.statements import Statements
+from gcompile.errors import CompileError
+
+THREADS = 128
+"""Threads of a block."""
+
+_FEW_ELEMENTS = 4096
+"""With fewer results than this, threads that each compute one leave most of a device idle."""
+
+_MANY_TERMS = 4 * THREADS
+
+_COMBINE = {tirx.Add: "{0} + {1}", tirx.Max: "larger({0}, {1})", tirx.Min: "smaller({0}, {1})"}
+
+
+@dataclass(frozen=True)
+class TensorKernel:
+    """A kernel of a tensor function, and the tensor (a TVM variable) of each argument."""
+
+    kernel: Kernel
+    tensors: tuple[Any, ...]
+
+
+def kernels_of(function: tirx.PrimFunc, title: str) -> list[TensorKernel]:
+    """The kernels that compute a function, in order.
+
+    Args:
+        function: As TVM's operators are legalized, before any schedule.
+        title: What their names begin with.
+
+    Raises:
+        CompileError: Something in the function has no CUDA text.
+    """
+    return [_Writer(nest, title).kernel() for nest in nests_of(function)]
+
+
+class _Writer:
+    """Writes the text of one kernel."""
+
+    def __init__(self, nest: Nest, title: str) -> None:
+        self.nest = nest
+        self.title = re.sub(r"\W+", "_", title)[:60]
+        read = [*(nest.before.read if nest.before else []), *nest.read]
+        hidden = nest.before.written if nest.before else ()
+        tensors = dict.fromkeys((*nest.written, *read))
+        self.tensors = [tensor for tensor in tensors if tensor not in hidden]
+        self.names = {tensor: f"t{index}" for index, tensor in enumerate(self.tensors)}
+        self.expressions = Expressions(self._read)
+        self.statements = Statements(self.expressions, self._element)
+        self.values: dict[Any, str] = {}
+
+    def kernel(self) -> TensorKernel:
+        if self.nest.opaque is not None:
+            body, blocks, threads = self._opaque(), 1, 1
+        else:
+            reduction = self.nest.before or self.nest
+            elements = _count(self.nest.spatial)
+            terms = _count(reduction.reduced)
+            if elements < _FEW_ELEMENTS and terms >= _MANY_TERMS and _combine(reduction):
+                body, blocks = self._by_blocks(reduction), elements
+            else:
+                body, blocks = self._by_threads(reduction, elements), -(-elements // THREADS)
+            threads = THREADS
+        arguments = tuple(self._argument(tensor) for tensor in self.tensors)
+        parameters = ", ".join(map(_parameter, arguments))
+        opening = f"__launch_bounds__({threads}) NAME({parameters})"
+        text = f'extern "C" __global__ void {opening} {{\n{body}}}\n'
+        digest = hashlib.sha256(f"{blocks} {text}".encode()).hexdigest()[:16]
+        name = f"{self.title}_{digest}"
+        kernel = Kernel(
+            name=name,
+            source=PRELUDE + text.replace("NAME(", f"{name}(", 1),
+            grid=(blocks, 1, 1),
+            block=(threads, 1, 1),
+            arguments=arguments,
+        )
+        return TensorKernel(kernel, tuple(self.tensors))
+
+    def _argument(self, tensor: Any) -> Argument:
+        access = Access.READ
+        if tensor in self.nest.written:
+            access = Access.UPDATE if self._is_read_back(tensor) else Access.WRITE
+        return Argument(
+            self.names[tensor], str(tensor.dtype), math.prod(static_shape(tensor)), access
+        )
+
+    def _is_read_back(self, tensor: Any) -> bool:
+        return self.nest.opaque is not None and any(
+            load.source.same_as(tensor) for load in loads_of(self.nest.opaque)
+        )
+
+    def _opaque(self) -> str:
+        lines = self.statements(self.nest.opaque)
+        return "  PHASE {\n" + _indented(lines, 4) + "  }\n"
+
+    def _by_threads(self, reduction: Nest, elements: int) -> str:
+        lines = self._spatial_variables(f"blockIdx.x * {THREADS} + threadIdx.x", self.nest)
+        lines += self._reduction(reduction, [])
+        lines += self._result()
+        inner = _indented(lines, 6)
+        guard = f"    if (blockIdx.x * {THREADS} + threadIdx.x < {elements}) {{\n{inner}    }}\n"
+        return f"  PHASE {{\n{guard}  }}\n"
+
+    def _by_blocks(self, reduction: Nest) -> str:
+        """Every thread adds up its own terms; then half of them add the others' to theirs."""
+        tensor, combine = reduction.written[0], _combine(reduction) or ""
+        dtype = C_TYPES[str(tensor.dtype)]
+        own = self._spatial_variables("blockIdx.x", self.nest)
+        own += self._reduction(reduction, self._strided(reduction.reduced))
+        own.append(f"partial[threadIdx.x] = {self.values[tensor]};")
+        text = f"  __shared__ {dtype} partial[{THREADS}];\n  PHASE {{\n{_indented(own, 4)}  }}\n"
+        added = combine.format("partial[threadIdx.x]", "partial[threadIdx.x + width]")
+        text += (
+            f"  for (int width = {THREADS // 2}; width; width /= 2) {{\n    __syncthreads();\n"
+            f"    PHASE {{ if (threadIdx.x < width) partial[threadIdx.x] = {added}; }}\n  }}\n"
+        )
+        self.values[tensor] = "partial[0]"
+        last = self._spatial_variables("blockIdx.x", self.nest) + self._result()
+        guarded = "    if (threadIdx.x == 0) {\n" + _indented(last, 6) + "    }\n"
+        return f"{text}  __syncthreads();\n  PHASE {{\n{guarded}  }}\n"
+
+    def _spatial_variables(self, index: str, nest: Nest) -> list[str]:
+        lines = [f"const int index = {index};"]
+        rest = _count(nest.spatial)
+        for position, loop in enumerate(nest.spatial):
+            rest //= loop.extent
+            value = "index" if rest == 1 else f"index / {rest}"
+            if loop.extent == 1:
+                value = "0"
+            elif position:
+                value = f"{value} % {loop.extent}"
+            lines.append(f"const int {self._loop_name(loop)} = {value};")
+        return lines + self._bindings(nest)
+
+    def _loop_name(self, loop: Loop) -> str:
+        name = self.expressions.names.setdefault(loop.variable, f"i{len(self.expressions.names)}")
+        self.expressions.analyzer.bind(loop.variable, Range(0, loop.extent), True)
+        return name
+
+    def _bindings(self, nest: Nest) -> list[str]:
+        lines = []
+        for variable, value in nest.bindings:
+            if not all(name in self.expressions.names for name in variables_of(value)):
+                continue
+            text = self.expressions(value)
+            self.expressions.names[variable] = text
+            self.expressions.analyzer.bind(variable, value, True)
+        return lines
+
+    def _reduction(self, reduction: Nest, strided: list[str]) -> list[str]:
+        """The loops that add up one result, in registers."""
+        if not reduction.reduced:
+            return []
+        if reduction is self.nest.before:
+            self._match_spatial(reduction)
+        for number, tensor in enumerate(reduction.written):
+            self.values[tensor] = f"sum{number}"
+        lines = [
+            f"{C_TYPES[str(tensor.dtype)]} {self.values[tensor]};" for tensor in reduction.written
+        ]
+        self._bindings(reduction)
+        lines += self.statements(reduction.init)
+        opening, closing = [], []
+        if strided:
+            opening, closing = strided, ["}"]
+        else:
+            for loop in reduction.reduced:
+                name = self._loop_name(loop)
+                opening.append(f"for (int {name} = 0; {name} < {loop.extent}; ++{name}) {{")
+                closing.append("}")
+        self._bindings(reduction)
+        return [*lines, *opening, *self.statements(reduction.body), *closing]
+
+    def _strided(self, loops: Sequence[Loop]) -> list[str]:
+        """One loop over all terms of a thread, from which the loops' own counters follow."""
+        terms = _count(loops)
+        lines = [f"for (int term = threadIdx.x; term < {terms}; term += {THREADS}) {{"]
+        rest = terms
+        for loop in loops:
+            rest //= loop.extent
+            lines.append(f"const int {self._loop_name(loop)} = term / {rest} % {loop.extent};")
+        return lines
+
+    def _match_spatial(self, reduction: Nest) -> None:
+        """Let the reduction compute the element that the nest around it is at."""
+        (tensor,) = reduction.written
+        load = next(found for found in loads_of(self.nest.body) if found.source.same_as(tensor))
+        stores = reduction.body
+        for index, place in zip(load.indices, stores.indices, strict=True):
+            if isinstance(place, tirx.Var):
+                self.expressions.names[place] = self.expressions(index)
+                self.expressions.analyzer.bind(place, index, True)
+        for variable, value in reduction.bindings:
+            if isinstance(value, tirx.Var) and variable in self.expressions.names:
+                self.expressions.names.setdefault(value, self.expressions.names[variable])
+
+    def _result(self) -> list[str]:
+        if self.nest.reduced:
+            lines: list[str] = []
+            for statement in _stores(self.nest.body):
+                value = self.values[statement.buffer]
+                lines.append(f"{self._global(statement.buffer, statement.indices)} = {value};")
+            return lines
+        self._bindings(self.nest)
+        return self.statements(self.nest.body)
+
+    def _read(self, tensor: Any, indices: Sequence[Any]) -> str:
+        return self._element(tensor, indices)
+
+    def _element(self, tensor: Any, indices: Sequence[Any]) -> str:
+        if tensor in self.values:
+            return self.values[tensor]
+        return self._global(tensor, indices)
+
+    def _global(self, tensor: Any, indices: Sequence[Any]) -> str:
+        if tensor not in self.names:
+            raise CompileError(f"The tensor {tensor.name} lives within a kernel.")
+        terms, stride = [], 1
+        for index, size in zip(
+            reversed(list(indices)), reversed(static_shape(tensor)), strict=True
+        ):
+            text = self.expressions(index)
+            if text != "0":
+                terms.append(text if stride == 1 else f"{text} * {stride}")
+            stride *= size
+        return f"{self.names[tensor]}[{' + '.join(reversed(terms)) or '0'}]"
+
+
+def _parameter(argument: Argument) -> str:
+    constant = "const " if argument.access is Access.READ else ""
+    return f"{constant}{C_TYPES[argument.dtype]}* __restrict__ {argument.name}"
+
+
+def _stores(statement: Any) -> list[tirx.BufferStore]:
+    if isinstance(statement, tirx.SeqStmt):
+        return [store for part in statement.seq for store in _stores(part)]
+    return [statement] if isinstance(statement, tirx.BufferStore) else []
+
+
+def _combine(reduction: Nest) -> str | None:
+    """How two partial results become one, or None where that is not known."""
+    store = reduction.body
+    if not isinstance(store, tirx.BufferStore) or not isinstance(reduction.init, tirx.BufferStore):
+        return None
+    value = store.value
+    pattern = _COMBINE.get(type(value))
+    if pattern is None:
+        return None
+    own = [
+        load.source.same_as(store.buffer)
+        for side in (value.a, value.b)
+        for load in (loads_of(side) if type(side).__name__ == "TensorLoad" else [])
+    ]
+    both = [load for load in loads_of(value) if load.source.same_as(store.buffer)]
+    return pattern if any(own) and len(both) == 1 else None
+
+
+def _count(loops: Sequence[Loop]) -> int:
+    return math.prod(loop.extent for loop in loops)
+
+
+def _indented(lines: Sequence[str], depth: int) -> str:
+    return "".join(f"{' ' * depth}{line}\n" for line in lines)
