@@ -8,16 +8,14 @@ in fp32. ONNX Runtime runs the result: no energy is claimed.
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import warnings
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import numpy as np
 
-from benchmarks.peers.labelled import Labelled, find_tasks
+from benchmarks.peers.labelled import Labelled, find_tasks, task_parser
 from benchmarks.timing import machine
 from gcompile import ir
 from gcompile.backends.onnxruntime import OnnxRuntime
@@ -41,11 +39,7 @@ class Row:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--model", action="append", default=[], metavar="NAME=PATH")
-    parser.add_argument("--task", action="append", default=[], help="Only this one. Repeatable.")
-    parser.add_argument("--json", type=Path)
+    parser = task_parser(__doc__.splitlines()[0])
     given = parser.parse_args()
     tasks = find_tasks(given.data, given.model, given.task)
     if not tasks:

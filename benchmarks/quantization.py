@@ -9,17 +9,22 @@ from that of fp32.
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import time
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import gcompile
-from benchmarks.peers.labelled import PEERS, Labelled, accuracy_of, find_tasks, peer_point
+from benchmarks.peers.labelled import (
+    PEERS,
+    Labelled,
+    accuracy_of,
+    find_tasks,
+    peer_point,
+    task_parser,
+)
 from benchmarks.timing import machine
 from gcompile.errors import GcompileError
 from gcompile.passes.precision import Preset
@@ -41,13 +46,9 @@ class Row:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--model", action="append", default=[], metavar="NAME=PATH")
-    parser.add_argument("--task", action="append", default=[], help="Only this one. Repeatable.")
+    parser = task_parser(__doc__.splitlines()[0])
     parser.add_argument("--preset", action="append", choices=list(Preset), default=[])
     parser.add_argument("--peer-python", default=sys.executable)
-    parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     tasks = find_tasks(given.data, given.model, given.task)
     if not tasks:

@@ -16,7 +16,7 @@ import os
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 
 import gcompile
 from benchmarks.networks import resnet18
+from benchmarks.peers.qdq import write_qdq
 from benchmarks.timing import interleave, machine
 
 SHAPE = (1, 3, 224, 224)
@@ -60,7 +61,9 @@ def compare(folder: Path, threads: int, rounds: int) -> dict[str, dict[str, floa
     onnx.save(resnet18(), float_path)
     rng = np.random.default_rng(0)
     rows = rng.standard_normal((CALIBRATION_ROWS, *SHAPE[1:])).astype(np.float32)
-    quantize_for_peers(float_path, int8_path, rows)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        write_qdq(float_path, int8_path, ({"x": row[None]} for row in rows))
     image = rows[:1]
 
     calls: dict[str, Call] = {}
@@ -83,39 +86,6 @@ def compare(folder: Path, threads: int, rounds: int) -> dict[str, dict[str, floa
         }
         for name, samples in interleave(calls, rounds).items()
     }
-
-
-def quantize_for_peers(float_path: Path, int8_path: Path, rows: Image) -> None:
-    """Write the Q/DQ model both peers turn into integer kernels."""
-    from onnxruntime.quantization import (
-        CalibrationDataReader,
-        QuantFormat,
-        QuantType,
-        quantize_static,
-    )
-    from onnxruntime.quantization.shape_inference import quant_pre_process
-
-    class Rows(CalibrationDataReader):  # type: ignore[misc]
-        def __init__(self) -> None:
-            self.rows: Iterator[Image] = iter(rows)
-
-        def get_next(self) -> dict[str, Image] | None:
-            row = next(self.rows, None)
-            return None if row is None else {"x": row[None]}
-
-    prepared = float_path.with_name("prepared.onnx")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        quant_pre_process(float_path, prepared, skip_symbolic_shape=True)
-        quantize_static(
-            prepared,
-            int8_path,
-            Rows(),
-            quant_format=QuantFormat.QDQ,
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-            per_channel=True,
-        )
 
 
 def onnxruntime_call(path: Path, image: Image, threads: int) -> Call:

@@ -7,7 +7,6 @@ imported where they are used, so that one that is missing is a reason in the tab
 from __future__ import annotations
 
 import os
-import tempfile
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 import numpy as np
 
+from benchmarks.peers.qdq import write_qdq
 from benchmarks.peers.race import Call, NotOfferedError
 from benchmarks.peers.workload import SAMPLES, Array, Workload
 
@@ -142,39 +142,10 @@ CONTENDERS = {
 
 
 def qdq_model(workload: Workload) -> Path:
-    """The Q/DQ model of ONNX Runtime's quantizer: u8 activations, s8 weights per channel."""
-    from onnxruntime.quantization import (
-        CalibrationDataReader,
-        QuantFormat,
-        QuantType,
-        quantize_static,
-    )
-    from onnxruntime.quantization.shape_inference import quant_pre_process
-
+    """The Q/DQ model of ONNX Runtime's quantizer, written once."""
     finished = workload.path.with_suffix(".qdq.onnx")
-    if finished.is_file():
-        return finished
-
-    class Rows(CalibrationDataReader):  # type: ignore[misc]
-        def __init__(self) -> None:
-            self.rows: Iterator[dict[str, Array]] = _each(workload)
-
-        def get_next(self) -> dict[str, Array] | None:
-            return next(self.rows, None)
-
-    with tempfile.TemporaryDirectory(dir=workload.path.parent) as folder:
-        prepared, quantized = Path(folder) / "prepared.onnx", Path(folder) / "quantized.onnx"
-        quant_pre_process(workload.path, prepared, skip_symbolic_shape=True)
-        quantize_static(
-            prepared,
-            quantized,
-            Rows(),
-            quant_format=QuantFormat.QDQ,
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-            per_channel=True,
-        )
-        quantized.replace(finished)
+    if not finished.is_file():
+        write_qdq(workload.path, finished, _each(workload))
     return finished
 
 

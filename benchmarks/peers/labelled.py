@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import subprocess
 import tempfile
@@ -19,7 +20,8 @@ from gcompile.errors import GcompileError
 
 PEERS = ("onnxruntime", "nncf")
 _ABSENT = 3
-_QUANTIZERS = Path(__file__).with_name("quantizers.py")
+_QUANTIZERS = "benchmarks.peers.quantizers"
+_ROOT = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True)
@@ -57,16 +59,27 @@ def find_tasks(data: Path, others: Sequence[str], names: Sequence[str]) -> list[
     return found
 
 
+def task_parser(description: str) -> argparse.ArgumentParser:
+    """Arguments that say which tasks to measure, and where the figures go."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--model", action="append", default=[], metavar="NAME=PATH")
+    parser.add_argument("--task", action="append", default=[], help="Only this one. Repeatable.")
+    parser.add_argument("--json", type=Path)
+    return parser
+
+
 def peer_point(
     peer: str, task: Labelled, python: str, *, drop: float | None = None, target: str | None = None
 ) -> PeerPoint:
     """Let a tool quantize a task, and measure what it made."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "quantized.onnx"
-        command = [python, *map(str, (_QUANTIZERS, peer, task.model, task.calib, out))]
+        files = [str(path.absolute()) for path in (task.model, task.calib, out)]
+        command = [python, "-m", _QUANTIZERS, peer, *files]
         if drop is not None:
-            command += ["--eval", str(task.evaluation), "--drop", str(drop)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+            command += ["--eval", str(task.evaluation.absolute()), "--drop", str(drop)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=_ROOT)
         if done.returncode == _ABSENT:
             return PeerPoint(None, note="absent: " + done.stdout.strip())
         if done.returncode or not out.is_file():

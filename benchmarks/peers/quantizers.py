@@ -1,6 +1,6 @@
 """Quantize an ONNX file with another tool; run by the interpreter that has the tool.
 
-    INTERPRETER benchmarks/peers/quantizers.py PEER MODEL CALIB OUT [--eval EVAL --drop 0.01]
+    INTERPRETER -m benchmarks.peers.quantizers PEER MODEL CALIB OUT [--eval EVAL --drop 0.01]
 
 PEER is onnxruntime (`quantize_static`), nncf (`nncf.quantize`) or nncf-accuracy
 (`nncf.quantize_with_accuracy_control`, which takes EVAL and the drop). Exits with 3 where the tool
@@ -21,11 +21,11 @@ from typing import Any
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 import numpy as np
-from numpy.typing import NDArray
+
+from benchmarks.peers.qdq import Row, write_qdq
 
 ABSENT = 3
 _OPSET = 13
-Row = dict[str, NDArray[np.generic]]
 
 
 def main() -> int:
@@ -42,7 +42,7 @@ def main() -> int:
         with tempfile.TemporaryDirectory() as folder:
             model = modern(given.model, Path(folder))
             if given.peer == "onnxruntime":
-                with_onnxruntime(model, given.calib, given.out)
+                write_qdq(model, given.out, rows_of(given.calib))
             else:
                 with_nncf(model, given.calib, given.out, given.eval, given.drop)
     except ModuleNotFoundError as error:
@@ -63,37 +63,6 @@ def modern(model: Path, folder: Path) -> Path:
     converted = folder / "modern.onnx"
     onnx.save(version_converter.convert_version(graph, _OPSET), converted)
     return converted
-
-
-def with_onnxruntime(model: Path, calib: Path, out: Path) -> None:
-    """u8 activations, s8 weights per channel, in Q/DQ form: its advice for x86."""
-    from onnxruntime.quantization import (
-        CalibrationDataReader,
-        QuantFormat,
-        QuantType,
-        quantize_static,
-    )
-    from onnxruntime.quantization.shape_inference import quant_pre_process
-
-    class Reader(CalibrationDataReader):  # type: ignore[misc]
-        def __init__(self) -> None:
-            self.rows = iter(rows_of(calib))
-
-        def get_next(self) -> Row | None:
-            return next(self.rows, None)
-
-    with tempfile.TemporaryDirectory() as folder:
-        prepared = Path(folder) / "prepared.onnx"
-        quant_pre_process(model, prepared, skip_symbolic_shape=True)
-        quantize_static(
-            prepared,
-            out,
-            Reader(),
-            quant_format=QuantFormat.QDQ,
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-            per_channel=True,
-        )
 
 
 def with_nncf(model: Path, calib: Path, out: Path, evaluation: Path | None, drop: float) -> None:

@@ -103,9 +103,9 @@ def bench(
     import numpy as np
 
     from gcompile import runtime
-    from gcompile.cli.npz import read_arrays
     from gcompile.cli.random_inputs import random_inputs
     from gcompile.energy import meters
+    from gcompile.npz import read_arrays
     from gcompile.report import BenchResult, Latency, gcompile_version, measured_energy
 
     arrays = None if input_ is None else read_arrays(input_)

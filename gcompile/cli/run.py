@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-    from gcompile.cli.npz import Array
+    from gcompile.npz import Array
     from gcompile.runtime import Runner
 
 LABELS = "labels"
@@ -49,8 +49,8 @@ def run(
     if (input_ is None) == (not random):
         raise UsageError("Give data with --input x.npz, or ask for made-up data with --random.")
     from gcompile import runtime
-    from gcompile.cli.npz import read_arrays, write_arrays
     from gcompile.cli.random_inputs import random_inputs
+    from gcompile.npz import read_arrays, write_arrays
 
     arrays = {} if input_ is None else read_arrays(input_)
     runner = runtime.load(folder, threads=threads, variant=variant)

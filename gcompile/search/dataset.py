@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +11,7 @@ from numpy.typing import NDArray
 
 from gcompile import ir
 from gcompile.errors import UsageError
+from gcompile.npz import read_arrays
 from gcompile.passes import Arrays
 from gcompile.passes.precision.ranges import check_finite
 
@@ -67,7 +66,7 @@ def read_dataset(
         UsageError: The file cannot be read, an array is missing, unknown, empty, of another dtype
             or shape than the model's input, or holds NaN or infinity.
     """
-    arrays = dict(source) if isinstance(source, Mapping) else _read(Path(source))
+    arrays = dict(source) if isinstance(source, Mapping) else read_arrays(Path(source))
     labels = arrays.pop(LABELS, None)
     wanted = {str(value.name): value for value in model.graph.inputs}
     _check_names(arrays, wanted, what)
@@ -87,22 +86,6 @@ def read_dataset(
             f"but there are {count} rows; give one label per row."
         )
     return Dataset({name: array for name, (array, _) in rows.items()}, count, labels)
-
-
-def _read(path: Path) -> dict[str, Array]:
-    try:
-        with path.open("rb") as file:
-            archive = np.load(file, allow_pickle=False)
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise UsageError(f"{str(path)!r} holds one bare array; save it with np.savez.")
-            return {name: archive[name] for name in archive.files}
-    except FileNotFoundError as error:
-        raise UsageError(f"Data file {str(path)!r} does not exist.") from error
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise UsageError(
-            f"Data file {str(path)!r} cannot be read as .npz with plain arrays. "
-            "Write it with np.savez(path, input_name=array)."
-        ) from error
 
 
 def _check_names(arrays: Arrays, wanted: Mapping[str, ir.Value], what: str) -> None:

@@ -14,6 +14,24 @@ def _numbers(count: int, first: int = 0) -> str:
 _NORM = f"""float[4] gamma = {{1.5, 0.5, -1.0, 2.0}}, float[4] beta = {_numbers(4)},
     float[4] mean = {{0.5, -1.0, 0.25, 0.0}}, float[4] var = {{4.0, 0.25, 1.0, 2.0}}"""
 
+ATTENTION_OF_QKV = """
+        q4 = Reshape(q, heads)
+        k4 = Reshape(k, heads)
+        v4 = Reshape(v, heads)
+        qt = Transpose<perm = [0,2,1,3]>(q4)
+        kt = Transpose<perm = [0,2,3,1]>(k4)
+        vt = Transpose<perm = [0,2,1,3]>(v4)
+        s = MatMul(qt, kt)
+        p = Softmax(s)
+        a = MatMul(p, vt)
+        at = Transpose<perm = [0,2,1,3]>(a)
+        a3 = Reshape(at, whole)
+        o = MatMul(a3, wo)
+        ob = Add(o, bo)
+        y = Add(ob, x)
+"""
+"""From projections `q`, `k` and `v` of `x` to `y`, with `heads`, `whole`, `wo` and `bo`."""
+
 TEXTS = {
     "dead_branch": """
         g (float[2,3] x) => (float[2,3] y) {

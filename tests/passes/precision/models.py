@@ -9,8 +9,7 @@ from gcompile import ir, testing
 from gcompile.backends.onnxruntime import OnnxRuntime
 from gcompile.energy import Roofline
 from gcompile.passes import PassContext, exact_pipeline
-
-HEADER = '<ir_version: 10, opset_import: ["" : 21]>\n'
+from tests.passes.example_models import ATTENTION_OF_QKV, HEADER
 
 CONV_CHAIN = """
     g (float[1,3,8,8] x) => (float[1,5] y)
@@ -28,7 +27,8 @@ CONV_CHAIN = """
         y = MatMul(f3, w4)
     }"""
 
-ATTENTION = """
+ATTENTION = (
+    """
     g (float[1,6,8] x) => (float[1,6,8] y)
     <float[8] gain = {1, 1, 1, 1, 1, 1, 1, 1}, float[8] shift = {0, 0, 0, 0, 0, 0, 0, 0},
      float[8,8] wq, float[8,8] wk, float[8,8] wv, float[8,8] wo, float[8] bo,
@@ -37,21 +37,10 @@ ATTENTION = """
         q = MatMul(n, wq)
         k = MatMul(n, wk)
         v = MatMul(n, wv)
-        q4 = Reshape(q, heads)
-        k4 = Reshape(k, heads)
-        v4 = Reshape(v, heads)
-        qt = Transpose<perm = [0,2,1,3]>(q4)
-        kt = Transpose<perm = [0,2,3,1]>(k4)
-        vt = Transpose<perm = [0,2,1,3]>(v4)
-        s = MatMul(qt, kt)
-        p = Softmax(s)
-        a = MatMul(p, vt)
-        at = Transpose<perm = [0,2,1,3]>(a)
-        a3 = Reshape(at, whole)
-        o = MatMul(a3, wo)
-        ob = Add(o, bo)
-        y = Add(ob, x)
-    }"""
+        """
+    + ATTENTION_OF_QKV
+    + "}"
+)
 
 
 def fused(text: str, *, seed: int = 0, spread: float = 1.0) -> ir.Model:

@@ -9,9 +9,9 @@ from gcompile import ir, testing
 from gcompile.backends.onnxruntime import OnnxRuntime, Optimization
 from gcompile.errors import PassError, UsageError
 from gcompile.passes.precision import QuantizeStatic, RangeMethod, WeightRange
+from tests.passes.example_models import HEADER
 from tests.passes.precision.models import (
     CONV_CHAIN,
-    HEADER,
     context,
     fused,
     rows_for,

@@ -12,7 +12,8 @@ from gcompile.passes.pipelines import exact_pipeline
 from gcompile.passes.precision import Rounding
 from gcompile.passes.precision.quantize_weights import QuantizeWeights
 from gcompile.passes.precision.run_rows import run_rows
-from tests.passes.precision.models import HEADER, context, fused, signal_to_noise_db
+from tests.passes.example_models import HEADER
+from tests.passes.precision.models import context, fused, signal_to_noise_db
 from tests.passes.rewriting import check_refusal
 
 _TWO = """

@@ -4,7 +4,7 @@ import numpy as np
 
 from gcompile import ir, testing
 from gcompile.passes.precision import WidenFloat16
-from tests.passes.precision.models import HEADER
+from tests.passes.example_models import HEADER
 
 # The text format writes fp16 numbers as their bits: 14336 is 0.5, 48640 is -1.5.
 MODEL = (

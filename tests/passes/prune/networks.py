@@ -8,30 +8,20 @@ import numpy as np
 from hypothesis import strategies as st
 
 from gcompile import ir
-from tests.passes.example_models import HEADER
+from tests.passes.example_models import ATTENTION_OF_QKV, HEADER
 
-ATTENTION = """
+ATTENTION = (
+    """
     g (float[1,5,4] x) => (float[1,5,4] y)
     <float[4,6] wq, float[4,6] wk, float[4,6] wv, float[6,4] wo, float[4] bo,
      int64[4] heads = {1, 5, 3, 2}, int64[3] whole = {1, 5, 6}> {
         q = MatMul(x, wq)
         k = MatMul(x, wk)
         v = MatMul(x, wv)
-        q4 = Reshape(q, heads)
-        k4 = Reshape(k, heads)
-        v4 = Reshape(v, heads)
-        qt = Transpose<perm = [0,2,1,3]>(q4)
-        kt = Transpose<perm = [0,2,3,1]>(k4)
-        vt = Transpose<perm = [0,2,1,3]>(v4)
-        s = MatMul(qt, kt)
-        p = Softmax(s)
-        a = MatMul(p, vt)
-        at = Transpose<perm = [0,2,1,3]>(a)
-        a3 = Reshape(at, whole)
-        o = MatMul(a3, wo)
-        ob = Add(o, bo)
-        y = Add(ob, x)
-    }"""
+        """
+    + ATTENTION_OF_QKV
+    + "}"
+)
 
 
 @dataclass

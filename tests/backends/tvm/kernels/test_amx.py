@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gcompile.backends.tvm.kernels import amx, product
@@ -18,6 +18,7 @@ from gcompile.ir.contraction import Contraction
 from gcompile.ir.tile import Tile
 from tests.backends.tvm.kernels.compiling import Array, compile_function, run, with_halo
 from tests.backends.tvm.kernels.emulation import emulate, load_emulation
+from tests.backends.tvm.kernels.examples import few
 from tests.backends.tvm.kernels.products import (
     RELU_OF_AFFINE_PLUS_SOURCE,
     bare_product,
@@ -32,13 +33,7 @@ from tests.backends.tvm.kernels.products import (
 
 SAPPHIRE_RAPIDS = ("sapphirerapids", ("+amx-tile", "+amx-int8", "+amx-bf16"))
 UNITS = ("amx-int8", "amx-bf16")
-FEW = settings(
-    max_examples=8,
-    deadline=None,
-    database=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
-)
+FEW = few(8)
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tvm
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gcompile.backends.tvm.kernels import batched, product
@@ -22,6 +22,7 @@ from gcompile.ir.tile import Tile
 from tests.backends.tvm.kernels.arm import FEATURES, arm_target, emulated_instructions
 from tests.backends.tvm.kernels.arm_machine import Program, run_on_arm
 from tests.backends.tvm.kernels.compiling import Array, inside, run
+from tests.backends.tvm.kernels.examples import few
 from tests.backends.tvm.kernels.products import (
     bare_product,
     convolution,
@@ -32,13 +33,7 @@ from tests.backends.tvm.kernels.products import (
 )
 
 UNITS = tuple(unit for unit in FEATURES if unit != "neon")
-FEW = settings(
-    max_examples=6,
-    deadline=None,
-    database=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
-)
+FEW = few()
 
 
 def tiles(unit: str) -> st.SearchStrategy[Tile]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import ml_dtypes
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gcompile.backends.tvm.kernels import batched
@@ -27,19 +27,14 @@ from gcompile.errors import CompileError
 from gcompile.ir.tile import Tile
 from tests.backends.tvm.kernels.compiling import Array, inside, run, with_halo
 from tests.backends.tvm.kernels.emulation import emulate, load_emulation
+from tests.backends.tvm.kernels.examples import few
 from tests.backends.tvm.kernels.machine import machine_for, skip_unless_runnable
 
 UNITS = (
     "generic", "avx2", "avx512", "generic-bf16", "avx2-bf16", "avx512-bf16-widened", "avx512-bf16",
     "amx-bf16", "sse-int8", "avx2-int8", "avx-vnni", "avx512-vnni", "amx-int8",
 )  # fmt: skip
-FEW = settings(
-    max_examples=6,
-    deadline=None,
-    database=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
-)
+FEW = few()
 
 
 @st.composite

@@ -7,7 +7,7 @@ import dataclasses
 import ml_dtypes
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gcompile.backends.tvm.kernels import product
@@ -28,6 +28,7 @@ from gcompile.errors import CompileError, UnknownNameError
 from gcompile.ir.contraction import Contraction
 from gcompile.ir.tile import Tile
 from tests.backends.tvm.kernels.compiling import Array, compile_function, inside, run, with_halo
+from tests.backends.tvm.kernels.examples import few
 from tests.backends.tvm.kernels.machine import VECTOR_UNITS, machine_for, skip_unless_runnable
 from tests.backends.tvm.kernels.products import (
     RELU_OF_AFFINE_PLUS_SOURCE,
@@ -41,13 +42,7 @@ from tests.backends.tvm.kernels.products import (
     sums,
 )
 
-FEW = settings(
-    max_examples=6,
-    deadline=None,
-    database=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
-)
+FEW = few()
 
 
 def tiles(unit: str) -> st.SearchStrategy[Tile]:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import ml_dtypes
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gcompile.backends.tvm.kernels.few_bits import EIGHT, FewBits, Matrix
@@ -25,16 +25,11 @@ from gcompile.ir.contraction import Contraction
 from gcompile.ir.tile import Tile
 from tests.backends.tvm.kernels.compiling import Array, run, with_halo
 from tests.backends.tvm.kernels.emulation import emulate, load_emulation
+from tests.backends.tvm.kernels.examples import few
 from tests.backends.tvm.kernels.machine import machine_for, skip_unless_runnable
 
 UNITS = ("generic", "avx2", "avx512", "generic-bf16", "avx2-bf16", "avx512-bf16")
-FEW = settings(
-    max_examples=5,
-    deadline=None,
-    database=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
-)
+FEW = few(5)
 
 
 @dataclasses.dataclass(frozen=True)

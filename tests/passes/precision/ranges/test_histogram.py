@@ -6,7 +6,8 @@ import pytest
 from gcompile import ir, testing
 from gcompile.errors import PassError, UsageError
 from gcompile.passes.precision.ranges import check_finite, collect_histograms
-from tests.passes.precision.models import HEADER, context
+from tests.passes.example_models import HEADER
+from tests.passes.precision.models import context
 
 
 def test_min_and_max_are_those_of_all_rows() -> None:

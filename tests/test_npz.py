@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gcompile.cli.npz import read_arrays, write_arrays
 from gcompile.errors import UsageError
+from gcompile.npz import read_arrays, write_arrays
 
 
 def test_arrays_come_back_as_they_were(tmp_path: Path) -> None:
