@@ -1,0 +1,1 @@
+"""The kernels as tile programs: one builder for each kind of work."""

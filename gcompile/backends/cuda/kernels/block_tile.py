@@ -1,0 +1,84 @@
+"""How a block of threads cuts an implicit matrix product, and what that takes of a processor."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gcompile.backends.cuda.program.instruction import Instruction
+
+CHUNK_BYTES = 16
+"""What one lane gives to `ldmatrix`, and the most that one lane copies at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class BlockTile:
+    """The part of the product that one block computes, and how.
+
+    Attributes:
+        rows: Rows of the product in one block.
+        columns: Columns of the product in one block.
+        warp_rows: Rows of one warp.
+        warp_columns: Columns of one warp.
+        depth_bytes: Depth of one stage, in bytes of either operand.
+        stages: Stages of shared memory; all but one are filled ahead.
+        split: Blocks that share the depth of one part of the product; their sums are added by a
+            second kernel.
+        group: Rows of blocks that run together, column by column, so that the second-level cache
+            serves their weights.
+    """
+
+    rows: int
+    columns: int
+    warp_rows: int
+    warp_columns: int
+    depth_bytes: int = 64
+    stages: int = 4
+    split: int = 1
+    group: int = 8
+
+    def __post_init__(self) -> None:
+        if self.rows % self.warp_rows or self.columns % self.warp_columns:
+            raise ValueError("Whole warps cover a block.")
+        if self.warp_rows % 16 or self.warp_columns % 16:
+            raise ValueError("A warp has multiples of 16 rows and columns.")
+        if self.depth_bytes not in (64, 128) or self.stages < 2 or self.split < 1:
+            raise ValueError("A stage is 64 or 128 bytes deep, and there are two at least.")
+
+    @property
+    def warps(self) -> tuple[int, int]:
+        """Warps along the rows and columns."""
+        return self.rows // self.warp_rows, self.columns // self.warp_columns
+
+    @property
+    def threads(self) -> int:
+        """Threads of a block."""
+        return 32 * self.warps[0] * self.warps[1]
+
+    @property
+    def stage_bytes(self) -> int:
+        """Shared memory of one stage of both operands."""
+        return (self.rows + self.columns) * self.depth_bytes
+
+    @property
+    def staging_pitch(self) -> int:
+        """Bytes between two rows of sums on their way out.
+
+        Eight banks more than the row, so that the four rows that store together use all banks.
+        """
+        return 4 * self.warp_columns + 32
+
+    @property
+    def shared_bytes(self) -> int:
+        """Shared memory of a block; the sums on their way out use it after the operands."""
+        staging = 16 * self.staging_pitch * (self.threads // 32)
+        return max(self.stages * self.stage_bytes, staging)
+
+    def fragments(self, instruction: Instruction) -> tuple[int, int]:
+        """Instructions along the rows and columns of a warp."""
+        return self.warp_rows // instruction.rows, self.warp_columns // instruction.columns
+
+    def registers(self, instruction: Instruction) -> int:
+        """Registers of a thread that hold sums and two steps of operands."""
+        rows, columns = self.fragments(instruction)
+        operands = rows * len(instruction.left_parts) + columns * len(instruction.right_parts)
+        return rows * columns * len(instruction.sum_parts) + 2 * operands

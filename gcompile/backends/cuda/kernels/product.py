@@ -1,0 +1,320 @@
+"""A product on tensor cores: matrices, or the implicit matrix product of a convolution (NHWC).
+
+    Y[m, n] = epilogue(sum over k of X[m, k] · W[n, k])
+
+Each block computes a rectangle of Y over the whole depth, or over a share of it: then its sums go
+to memory, and a second kernel adds the shares, always in the same order, and does the rest.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from gcompile.backends.cuda.kernels.block_tile import BlockTile
+from gcompile.backends.cuda.kernels.epilogue import Epilogue, Place, pieces
+from gcompile.backends.cuda.kernels.main_loop import (
+    FIRST_COLUMN,
+    FIRST_ROW,
+    WARP_COLUMN,
+    WARP_ROW,
+    MainLoop,
+)
+from gcompile.backends.cuda.kernels.operands import BATCH, MatrixRows, OperandRows, WindowRows
+from gcompile.backends.cuda.program.instruction import Element, Instruction
+from gcompile.backends.cuda.program.program import (
+    BLOCK_X,
+    BLOCK_Z,
+    LANE,
+    THREAD,
+    WARP,
+    Barrier,
+    Buffer,
+    For,
+    If,
+    Let,
+    LoadGlobal,
+    LoadShared,
+    Program,
+    Registers,
+    Set,
+    Statement,
+    Storage,
+    StoreGlobal,
+    StoreShared,
+    Wait,
+    WarpBarrier,
+)
+from gcompile.backends.cuda.program.scalar import (
+    Scalar,
+    apply,
+    both,
+    constant,
+    less,
+    register,
+    variable,
+)
+from gcompile.ir import Contraction
+
+_STORAGE: dict[Element, Storage] = {
+    "f16": "float16",
+    "bf16": "bfloat16",
+    "tf32": "float32",
+    "s8": "int8",
+    "u8": "uint8",
+    "e4m3": "uint8",
+    "e5m2": "uint8",
+}
+
+_WIDEST = 8
+"""Elements of the output that one thread handles together."""
+
+_ADDING_THREADS = 128
+
+_FEW_PASSES = 4
+"""Passes of the exchange that are unrolled; more there are only for odd numbers of channels."""
+
+
+@dataclass(frozen=True)
+class Product:
+    """What is multiplied, on which unit, and what follows.
+
+    The programs' arguments are, in order: `x`, `weights`, the epilogue's channel vectors and
+    sources, and the output `y`; where the depth is split, the first program has only `x`,
+    `weights` and the shared `sums`, and the second `sums` and the rest.
+
+    Attributes:
+        name: Of the program; the second one of a split product adds `_add`.
+        contraction: The sizes of one product of the batch, or of one group.
+        epilogue: Its output holds all products of the batch, or all groups.
+        x_pitch: Channels of a pixel of x, or elements of a row, in memory.
+        batch: Products that are independent, or groups.
+        groups: The batch is the groups of one convolution, side by side in the channels.
+        weights_vary: Each product of the batch has a right operand of its own.
+        weights_pitch: Elements of a column of the right operand in memory; elements past the
+            depth are zeros.
+    """
+
+    name: str
+    instruction: Instruction
+    contraction: Contraction
+    tile: BlockTile
+    epilogue: Epilogue
+    x_pitch: int
+    weights_pitch: int
+    batch: int = 1
+    groups: bool = False
+    weights_vary: bool = True
+
+    def programs(self) -> tuple[Program, ...]:
+        """One program, or two where the depth is split.
+
+        Raises:
+            ValueError: The sizes do not fit each other, or a tensor has 2^31 elements.
+        """
+        self._check()
+        main = self._main()
+        return (main,) if self.tile.split == 1 else (main, self._add())
+
+    @property
+    def blocks(self) -> tuple[int, int]:
+        """Blocks along the rows and columns of one product."""
+        c, tile = self.contraction, self.tile
+        return math.ceil(c.m / tile.rows), math.ceil(c.n / tile.columns)
+
+    @property
+    def sums(self) -> Buffer:
+        """The sums of all shares of the depth: (batch, split, m, n)."""
+        count = self.batch * self.tile.split * self.contraction.m * self.contraction.n
+        return Buffer("sums", self.instruction.sums, count, written=True)
+
+    def _check(self) -> None:
+        c, image = self.contraction, self.epilogue.output.image
+        pixels = c.m if self.groups else c.m * self.batch
+        channels = c.n * self.batch if self.groups else c.n
+        if image.size != pixels * channels or image.channels != channels:
+            raise ValueError("The output image has not the size of the product.")
+        elements = (self._x().elements, self._weights().elements, image.size, self.sums.elements)
+        if max(elements) >= 2**31:
+            raise ValueError("Tensors of 2^31 elements and more are not supported.")
+
+    def _x(self) -> Buffer:
+        c = self.contraction
+        images = c.batch * (1 if self.groups else self.batch)
+        return Buffer(
+            "x", _STORAGE[self.instruction.left], images * c.in_h * c.in_w * self.x_pitch
+        )
+
+    def _weights(self) -> Buffer:
+        products = self.batch if self.weights_vary else 1
+        count = products * self.contraction.n * self.weights_pitch
+        return Buffer("weights", _STORAGE[self.instruction.right], count)
+
+    def _left(self) -> OperandRows:
+        c = self.contraction
+        rows_pitch = c.in_c if self.groups else c.batch * c.in_h * c.in_w * self.x_pitch
+        batch_pitch = rows_pitch if self.batch > 1 else 0
+        if (c.kernel_h, c.kernel_w, c.stride_h, c.stride_w) == (1, 1, 1, 1) and not any(c.pads):
+            return MatrixRows(self._x(), c.m, c.k, self.x_pitch, batch_pitch)
+        return WindowRows(self._x(), c, self.x_pitch, batch_pitch)
+
+    def _right(self) -> MatrixRows:
+        n, pitch = self.contraction.n, self.weights_pitch
+        batch_pitch = n * pitch if self.batch > 1 and self.weights_vary else 0
+        return MatrixRows(self._weights(), n, pitch, pitch, batch_pitch)
+
+    def _main(self) -> Program:
+        loop = MainLoop(self.instruction, self.tile, self._left(), self._right())
+        is_split = self.tile.split > 1
+        rest = (self.sums,) if is_split else (*self.epilogue.read, self.epilogue.written)
+        rows, columns = self.blocks
+        return Program(
+            self.name,
+            (loop.left.buffer, loop.right.buffer, *rest),
+            (rows * columns, 1, self.batch * self.tile.split),
+            self.tile.threads,
+            self.tile.shared_bytes,
+            (
+                *self._where(loop),
+                *loop.statements(),
+                Wait(0),
+                Barrier(),
+                *self._write(),
+            ),
+        )
+
+    def _where(self, loop: MainLoop) -> list[Statement]:
+        """Find the block's and the warp's part of the product."""
+        tile = self.tile
+        rows, columns = self.blocks
+        group = min(tile.group, rows)
+        within, first = BLOCK_X % (group * columns), BLOCK_X // (group * columns) * group
+        height: Scalar | int = group
+        if rows % group:
+            height = apply("min", constant(rows) - first, group)
+        return [
+            Let("first_row", (first + within % height) * tile.rows),
+            Let("first_column", within // height * tile.columns),
+            Let("share", BLOCK_Z % tile.split),
+            Let("batch", BLOCK_Z // tile.split),
+            Let("first_depth", variable("share") * (loop.stages * loop.stage_depth)),
+            Let("warp_row", WARP % tile.warps[0] * tile.warp_rows),
+            Let("warp_column", WARP // tile.warps[0] * tile.warp_columns),
+        ]
+
+    def _write(self) -> list[Statement]:
+        """Bring 16 rows of a warp's sums at a time into order through shared memory, and go on.
+
+        Lanes hold two sums of a row, too few to store at once; after the exchange they hold up to
+        eight. The memory is that of the operands, which no one needs any more.
+        """
+        tile, sums = self.tile, self.instruction.sums
+        width = math.gcd(self.contraction.n, _WIDEST)
+        vectors = tile.warp_columns // width
+        i, j, unit = variable("i"), variable("j"), variable("unit")
+        staging = WARP * (16 * tile.staging_pitch)
+        lane_row = staging + (LANE >> 2) * tile.staging_pitch + (LANE & 3) * 8
+        stores = tuple(
+            StoreShared(
+                lane_row + j * 32 + half * 8 * tile.staging_pitch,
+                tuple(
+                    register("sums", (i * tile.fragments(self.instruction)[1] + j) * 4 + r, sums)
+                    for r in (2 * half, 2 * half + 1)
+                ),
+            )
+            for half in (0, 1)
+        )
+        row, column = unit // vectors, unit % vectors * width
+        address = staging + row * tile.staging_pitch + column * 4
+        body = [
+            Let("unit", LANE + variable("pass") * 32),
+            Let("row", FIRST_ROW + WARP_ROW + i * 16 + row),
+            Let("column", FIRST_COLUMN + WARP_COLUMN + column),
+            Registers("sum", sums, width),
+            *(
+                LoadShared(tuple(register("sum", s + r, sums) for r in range(w)), address + s * 4)
+                for s, w in pieces(width, 4)
+            ),
+            *self._where_it_exists(self._store(width)),
+        ]
+        passes = 16 * vectors // 32
+        exchange: list[Statement] = [
+            WarpBarrier(),
+            For("j", tile.fragments(self.instruction)[1], stores, unrolled=True),
+            WarpBarrier(),
+            For("pass", passes, tuple(body), unrolled=passes <= _FEW_PASSES),
+        ]
+        return [For("i", tile.fragments(self.instruction)[0], tuple(exchange), unrolled=True)]
+
+    def _where_it_exists(self, body: Sequence[Statement]) -> Sequence[Statement]:
+        c, tile = self.contraction, self.tile
+        condition = both(
+            less(variable("row"), c.m) if c.m % tile.rows else None,
+            less(variable("column"), c.n) if c.n % tile.columns else None,
+        )
+        return body if condition is None else [If(condition, tuple(body))]
+
+    def _store(self, width: int) -> list[Statement]:
+        row, column = variable("row"), variable("column")
+        sums = self.instruction.sums
+        if self.tile.split == 1:
+            values = [register("sum", i, sums) for i in range(width)]
+            return self.epilogue.statements(self._place(row, column, BATCH), values)
+        index = (BLOCK_Z * self.contraction.m + row) * self.contraction.n + column
+        return [
+            StoreGlobal(
+                self.sums, index + start, tuple(register("sum", start + i, sums) for i in range(w))
+            )
+            for start, w in pieces(width, 4)
+        ]
+
+    def _place(self, row: Scalar, column: Scalar, batch: Scalar) -> Place:
+        """The pixel and channel of the output: groups lie side by side, a batch one by one."""
+        if self.groups:
+            return Place(row, batch * self.contraction.n + column)
+        return (
+            Place(batch * self.contraction.m + row, column)
+            if self.batch > 1
+            else Place(row, column)
+        )
+
+    def _add(self) -> Program:
+        """Add the shares of the depth, in order, and evaluate the epilogue."""
+        c, sums = self.contraction, self.instruction.sums
+        width = math.gcd(c.n, 4)
+        count = self.batch * c.m * c.n // width
+        source = replace(self.sums, written=False)
+        unit, part = variable("unit"), variable("part")
+        line, column = unit // (c.n // width), unit % (c.n // width) * width
+        index = ((BATCH * self.tile.split + part) * c.m + variable("row")) * c.n + column
+        values = [register("sum", i, sums) for i in range(width)]
+        loaded = tuple(register("loaded", i, sums) for i in range(width))
+        add = "add" if sums == "int32" else "fadd"
+        body = [
+            Let("batch", line // c.m),
+            Let("row", line % c.m),
+            Registers("sum", sums, width, zero=True),
+            Registers("loaded", sums, width),
+            For(
+                "part",
+                self.tile.split,
+                (
+                    LoadGlobal(loaded, source, index),
+                    *(Set(s, apply(add, s, v)) for s, v in zip(values, loaded, strict=True)),
+                ),
+                unrolled=self.tile.split <= _WIDEST,
+            ),
+            *self.epilogue.statements(self._place(variable("row"), column, BATCH), values),
+        ]
+        return Program(
+            f"{self.name}_add",
+            (source, *self.epilogue.read, self.epilogue.written),
+            (math.ceil(count / _ADDING_THREADS), 1, 1),
+            _ADDING_THREADS,
+            0,
+            (
+                Let("unit", BLOCK_X * _ADDING_THREADS + THREAD),
+                If(less(unit, count), tuple(body)),
+            ),
+        )

@@ -1,0 +1,82 @@
+"""The tensor-core instructions as the generators see them: sizes, and what a register holds.
+
+Every instruction reads its operands as rows of `depth_bytes` bytes along the depth of the product,
+whatever the element type. A register holds four bytes of one row. Source: PTX ISA 8.7, section
+9.7.14.5, "Matrix multiply-accumulate operation using mma instruction".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Element = Literal["f16", "bf16", "tf32", "s8", "u8", "e4m3", "e5m2"]
+
+ELEMENT_BYTES: dict[Element, int] = {
+    "f16": 2,
+    "bf16": 2,
+    "tf32": 4,
+    "s8": 1,
+    "u8": 1,
+    "e4m3": 1,
+    "e5m2": 1,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Instruction:
+    """`mma.sync` for one pair of element types: m16n8 with 32 bytes of depth.
+
+    Lane `4g + t` holds, in register r of the left operand, bytes `4t … 4t + 3` of the matrix
+    (8 rows by 16 bytes) at `left_parts[r]`, row g. The right operand alike, its columns for rows.
+    Of the sums it holds columns 2t and 2t + 1 of row g, then of row g + 8.
+
+    Attributes:
+        left: Element type of the left operand.
+        right: Element type of the right operand.
+        architecture: The lowest compute capability, as 10 · major + minor.
+    """
+
+    left: Element
+    right: Element
+    architecture: int = 80
+
+    rows = 16
+    columns = 8
+    depth_bytes = 32
+    left_parts = ((0, 0), (8, 0), (0, 16), (8, 16))
+    right_parts = ((0, 0), (0, 16))
+    sum_parts = ((0, 0), (0, 1), (8, 0), (8, 1))
+
+    @property
+    def element_bytes(self) -> int:
+        """Bytes of one element of either operand."""
+        return ELEMENT_BYTES[self.left]
+
+    @property
+    def depth(self) -> int:
+        """Products that one instruction adds to each sum."""
+        return self.depth_bytes // self.element_bytes
+
+    @property
+    def sums(self) -> Literal["int32", "float32"]:
+        """The type of the sums."""
+        return "int32" if self.left in ("s8", "u8") else "float32"
+
+    @property
+    def name(self) -> str:
+        """The PTX name."""
+        sums = "s32" if self.sums == "int32" else "f32"
+        shape = f"m{self.rows}n{self.columns}k{self.depth}"
+        return f"mma.sync.aligned.{shape}.row.col.{sums}.{self.left}.{self.right}.{sums}"
+
+
+INSTRUCTIONS: dict[str, Instruction] = {
+    "f16": Instruction("f16", "f16"),
+    "bf16": Instruction("bf16", "bf16"),
+    "tf32": Instruction("tf32", "tf32"),
+    "s8s8": Instruction("s8", "s8"),
+    "u8s8": Instruction("u8", "s8"),
+    "e4m3": Instruction("e4m3", "e4m3", architecture=89),
+    "e5m2": Instruction("e5m2", "e5m2", architecture=89),
+}

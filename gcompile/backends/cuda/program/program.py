@@ -1,0 +1,232 @@
+"""The statements of a tile program: what every thread of a grid of blocks does.
+
+All threads of a block run the same statements. Operations on shared memory take byte addresses;
+global buffers are indexed by element.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from gcompile.backends.cuda.program.instruction import Instruction
+from gcompile.backends.cuda.program.scalar import DType, Scalar, variable
+
+Storage = Literal["float32", "float16", "bfloat16", "int32", "int8", "uint8"]
+
+STORAGE_BYTES: dict[Storage, int] = {
+    "float32": 4,
+    "int32": 4,
+    "float16": 2,
+    "bfloat16": 2,
+    "int8": 1,
+    "uint8": 1,
+}
+
+THREAD = variable("thread")
+LANE = variable("lane")
+WARP = variable("warp")
+BLOCK_X, BLOCK_Y, BLOCK_Z = variable("block_x"), variable("block_y"), variable("block_z")
+
+
+@dataclass(frozen=True, slots=True)
+class Buffer:
+    """An argument in global memory, aligned to 16 bytes.
+
+    Attributes:
+        elements: How many there are; an access outside is an error of the program.
+        written: The program writes it, every element at most once, and does not read it.
+    """
+
+    name: str
+    storage: Storage
+    elements: int
+    written: bool = False
+
+    @property
+    def element_bytes(self) -> int:
+        """Bytes of one element."""
+        return STORAGE_BYTES[self.storage]
+
+
+@dataclass(frozen=True, slots=True)
+class Let:
+    """Name a value for the statements that follow in the same body."""
+
+    name: str
+    value: Scalar
+
+
+@dataclass(frozen=True, slots=True)
+class Registers:
+    """Declare an array of registers per thread; `zero` clears it."""
+
+    name: str
+    dtype: DType
+    count: int
+    zero: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Set:
+    """Assign to one register."""
+
+    register: Scalar
+    value: Scalar
+
+
+@dataclass(frozen=True, slots=True)
+class For:
+    """Repeat the body for `counter` from 0 to count - 1; `unrolled` where it indexes registers."""
+
+    counter: str
+    count: int
+    body: tuple[Statement, ...]
+    unrolled: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class If:
+    """Run the body in the threads for which the condition holds."""
+
+    condition: Scalar
+    body: tuple[Statement, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CopyAsync:
+    """`cp.async`: start a copy of 4, 8 or 16 bytes from global to shared memory.
+
+    Where `condition` does not hold, zeros are written and nothing is read.
+    """
+
+    address: Scalar
+    buffer: Buffer
+    index: Scalar
+    size: int
+    condition: Scalar | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """`cp.async.commit_group`: the copies since the last one form a group."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """`cp.async.wait_group`: all groups but the newest `pending` have arrived, for this thread."""
+
+    pending: int
+
+
+@dataclass(frozen=True, slots=True)
+class Barrier:
+    """`__syncthreads`."""
+
+
+@dataclass(frozen=True, slots=True)
+class WarpBarrier:
+    """`__syncwarp`."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadMatrix:
+    """`ldmatrix`: 1, 2 or 4 matrices of 8 rows by 16 bytes, from the lanes' row addresses."""
+
+    registers: tuple[Scalar, ...]
+    address: Scalar
+    transposed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Multiply:
+    """`mma.sync`: add the product of two fragments to the sums."""
+
+    instruction: Instruction
+    sums: tuple[Scalar, ...]
+    left: tuple[Scalar, ...]
+    right: tuple[Scalar, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RoundToTf32:
+    """`cvt.rna.tf32.f32`: round a register to 10 bits of mantissa, halves away from zero."""
+
+    register: Scalar
+
+
+@dataclass(frozen=True, slots=True)
+class StoreShared:
+    """Store 32-bit values at consecutive addresses, which are aligned to their total size."""
+
+    address: Scalar
+    values: tuple[Scalar, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LoadShared:
+    """Load 32-bit registers from consecutive addresses, aligned to their total size."""
+
+    registers: tuple[Scalar, ...]
+    address: Scalar
+
+
+@dataclass(frozen=True, slots=True)
+class LoadGlobal:
+    """Load consecutive elements in one access and widen them: to float32, or int32 if integer."""
+
+    registers: tuple[Scalar, ...]
+    buffer: Buffer
+    index: Scalar
+
+
+@dataclass(frozen=True, slots=True)
+class StoreGlobal:
+    """Store consecutive elements in one access: float32, or int32 within the type's range."""
+
+    buffer: Buffer
+    index: Scalar
+    values: tuple[Scalar, ...]
+
+
+Statement = (
+    Let
+    | Registers
+    | Set
+    | For
+    | If
+    | CopyAsync
+    | Commit
+    | Wait
+    | Barrier
+    | WarpBarrier
+    | LoadMatrix
+    | Multiply
+    | RoundToTf32
+    | StoreShared
+    | LoadShared
+    | LoadGlobal
+    | StoreGlobal
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """One kernel.
+
+    Attributes:
+        buffers: The arguments, in order.
+        grid: Blocks along x, y and z.
+        threads: Threads of a block, a multiple of 32.
+        shared_bytes: Dynamic shared memory of a block.
+        blocks_per_processor: Blocks that shall fit a multiprocessor at once, which limits the
+            registers of a thread.
+    """
+
+    name: str
+    buffers: tuple[Buffer, ...]
+    grid: tuple[int, int, int]
+    threads: int
+    shared_bytes: int
+    body: tuple[Statement, ...]
+    blocks_per_processor: int = 1

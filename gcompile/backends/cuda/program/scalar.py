@@ -1,0 +1,246 @@
+"""Scalar expressions of one thread, which print as CUDA C and evaluate in numpy.
+
+One table gives both meanings of every operation, so the text that runs on a device and the values
+that the interpreter computes cannot drift apart.
+
+Integers are 32-bit and must not overflow. Division and remainder take operands that are not
+negative. Floating-point operations are rounded one by one (no contraction), so both meanings agree
+to the last bit except where a function of the mathematics library is called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import ml_dtypes
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import erf
+
+DType = Literal["int32", "uint32", "float32", "bool"]
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Scalar:
+    """A value of one thread.
+
+    Attributes:
+        operation: `constant`, `variable`, `register` (an element of a register array; the operand
+            is its index), or a key of `OPERATIONS`.
+        value: The number of a constant, or the name of a variable or register array.
+    """
+
+    operation: str
+    dtype: DType = "int32"
+    operands: tuple[Scalar, ...] = ()
+    value: int | float | str = 0
+
+    def __add__(self, other: Scalar | int | float) -> Scalar:
+        right = _lift(other, self)
+        if _is(self, 0):
+            return right
+        if _is(right, 0) and self.dtype != "float32":
+            return self
+        return _apply("add", self, right)
+
+    def __sub__(self, other: Scalar | int | float) -> Scalar:
+        right = _lift(other, self)
+        return self if _is(right, 0) else _apply("sub", self, right)
+
+    def __mul__(self, other: Scalar | int | float) -> Scalar:
+        right = _lift(other, self)
+        if self.dtype != "float32" and (_is(self, 0) or _is(right, 0)):
+            return constant(0)
+        if _is(self, 1):
+            return right
+        return self if _is(right, 1) else _apply("mul", self, right)
+
+    def __floordiv__(self, other: Scalar | int) -> Scalar:
+        right = _lift(other, self)
+        return self if _is(right, 1) else _apply("div", self, right)
+
+    def __mod__(self, other: Scalar | int) -> Scalar:
+        right = _lift(other, self)
+        return constant(0) if _is(right, 1) else _apply("mod", self, right)
+
+    def __xor__(self, other: Scalar | int) -> Scalar:
+        right = _lift(other, self)
+        return self if _is(right, 0) else _apply("xor", self, right)
+
+    def __and__(self, other: Scalar | int) -> Scalar:
+        return _apply("and", self, _lift(other, self))
+
+    def __rshift__(self, other: Scalar | int) -> Scalar:
+        return _apply("shift_right", self, _lift(other, self))
+
+    def __lshift__(self, other: Scalar | int) -> Scalar:
+        return _apply("shift_left", self, _lift(other, self))
+
+
+def constant(value: int | float) -> Scalar:
+    """A whole number is an int32, any other number a float32."""
+    return Scalar("constant", "int32" if isinstance(value, int) else "float32", (), value)
+
+
+def variable(name: str, dtype: DType = "int32") -> Scalar:
+    """A named value: a loop counter, an index of the thread or block, or a `Let`."""
+    return Scalar("variable", dtype, (), name)
+
+
+def register(name: str, index: Scalar | int, dtype: DType) -> Scalar:
+    """Element `index` of a register array; the index must be the same for all threads."""
+    return Scalar(
+        "register", dtype, (index if isinstance(index, Scalar) else constant(index),), name
+    )
+
+
+def apply(operation: str, *operands: Scalar | int | float) -> Scalar:
+    """Apply an operation of the table; the result has the table's type or the first operand's."""
+    like = next(o for o in operands if isinstance(o, Scalar))
+    return _apply(operation, *(_lift(o, like) for o in operands))
+
+
+def less(left: Scalar | int, right: Scalar | int) -> Scalar:
+    """`left < right`."""
+    if isinstance(left, int) and isinstance(right, int):
+        raise TypeError("One side of a comparison must be an expression.")
+    return apply("less", left, right)
+
+
+def both(*conditions: Scalar | None) -> Scalar | None:
+    """The conjunction of conditions; None stands for one that always holds."""
+    held = None
+    for condition in conditions:
+        if condition is not None:
+            held = condition if held is None else _apply("both", held, condition)
+    return held
+
+
+def select(condition: Scalar, left: Scalar | int | float, right: Scalar | int | float) -> Scalar:
+    """`left` where the condition holds, else `right`."""
+    like = left if isinstance(left, Scalar) else right
+    if not isinstance(like, Scalar):
+        like = constant(like)
+    return Scalar("select", like.dtype, (condition, _lift(left, like), _lift(right, like)))
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """The two meanings of one operation.
+
+    Attributes:
+        text: CUDA C with `{}` for each operand.
+        compute: The same on numpy arrays.
+        dtype: Of the result; None for the type of the first operand.
+    """
+
+    text: str
+    compute: Callable[..., Any]
+    dtype: DType | None = None
+
+
+def _divide(left: Array, right: Array) -> Array:
+    _need_not_negative(left, right)
+    return np.asarray(left // right)
+
+
+def _remainder(left: Array, right: Array) -> Array:
+    _need_not_negative(left, right)
+    return np.asarray(left % right)
+
+
+def _need_not_negative(left: Array, right: Array) -> None:
+    if np.any(np.asarray(left) < 0) or np.any(np.asarray(right) <= 0):
+        raise ArithmeticError("Division is of numbers that are not negative, by positive ones.")
+
+
+def _float(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compute in double precision and round once, as the device's functions nearly do."""
+
+    def compute(*operands: Array) -> Array:
+        wide = [np.asarray(o, np.float64) for o in operands]
+        with np.errstate(all="ignore"):
+            return np.asarray(function(*wide)).astype(np.float32)
+
+    return compute
+
+
+def _saturated(low: int, high: int) -> Callable[[Array], Array]:
+    def compute(value: Array) -> Array:
+        rounded = np.rint(np.nan_to_num(np.asarray(value, np.float64), nan=0.0))
+        return np.clip(rounded, low, high).astype(np.int64)
+
+    return compute
+
+
+OPERATIONS: dict[str, Operation] = {
+    "add": Operation("({} + {})", np.add),
+    "sub": Operation("({} - {})", np.subtract),
+    "mul": Operation("({} * {})", np.multiply),
+    "div": Operation("(int)((unsigned)({}) / (unsigned)({}))", _divide),
+    "mod": Operation("(int)((unsigned)({}) % (unsigned)({}))", _remainder),
+    "xor": Operation("({} ^ {})", np.bitwise_xor),
+    "and": Operation("({} & {})", np.bitwise_and),
+    "shift_right": Operation("({} >> {})", np.right_shift),
+    "shift_left": Operation("({} << {})", np.left_shift),
+    "min": Operation("min({}, {})", np.minimum),
+    "less": Operation("({} < {})", np.less, "bool"),
+    "less_equal": Operation("({} <= {})", np.less_equal, "bool"),
+    "equal": Operation("({} == {})", np.equal, "bool"),
+    "differs": Operation("({} != {})", np.not_equal, "bool"),
+    "inside": Operation(
+        "((unsigned)({}) < (unsigned)({}))",
+        lambda place, size: (np.asarray(place) >= 0) & (np.asarray(place) < size),
+        "bool",
+    ),
+    "both": Operation("({} && {})", np.logical_and, "bool"),
+    "select": Operation("({} ? {} : {})", np.where),
+    "fadd": Operation("__fadd_rn({}, {})", _float(np.add)),
+    "fsub": Operation("__fsub_rn({}, {})", _float(np.subtract)),
+    "fmul": Operation("__fmul_rn({}, {})", _float(np.multiply)),
+    "fdiv": Operation("__fdiv_rn({}, {})", _float(np.divide)),
+    "fmin": Operation("fminf({}, {})", _float(np.fmin)),
+    "fmax": Operation("fmaxf({}, {})", _float(np.fmax)),
+    "abs": Operation("fabsf({})", _float(np.abs)),
+    "floor": Operation("floorf({})", _float(np.floor)),
+    "ceil": Operation("ceilf({})", _float(np.ceil)),
+    "rint": Operation("rintf({})", _float(np.rint)),
+    "sqrt": Operation("__fsqrt_rn({})", _float(np.sqrt)),
+    "exp": Operation("expf({})", _float(np.exp)),
+    "expm1": Operation("expm1f({})", _float(np.expm1)),
+    "round_to_bf16": Operation(
+        "bf16_to_float(float_to_bf16({}))",
+        lambda v: np.asarray(v, np.float32).astype(ml_dtypes.bfloat16).astype(np.float32),
+    ),
+    "log": Operation("logf({})", _float(np.log)),
+    "log1p": Operation("log1pf({})", _float(np.log1p)),
+    "tanh": Operation("tanhf({})", _float(np.tanh)),
+    "erf": Operation("erff({})", _float(erf)),
+    "pow": Operation("powf({}, {})", _float(np.power)),
+    "int_to_float": Operation(
+        "__int2float_rn({})", lambda v: np.asarray(v, np.float32), "float32"
+    ),
+    "float_to_s32": Operation("__float2int_rn({})", _saturated(-(2**31), 2**31 - 1), "int32"),
+}
+"""Every operation. Float comparisons follow IEEE 754: they fail where one side is NaN."""
+
+
+def _apply(operation: str, *operands: Scalar) -> Scalar:
+    spec = OPERATIONS[operation]
+    dtype = spec.dtype or operands[0].dtype
+    if dtype == "int32" and all(o.operation == "constant" for o in operands):
+        return constant(int(spec.compute(*(o.value for o in operands))))
+    return Scalar(operation, dtype, operands)
+
+
+def _lift(value: Scalar | int | float, like: Scalar) -> Scalar:
+    if isinstance(value, Scalar):
+        return value
+    return constant(float(value)) if like.dtype == "float32" else constant(int(value))
+
+
+def _is(value: Scalar, number: int) -> bool:
+    return value.operation == "constant" and value.value == number

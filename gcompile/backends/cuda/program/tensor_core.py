@@ -1,0 +1,134 @@
+"""What `mma.sync` and `ldmatrix` do, lane by lane, written from the PTX manual alone.
+
+Nothing here is shared with the generators: the element maps below follow the tables "matrix
+fragments" of PTX ISA 8.7, sections 9.7.14.5.8 (m16n8k16, 16-bit), 9.7.14.5.7 (m16n8k8, tf32) and
+9.7.14.5.10 (m16n8k32, 8-bit), and 9.7.14.5.15 (ldmatrix).
+
+Products are exact and each instruction rounds its sum once to float32; devices add with fewer bits
+of alignment, so float results agree to rounding only. Integer results are exact.
+"""
+
+from __future__ import annotations
+
+import ml_dtypes
+import numpy as np
+
+from gcompile.backends.cuda.program.instruction import Element
+from gcompile.backends.cuda.program.scalar import Array
+
+_LANE = np.arange(32)
+_GROUP, _IN_GROUP = _LANE // 4, _LANE % 4
+
+_NUMPY: dict[Element, np.dtype[np.generic]] = {
+    "f16": np.dtype(np.float16),
+    "bf16": np.dtype(ml_dtypes.bfloat16),
+    "tf32": np.dtype(np.float32),
+    "s8": np.dtype(np.int8),
+    "u8": np.dtype(np.uint8),
+    "e4m3": np.dtype(ml_dtypes.float8_e4m3fn),
+    "e5m2": np.dtype(ml_dtypes.float8_e5m2),
+}
+
+
+def multiply(left: Array, right: Array, sums: Array, elements: tuple[Element, Element]) -> Array:
+    """Execute one `mma.sync` of shape m16n8 in many warps.
+
+    Args:
+        left: Registers (4, warps, 32), uint32.
+        right: Registers (2, warps, 32), uint32.
+        sums: Registers (4, warps, 32), float32 or int64 that holds int32.
+        elements: Element types of the left and the right operand.
+
+    Returns:
+        The new sums, of the same shape and type.
+
+    Raises:
+        ArithmeticError: An integer sum leaves 32 bits.
+    """
+    a = _gather(left, elements[0], _left_place, (16, -1))
+    b = _gather(right, elements[1], _right_place, (-1, 8))
+    c = np.empty((sums.shape[1], 16, 8), sums.dtype)
+    for i in range(4):
+        row, column = _sum_place(i)
+        c[:, row, column] = sums[i]
+    d = a @ b + c
+    if sums.dtype == np.float32:
+        d = d.astype(np.float32)
+    else:
+        d = d.astype(np.int64)
+        if np.any(np.abs(d) >= 2**31):
+            raise ArithmeticError("A sum of a tensor core overflows 32 bits.")
+    result = np.empty_like(sums)
+    for i in range(4):
+        row, column = _sum_place(i)
+        result[i] = d[:, row, column]
+    return result
+
+
+def load_matrix(rows: Array, transposed: bool) -> Array:
+    """Execute one `ldmatrix`.
+
+    Args:
+        rows: (matrices, warps, 8, 16) bytes: what lies at the addresses of lanes 8i … 8i + 7.
+        transposed: Whether lanes receive the transposed matrix of 16-bit elements.
+
+    Returns:
+        (matrices, warps, 32) uint32: lane T holds elements 2(T % 4) and the next of row T / 4.
+    """
+    elements = np.ascontiguousarray(rows).view(np.uint16)
+    if transposed:
+        elements = elements.swapaxes(-1, -2)
+    pairs = np.stack(
+        [elements[..., _GROUP, 2 * _IN_GROUP], elements[..., _GROUP, 2 * _IN_GROUP + 1]], -1
+    )
+    return np.ascontiguousarray(pairs).view(np.uint32)[..., 0]
+
+
+def round_to_tf32(bits: Array) -> Array:
+    """`cvt.rna.tf32.f32`: 10 bits of mantissa, to nearest, halves away from zero."""
+    finite = (bits & 0x7F800000) != 0x7F800000
+    rounded = (bits.astype(np.uint64) + 0x1000) & 0xFFFFE000
+    return np.where(finite, rounded, bits).astype(np.uint32)
+
+
+def _left_place(i: int, width: int) -> tuple[Array, Array]:
+    """Row and column of element i of A in every lane; `width` bytes for an element."""
+    if width == 4:
+        return _GROUP + 8 * (i % 2), _IN_GROUP + 4 * (i // 2)
+    if width == 2:
+        row = _GROUP if i in (0, 1, 4, 5) else _GROUP + 8
+        return row, 2 * _IN_GROUP + (i & 1) + (8 if i >= 4 else 0)
+    row = _GROUP if 0 <= i < 4 or 8 <= i < 12 else _GROUP + 8
+    return row, 4 * _IN_GROUP + (i & 3) + (16 if i >= 8 else 0)
+
+
+def _right_place(i: int, width: int) -> tuple[Array, Array]:
+    """Row and column of element i of B in every lane."""
+    if width == 4:
+        return _IN_GROUP + 4 * i, _GROUP
+    if width == 2:
+        return 2 * _IN_GROUP + (i & 1) + (8 if i >= 2 else 0), _GROUP
+    return 4 * _IN_GROUP + (i & 3) + (16 if i >= 4 else 0), _GROUP
+
+
+def _sum_place(i: int) -> tuple[Array, Array]:
+    """Row and column of element i of C and D in every lane."""
+    return _GROUP if i < 2 else _GROUP + 8, 2 * _IN_GROUP + (i & 1)
+
+
+def _gather(registers: Array, element: Element, place: object, shape: tuple[int, int]) -> Array:
+    """Put the elements of all lanes where the matrix has them: (warps, rows, columns)."""
+    assert callable(place)
+    dtype = _NUMPY[element]
+    count = 4 // dtype.itemsize
+    depth = 32 // dtype.itemsize
+    rows, columns = (depth if s < 0 else s for s in shape)
+    if element == "tf32":
+        registers = registers & 0xFFFFE000  # The unit does not see the 13 lowest bits.
+    words = np.ascontiguousarray(registers.astype("<u4"))
+    values = words[..., None].view(dtype).astype(np.float64)
+    matrix = np.full((registers.shape[1], rows, columns), np.nan)
+    for i in range(len(registers) * count):
+        row, column = place(i, dtype.itemsize)
+        matrix[:, row, column] = values[i // count, :, :, i % count]
+    return matrix
