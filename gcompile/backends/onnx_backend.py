@@ -23,10 +23,17 @@ from onnx import NodeProto, TypeProto, helper
 from onnx.backend.base import Backend, BackendRep
 
 from gcompile import ir, runtime
+from gcompile.backends.onnx_values import Returned, as_given
 from gcompile.backends.tvm.build import generate, write_artifact
 from gcompile.backends.tvm.operators import refuse_unsupported
 from gcompile.energy import Roofline
-from gcompile.errors import CompileError, GcompileError, InvalidModelError, UsageError
+from gcompile.errors import (
+    CompileError,
+    GcompileError,
+    InvalidModelError,
+    UnsupportedOperatorsError,
+    UsageError,
+)
 from gcompile.passes import PassContext, Pipeline
 from gcompile.passes.fuse.merge_launches import MergeLaunches
 from gcompile.passes.pipelines import canonicalize_pipeline, fuse_pipeline
@@ -71,38 +78,35 @@ class CompiledModel(BackendRep):  # type: ignore[misc]
     _codes: dict[object, runtime.Runner] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
-        """Remember which outputs have types that bytes stand for."""
-        types = {
-            value.name: ir.DataType(value.type.tensor_type.elem_type)
-            for value in self.model.graph.output
-        }
-        self._narrow = {name: dtype for name, dtype in types.items() if dtype in ir.NARROW}
+        """Remember what the outputs are."""
+        self._returned = Returned(self.model)
 
     def run(self, inputs: Any, **kwargs: Any) -> tuple[Any, ...]:
-        """Run on the arrays of all inputs in order, or by name; return the outputs in order.
+        """Run on the values of all inputs in order, or by name; return the outputs in order.
+
+        A sequence is a list of arrays, and an optional without a value None.
 
         Raises:
             UsageError: There is another number of inputs.
             GcompileError: The model cannot be compiled.
         """
-        arrays = {name: _stored(array) for name, array in self._by_name(inputs).items()}
+        given = {name: as_given(value) for name, value in self._by_name(inputs).items()}
+        arrays = ir.take_elements(self._model(), given)
         self.bound = ()
-        if any(v.type.WhichOneof("value") != "tensor_type" for v in self.model.graph.output):
-            raise InvalidModelError("Sequences and optionals are not tensors: return tensors.")
         try:
-            runner = self._runner(arrays)
-        except (InvalidModelError, CompileError) as error:
-            runner = self._bound_runner(arrays, error)
+            runner = self._runner(arrays, given)
+        except (InvalidModelError, CompileError, UnsupportedOperatorsError) as error:
+            runner = self._bound_runner(arrays, given, error)
         kept = {name: array for name, array in arrays.items() if name in _names(runner.inputs)}
-        outputs = runner.run(kept)
-        return tuple(
-            ir.restored(outputs[spec.name], self._narrow[spec.name])
-            if spec.name in self._narrow
-            else outputs[spec.name]
-            for spec in runner.outputs
-        )
+        return self._returned.gathered(runner.run(kept))
 
-    def _bound_runner(self, arrays: dict[str, Any], error: GcompileError) -> runtime.Runner:
+    def _model(self) -> ir.Model:
+        model: ir.Model = onnx_ir.from_proto(self.model)
+        return model
+
+    def _bound_runner(
+        self, arrays: dict[str, Any], given: dict[str, Any], error: GcompileError
+    ) -> runtime.Runner:
         """Bind what may decide a shape: whole numbers, and where they are not enough, scales."""
         numbers = tuple(name for name, array in arrays.items() if _may_be_shape(array, "iub"))
         scales = tuple(
@@ -116,8 +120,8 @@ class CompiledModel(BackendRep):  # type: ignore[misc]
                 continue
             self.bound = bound
             try:
-                return self._runner(arrays)
-            except (InvalidModelError, CompileError) as next_error:
+                return self._runner(arrays, given)
+            except (InvalidModelError, CompileError, UnsupportedOperatorsError) as next_error:
                 error = next_error
         raise error
 
@@ -134,23 +138,23 @@ class CompiledModel(BackendRep):  # type: ignore[misc]
         constant = {tensor.name for tensor in self.model.graph.initializer}
         names = [value.name for value in self.model.graph.input if value.name not in constant]
         if isinstance(inputs, dict):
-            return {name: np.asarray(inputs[name]) for name in names}
+            return {name: inputs[name] for name in names}
         given = list(inputs) if isinstance(inputs, Sequence) else [inputs]
         if len(given) != len(names):
             raise UsageError(f"The model takes {len(names)} inputs, and {len(given)} were given.")
-        if any(isinstance(array, list) or array is None for array in given):
-            raise InvalidModelError("Sequences and optionals are not tensors: give arrays.")
-        return {name: np.asarray(a) for name, a in zip(names, given, strict=True)}
+        return dict(zip(names, given, strict=True))
 
-    def _runner(self, arrays: dict[str, Any]) -> runtime.Runner:
+    def _runner(self, arrays: dict[str, Any], given: dict[str, Any]) -> runtime.Runner:
         values = tuple((name, arrays[name].tobytes()) for name in self.bound)
-        key = (tuple((name, a.shape, a.dtype) for name, a in arrays.items()), values)
+        kinds = tuple((name, type(value), _length(value)) for name, value in given.items())
+        key = (tuple((name, a.shape, a.dtype) for name, a in arrays.items()), values, kinds)
         if key not in self._codes:
-            self._codes[key] = self._compiled(arrays)
+            self._codes[key] = self._compiled(arrays, given)
         return self._codes[key]
 
-    def _compiled(self, arrays: dict[str, Any]) -> runtime.Runner:
-        model = onnx_ir.from_proto(self.model)
+    def _compiled(self, arrays: dict[str, Any], given: dict[str, Any]) -> runtime.Runner:
+        model = self._model()
+        ir.take_elements(model, given)
         ir.store_bytes(model)
         context = PassContext(self.target, Roofline(), 0, self.threads, None, None)
         if any(value.dtype is ir.DataType.BFLOAT16 for value in model.graph.inputs):
@@ -219,10 +223,8 @@ def _names(specs: Sequence[TensorSpec]) -> set[str]:
     return {spec.name for spec in specs}
 
 
-def _stored(array: Any) -> Any:
-    """Bytes stand for numbers that no kernel computes in."""
-    dtype = ir.DataType.from_numpy(array.dtype)
-    return ir.stored(array, dtype) if dtype in ir.NARROW else array
+def _length(value: Any) -> int:
+    return len(value) if isinstance(value, list) else 0
 
 
 def _may_be_shape(array: Any, kinds: str) -> bool:

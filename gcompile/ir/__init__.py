@@ -52,6 +52,8 @@ from gcompile.ir.region import (
 from gcompile.ir.rewire import bypass, only_reader
 from gcompile.ir.shapes import Shapes, infer_shapes, static_shape
 from gcompile.ir.split_weights import split_weights
+from gcompile.ir.static.borders import take_elements
+from gcompile.ir.static.branches import inline_branch
 from gcompile.ir.store_bytes import store_bytes
 from gcompile.ir.stored_weights import weight_decoder, weight_path
 from gcompile.ir.strided import MOVES as STRIDED_MOVES
@@ -111,6 +113,7 @@ __all__ = [
     "from_graphsurgeon",
     "from_torch",
     "infer_shapes",
+    "inline_branch",
     "is_batched_product",
     "is_constant",
     "is_module_spec",
@@ -143,6 +146,7 @@ __all__ = [
     "static_shape",
     "store_bytes",
     "stored",
+    "take_elements",
     "tensor",
     "to_graphsurgeon",
     "to_networkx",

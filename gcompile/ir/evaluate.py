@@ -32,6 +32,13 @@ def evaluate_node(node: onnx_ir.Node, opset: int) -> list[Array] | None:
     return _run(node, arrays, opset)
 
 
+def compute_node(node: onnx_ir.Node, arrays: list[Array | None], opset: int) -> list[Array] | None:
+    """Return the node's outputs for these inputs, or None where they are not known."""
+    if node.domain or node.op_type in _NOT_DETERMINISTIC or _has_subgraph(node):
+        return None
+    return _run(node, arrays, opset)
+
+
 def _of_type(value: onnx_ir.Value | None) -> Array | None:
     """Any array of the value's type."""
     if value is None or value.dtype is None:
@@ -78,5 +85,7 @@ def _run(node: onnx_ir.Node, arrays: list[Array | None], opset: int) -> list[Arr
     except Exception:
         # Whatever the reference cannot do stays in the graph.
         return None
+    if not all(isinstance(result, np.ndarray | np.generic) for result in results):
+        return None  # Sequences and optionals are no arrays.
     arrays_out = iter(np.asarray(result) for result in results)
     return [next(arrays_out) if name else np.zeros(0) for name in outputs]

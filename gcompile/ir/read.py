@@ -18,6 +18,7 @@ from gcompile.ir import ceil_pools
 from gcompile.ir.expand_functions import expand_functions
 from gcompile.ir.same_operators import are_same
 from gcompile.ir.shapes import Shapes, bind_shapes, infer_shapes
+from gcompile.ir.static.settle import settle
 from gcompile.ir.steps_first import put_steps_first
 from gcompile.ir.verify import verify
 from gcompile.ir.walk import all_graphs, all_nodes
@@ -89,6 +90,9 @@ def prepare(model: onnx_ir.Model, shapes: Shapes | None = None, batch: int = 1) 
     put_steps_first(model)
     _constants_to_initializers(model)
     infer_shapes(model)
+    if settle(model, OPSET):
+        _constants_to_initializers(model)
+        infer_shapes(model)
     _name_nodes(model)
     verify(model)
     for name, size in defaults.items():

@@ -1,0 +1,1 @@
+"""What is known before a model runs: branches, loops and sequences are written out as tensors."""
