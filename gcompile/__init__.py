@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from gcompile import ir, runtime
     from gcompile.compiler import Compiled, compile
     from gcompile.compiler.calibrate import calibrate
+    from gcompile.compiler.entries import CompiledEntries, Entry, compile_entries
     from gcompile.compiler.estimate import estimate
     from gcompile.energy import Estimate
     from gcompile.errors import GcompileError
@@ -26,6 +27,8 @@ __version__ = "0.1.0"
 _HOMES = {
     "Budget": "gcompile.report",
     "Compiled": "gcompile.compiler",
+    "CompiledEntries": "gcompile.compiler.entries",
+    "Entry": "gcompile.compiler.entries",
     "Estimate": "gcompile.energy",
     "GcompileError": "gcompile.errors",
     "NodePass": "gcompile.passes",
@@ -38,6 +41,7 @@ _HOMES = {
     "Target": "gcompile.targets",
     "calibrate": "gcompile.compiler.calibrate",
     "compile": "gcompile.compiler",
+    "compile_entries": "gcompile.compiler.entries",
     "estimate": "gcompile.compiler",
     "from_torch": "gcompile.ir",
     "load_target": "gcompile.targets",
@@ -47,6 +51,8 @@ _ROOMS = ("ir", "runtime")
 __all__ = [
     "Budget",
     "Compiled",
+    "CompiledEntries",
+    "Entry",
     "Estimate",
     "GcompileError",
     "NodePass",
@@ -59,6 +65,7 @@ __all__ = [
     "Target",
     "calibrate",
     "compile",
+    "compile_entries",
     "estimate",
     "from_torch",
     "ir",

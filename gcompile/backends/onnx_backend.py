@@ -40,7 +40,7 @@ from gcompile.passes.pipelines import canonicalize_pipeline, fuse_pipeline
 from gcompile.passes.precision import WidenFloat16
 from gcompile.passes.tile.apply_winograd import ApplyWinograd
 from gcompile.passes.tile.tile_regions import TileRegions
-from gcompile.runtime.manifest import TensorSpec
+from gcompile.runtime.entry_point import TensorSpec
 from gcompile.targets import Target, load_target
 
 _PASSES = Pipeline(

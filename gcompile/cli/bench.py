@@ -18,6 +18,7 @@ from gcompile.cli.carbon import (
     CarbonZoneOption,
     read_accounting,
 )
+from gcompile.cli.entries import EntryOption
 from gcompile.cli.metering import (
     IdleOption,
     MeasureOption,
@@ -79,6 +80,7 @@ def bench(
     carbon_inferences: CarbonInferencesOption = None,
     carbon_embodied: CarbonEmbodiedOption = None,
     seed: Annotated[int, typer.Option("--seed", help="Of the random inputs.")] = 0,
+    entry: EntryOption = None,
     variant: VariantOption = None,
     threads: ThreadsOption = None,
     format_: FormatOption = Format.TEXT,
@@ -106,10 +108,16 @@ def bench(
     from gcompile.cli.random_inputs import random_inputs
     from gcompile.energy import meters
     from gcompile.npz import read_arrays
-    from gcompile.report import BenchResult, Latency, gcompile_version, measured_energy
+    from gcompile.report import (
+        REPORT_NAME,
+        BenchResult,
+        Latency,
+        gcompile_version,
+        measured_energy,
+    )
 
     arrays = None if input_ is None else read_arrays(input_)
-    runner = runtime.load(folder, threads=threads, variant=variant)
+    runner = runtime.load(folder, threads=threads, variant=variant, entry=entry)
     device = ready_meter(plan, meter, runner.variant.target) if plan else None
     call = runner.prepare(random_inputs(runner.inputs, seed) if arrays is None else arrays)
     times, cpu_s = _time(call, warmup, None if measure else repeats, seconds)
@@ -117,10 +125,12 @@ def bench(
     if plan and device:
         announce(device, plan, say)
         measurement = meters.measure(call, device, plan)
-    predicted, estimate = _prediction(folder, runner.variant.name)
+    predicted, estimate = _prediction(
+        folder if entry is None else folder / f"{entry}.{REPORT_NAME}", runner.variant.name
+    )
     result = BenchResult(
         gcompile_version=gcompile_version(),
-        model=runner.manifest.model_name,
+        model=runner.entry_point.model_name,
         target=runner.variant.target,
         threads=threads or runner.manifest.threads,
         warmup=warmup,
@@ -163,14 +173,14 @@ def _more(done: int, elapsed_s: float, repeats: int | None, seconds: float) -> b
     return done < MIN_REPEATS or (elapsed_s < seconds and done < MAX_REPEATS)
 
 
-def _prediction(folder: Path, variant: str) -> tuple[BenchEnergy, Estimate | None]:
+def _prediction(report_at: Path, variant: str) -> tuple[BenchEnergy, Estimate | None]:
     """What the build predicted for one inference, and said to be that."""
     from gcompile.report import BenchEnergy, read_report
     from gcompile.report.layout import threads_text
     from gcompile.report.quantity import format_energy
 
     try:
-        report = read_report(folder)
+        report = read_report(report_at)
     except ArtifactError as error:
         why = f"no estimate: {error}"
         return (

@@ -17,6 +17,8 @@ from gcompile.cli.carbon import (
     CarbonZoneOption,
     read_accounting,
 )
+from gcompile.cli.compilation import compiled
+from gcompile.cli.entries import EntriesOption, parse_entries
 from gcompile.cli.options import (
     CalibOption,
     EvalOption,
@@ -58,6 +60,7 @@ def build(
             help="Device to compile for, or several for one artefact: a,b. [default: cpu]",
         ),
     ] = None,
+    entry: EntriesOption = None,
     budget: Annotated[
         str | None,
         typer.Option("--budget", help="Energy allowed: 50mJ, 0.2Wh/1000, 5gCO2e/1000 or -40%."),
@@ -126,6 +129,7 @@ def build(
     """
     given: dict[str, object] = {
         "model": _text(model),
+        "entries": parse_entries(entry or ()) or None,
         "target": target,
         "budget": budget,
         "max_drop": max_drop,
@@ -187,13 +191,14 @@ def resolve(given: Mapping[str, object], config: Path | None) -> BuildConfig:
 
     values = BuildConfig.read(config) if config else {}
     values |= {name: value for name, value in given.items() if value is not None}
-    if not values.get("model"):
+    if not values.get("model") and not values.get("entries"):
         raise UsageError("No model was given. Write `gcompile build model.onnx --target cpu`.")
     resolved = BuildConfig.checked(values, "the options")
     _check(resolved)
     if resolved.output is None:
         targets = "+".join(Path(target).stem for target in target_names(resolved.target))
-        name = f"{model_name(resolved.model)}-{targets}"
+        first = resolved.model or next(iter(resolved.entries.values()))
+        name = f"{model_name(first)}-{targets}"
         resolved = resolved.model_copy(update={"output": name})
     return resolved
 
@@ -240,46 +245,19 @@ def _build(config: BuildConfig, quiet: bool, carbon_key: str | None, *, cache: b
         if not quiet:
             say(f"gcompile: budget {config.budget} is {budget.echo}")
     with artifact_folder(str(config.output)) as folder, progress(quiet) as show_progress:
-        from gcompile import compiler
-        from gcompile.cli.source import read_source
-
-        source, inputs = read_source(config.model, config.input_shapes)
-        compiled = compiler.compile(
-            source,
-            config.target,
-            example_inputs=inputs,
-            budget=config.budget,
-            max_drop=config.max_drop,
-            metric=config.metric,
-            calib=config.calib,
-            evaluate=config.eval,
-            precision=config.precision,
-            quantization=config.quantization,
-            passes=config.passes,
-            shapes={name: tuple(sizes) for name, sizes in config.shapes.items()},
-            threads=config.threads,
-            seed=config.seed,
-            output=folder,
-            plugins=config.plugins,
-            progress=show_progress,
-            carbon=carbon,
-            cache=cache,
-            emulator=config.emulator,
-            require_verified=config.require_verified,
-            evaluations=config.max_evals,
-            search_time=config.search_time,
-            prune=config.prune,
-        )
+        report = compiled(config, folder, show_progress, carbon, cache)
         if config.strict:
-            _refuse_fallbacks(compiled.report)
+            _refuse_fallbacks(report)
         write_config(config.relative_to(Path(str(config.output))), folder)
-    return compiled.report
+    return report
 
 
 def _refuse_fallbacks(report: Report) -> None:
     fallbacks = dict(report.fallbacks)
     for variant in report.variants:
         fallbacks |= variant.fallbacks
+    for entry in report.entries:
+        fallbacks |= entry.fallbacks
     if fallbacks:
         listed = "; ".join(f"{name} ({why})" for name, why in sorted(fallbacks.items()))
         raise CompileError(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gcompile.cli.entries import EntryOption
 from gcompile.cli.options import (
     FolderArgument,
     Format,
@@ -41,6 +42,7 @@ def run(
         bool, typer.Option("--random", help="Run on seeded random inputs instead of data.")
     ] = False,
     seed: Annotated[int, typer.Option("--seed", help="Of the random inputs.")] = 0,
+    entry: EntryOption = None,
     variant: VariantOption = None,
     threads: ThreadsOption = None,
     format_: FormatOption = Format.TEXT,
@@ -53,7 +55,7 @@ def run(
     from gcompile.npz import read_arrays, write_arrays
 
     arrays = {} if input_ is None else read_arrays(input_)
-    runner = runtime.load(folder, threads=threads, variant=variant)
+    runner = runtime.load(folder, threads=threads, variant=variant, entry=entry)
     inputs = random_inputs(runner.inputs, seed) if input_ is None else _inputs(runner, arrays)
     outputs = _run(runner, inputs)
     if output is not None:

@@ -2,42 +2,23 @@
 
 from __future__ import annotations
 
-import secrets
-import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 from gcompile import ir
-from gcompile.backends.tvm.artifact import Artifact
-from gcompile.backends.tvm.build import record_outcome, write_artifact
+from gcompile.compiler.entries import CompiledEntries, Entry, compile_entries
 from gcompile.compiler.estimate import estimate
-from gcompile.compiler.job import Job, Progress, Source, prepare, read_graph
-from gcompile.compiler.variant import build_variant, named_targets, verify_variant
+from gcompile.compiler.job import Progress, Source, prepare, read_graph
+from gcompile.compiler.variant import named_targets
+from gcompile.compiler.whole import Compiled, compile_jobs, temporary_folder
 from gcompile.energy.carbon import Accounting, Intensity
 from gcompile.passes import Arrays
 from gcompile.passes.precision import Preset
-from gcompile.report import (
-    Budget,
-    Report,
-    artifact_folder,
-    check_output,
-    joint_report,
-    write_report,
-)
+from gcompile.report import Budget, check_output
 from gcompile.search import EVALUATIONS, Metric
 from gcompile.targets import Target
 
-__all__ = ["Compiled", "compile", "estimate"]
-
-
-@dataclass(frozen=True)
-class Compiled:
-    """What a compilation gives back: the final graph, the code that runs it, and the report."""
-
-    model: ir.Model
-    artifact: Artifact
-    report: Report
+__all__ = ["Compiled", "CompiledEntries", "Entry", "compile", "compile_entries", "estimate"]
 
 
 def compile(
@@ -119,7 +100,7 @@ def compile(
             `require_verified` asks for it.
         GcompileError: Anything else that went wrong, with the remedy.
     """
-    folder = Path(output) if output else _temporary_folder()
+    folder = Path(output) if output else temporary_folder()
     check_output(folder)
     targets = list(named_targets(target, progress))
     graph = read_graph(model, example_inputs, dynamic_shapes)
@@ -133,30 +114,4 @@ def compile(
         )
         for name, device, stages in targets
     }  # fmt: skip
-    return _compile(jobs, folder)
-
-
-def _temporary_folder() -> Path:
-    """A folder that does not exist yet: nothing is left behind where a compilation fails."""
-    return Path(tempfile.gettempdir()) / f"gcompile-{secrets.token_hex(8)}"
-
-
-def _compile(jobs: Mapping[str, Job], output: Path) -> Compiled:
-    built = {name: build_variant(job) for name, job in jobs.items()}
-    first = next(iter(built.values()))
-    with artifact_folder(output) as folder:
-        manifest = write_artifact(
-            {name: variant.code for name, variant in built.items()},
-            folder,
-            model_name=first.job.model_name,
-            seed=first.job.context.seed,
-        )
-        reports = {name: verify_variant(name, one, folder) for name, one in built.items()}
-        report = joint_report(reports)
-        verified = {
-            name: each.verify.model_dump(include={"code_ran", "max_abs_error", "cosine"})
-            for name, each in reports.items()
-        }
-        record_outcome(folder, manifest, report.status, verified)
-        write_report(report, folder)
-    return Compiled(first.decision.stage.model, Artifact(output), report)
+    return compile_jobs(jobs, folder)

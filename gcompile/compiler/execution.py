@@ -131,16 +131,14 @@ class Emulated(_OneByOne):
     code_ran: CodeRan = "emulated"
 
     def outputs(self, inferences: Sequence[Arrays]) -> list[dict[str, Array]]:
-        manifest = runtime.Manifest.read(self.folder)
+        entry = runtime.Manifest.read(self.folder).entry_point()
         with tempfile.TemporaryDirectory(prefix="gcompile-") as folder:
             given, found = Path(folder) / "inputs.npz", Path(folder) / "outputs.npz"
-            np.savez(
-                given, *(np.stack([row[s.name] for row in inferences]) for s in manifest.inputs)
-            )
+            np.savez(given, *(np.stack([row[s.name] for row in inferences]) for s in entry.inputs))
             self._call(str(self.folder), self.variant, str(given), str(found))
             with np.load(found) as arrays:
-                columns = [arrays[f"arr_{index}"] for index in range(len(manifest.outputs))]
-        names = [spec.name for spec in manifest.outputs]
+                columns = [arrays[f"arr_{index}"] for index in range(len(entry.outputs))]
+        names = [spec.name for spec in entry.outputs]
         return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
 
     def _call(self, *arguments: str) -> None:

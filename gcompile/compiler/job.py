@@ -11,6 +11,7 @@ from gcompile.backends.onnxruntime import OnnxRuntime
 from gcompile.backends.tvm.cache import ObjectStore
 from gcompile.backends.tvm.link import cross_linker
 from gcompile.backends.tvm.llvm_target import llvm_target, platform_of
+from gcompile.backends.tvm.pipeline import WeightLimits
 from gcompile.compiler.execution import Executor
 from gcompile.energy import Roofline
 from gcompile.energy.carbon import Accounting, Intensity, as_accounting, cpu_seconds
@@ -54,6 +55,8 @@ class Job:
         quantization: How integers are arrived at.
         executor: Runs the code to measure it.
         prune: Whether a search may prune.
+        tokens: Tokens of one inference; None counts those of `input_ids`.
+        limits: Which weights are written to a file of their own.
     """
 
     model: ir.Model
@@ -78,6 +81,8 @@ class Job:
     quantization: Preset = Preset.BALANCED
     executor: Executor = field(default_factory=Executor)
     prune: bool = False
+    tokens: int | None = None
+    limits: WeightLimits = field(default_factory=WeightLimits)
 
     @property
     def may_use_integers(self) -> bool:
@@ -96,18 +101,18 @@ def prepare(
     model: ir.Model | str | Path,
     target: Target | str,
     *,
-    budget: Budget | str | None,
-    max_drop: float | str,
-    metric: str | Metric,
-    calib: Arrays | str | Path | None,
-    evaluate: Arrays | str | Path | None,
-    precision: ir.Precision | str | None,
-    passes: str | None,
-    shapes: ir.Shapes | None,
-    threads: int,
-    seed: int,
-    plugins: Sequence[str],
-    progress: Progress | None,
+    budget: Budget | str | None = None,
+    max_drop: float | str = 0.01,
+    metric: str | Metric = "top1",
+    calib: Arrays | str | Path | None = None,
+    evaluate: Arrays | str | Path | None = None,
+    precision: ir.Precision | str | None = None,
+    passes: str | None = None,
+    shapes: ir.Shapes | None = None,
+    threads: int = 1,
+    seed: int = 0,
+    plugins: Sequence[str] = (),
+    progress: Progress | None = None,
     carbon: Accounting | Intensity | str | float | None = None,
     cache: bool | str | Path = False,
     emulator: str | None = None,
@@ -116,6 +121,8 @@ def prepare(
     search_time: float | str | None = None,
     quantization: Preset | str = Preset.BALANCED,
     prune: bool = False,
+    tokens: int | None = None,
+    limits: WeightLimits | None = None,
 ) -> Job:
     """Read everything a compilation needs.
 
@@ -186,6 +193,8 @@ def prepare(
         quantization=parse_preset(quantization),
         executor=executor,
         prune=prune,
+        tokens=tokens,
+        limits=limits or WeightLimits(),
     )
 
 

@@ -46,7 +46,10 @@ class Measurer:
         """Generate code for a model, unless it is the last one that was measured."""
         if self.last is None or self.last[0] is not model:
             ctx = self.job.context
-            self.last = model, generate(model, ctx.target, ctx.threads, self.job.store)
+            self.last = (
+                model,
+                generate(model, ctx.target, ctx.threads, self.job.store, self.job.limits),
+            )
         return self.last[1]
 
     def accuracy(self, model: ir.Model) -> float:

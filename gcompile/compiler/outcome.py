@@ -49,6 +49,7 @@ def make_outcome(
         seed=job.context.seed,
         carbon=job.carbon,
         build=_build_energy(job),
+        tokens=job.tokens,
         notes=(*job.notes, *_advice(job, decision)),
     )
 

@@ -4,6 +4,7 @@ from gcompile.report.bench import BenchEnergy, BenchResult, Latency, measured_en
 from gcompile.report.budget import Budget, parse_drop, parse_duration
 from gcompile.report.carbon import CarbonSection, carbon_rows, carbon_section
 from gcompile.report.config import BuildConfig
+from gcompile.report.entries import entries_report, move_reports
 from gcompile.report.folder import artifact_folder, check_output
 from gcompile.report.html import to_html
 from gcompile.report.make import gcompile_version, make_estimate_report, make_report
@@ -11,6 +12,7 @@ from gcompile.report.markdown import to_markdown
 from gcompile.report.report import (
     Accuracy,
     EnergySection,
+    EntrySection,
     EstimateReport,
     Fidelity,
     LayerSection,
@@ -24,6 +26,7 @@ from gcompile.report.sweep import SensitivityReport, SweepReport
 from gcompile.report.text import to_text
 from gcompile.report.variants import joint_report, target_names
 from gcompile.report.write import (
+    REPORT_NAME,
     read_report,
     write_config,
     write_report,
@@ -32,6 +35,7 @@ from gcompile.report.write import (
 )
 
 __all__ = [
+    "REPORT_NAME",
     "Accuracy",
     "BenchEnergy",
     "BenchResult",
@@ -39,6 +43,7 @@ __all__ = [
     "BuildConfig",
     "CarbonSection",
     "EnergySection",
+    "EntrySection",
     "EstimateReport",
     "Fidelity",
     "Latency",
@@ -54,11 +59,13 @@ __all__ = [
     "carbon_rows",
     "carbon_section",
     "check_output",
+    "entries_report",
     "gcompile_version",
     "joint_report",
     "make_estimate_report",
     "make_report",
     "measured_energy",
+    "move_reports",
     "parse_drop",
     "parse_duration",
     "read_report",

@@ -29,7 +29,8 @@ class BuildConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    model: str
+    model: str = ""
+    entries: dict[str, str] = {}
     target: str = "cpu"
     budget: str | None = None
     max_drop: str = "1%"
@@ -72,7 +73,7 @@ class BuildConfig(BaseModel):
             ) from error
         except ValueError as error:
             raise UsageError(f"Configuration {str(path)!r} is not valid TOML: {error}.") from error
-        checked = cls.checked({"model": ""} | values, f"configuration {str(path)!r}")
+        checked = cls.checked(values, f"configuration {str(path)!r}")
         paths = checked._map_paths(lambda value: str(path.parent / value))
         return checked.model_copy(update=paths).model_dump(include=set(values))
 
@@ -101,7 +102,7 @@ class BuildConfig(BaseModel):
         paths = self._map_paths(lambda value: os.path.relpath(Path(value).resolve(), base))
         return self.model_copy(update=paths)
 
-    def _map_paths(self, change: Callable[[str], str]) -> dict[str, str]:
+    def _map_paths(self, change: Callable[[str], str]) -> dict[str, object]:
         """The options that are paths, changed; a target is one where it names a file."""
         values = {name: getattr(self, name) for name in _PATHS}
         if is_module_spec(self.model):
@@ -110,15 +111,20 @@ class BuildConfig(BaseModel):
             change(name) if name.endswith(".toml") else name for name in target_names(self.target)
         ]
         paths = {name: change(value) for name, value in values.items() if value}
-        return paths | {"target": ",".join(targets)}
+        entries = {
+            name: model if is_module_spec(model) else change(model)
+            for name, model in self.entries.items()
+        }
+        return paths | {"target": ",".join(targets), "entries": entries}
 
     def to_toml(self, name: str = "config.resolved.toml") -> str:
         """The configuration as TOML; options that are not set are left out."""
         values = self.model_dump(exclude_none=True)
-        shapes = values.pop("shapes")
+        tables = {key: values.pop(key) for key in ("entries", "shapes")}
         lines = [f"{key} = {_toml(value)}" for key, value in values.items()]
-        if shapes:
-            lines += ["", "[shapes]", *(f"{_toml(k)} = {_toml(v)}" for k, v in shapes.items())]
+        for key, table in tables.items():
+            if table:
+                lines += ["", f"[{key}]", *(f"{_toml(k)} = {_toml(v)}" for k, v in table.items())]
         return _HEADER.format(name=name) + "\n".join(lines) + "\n"
 
 

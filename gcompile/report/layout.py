@@ -15,6 +15,7 @@ from gcompile.report.quantity import (
 )
 from gcompile.report.report import (
     EnergySection,
+    EntrySection,
     EstimateLayer,
     LayerSection,
     PassSection,
@@ -48,10 +49,13 @@ def summary_rows(report: Report) -> list[tuple[str, str]]:
     if report.fidelity is not None:
         rows.append(("fidelity", _fidelity(report)))
     rows.append(("verified", _verify(report)))
+    if report.energy_per_token_j is not None:
+        rows.append(("per token", _per_token(report.energy_per_token_j, report.tokens)))
     rows += carbon_rows(report.carbon)
     if report.peak_memory_bytes is not None:
         rows.append(("peak memory", f"{report.peak_memory_bytes / 1e6:.2f} MB of tensors"))
-    return rows + [_variant_row(variant) for variant in report.variants]
+    rows += [_variant_row(variant) for variant in report.variants]
+    return rows + [_entry_row(entry) for entry in report.entries]
 
 
 def unverified_sentences(report: Report) -> list[str]:
@@ -248,6 +252,22 @@ def _variant_row(variant: VariantSection) -> tuple[str, str]:
         parts.append(f"{printable(accuracy.metric)} {accuracy.compiled:.4f}")
     parts.append(f"verified {_verification(variant.verify)}")
     return f"variant {printable(variant.name)}", "; ".join(parts)
+
+
+def _per_token(energy_j: float, tokens: int | None) -> str:
+    return f"{format_energy(energy_j)}, {tokens} in an inference"
+
+
+def _entry_row(entry: EntrySection) -> tuple[str, str]:
+    parts: list[str] = [entry.status]
+    if entry.energy_per_token_j is not None:
+        parts.append(f"{_per_token(entry.energy_per_token_j, entry.tokens)} (per token)")
+    parts += [
+        energy_text(entry.energy),
+        f"{format_time(entry.energy.time_s)} estimated",
+        f"verified {_verification(entry.verify)}",
+    ]
+    return f"entry {printable(entry.name)}", "; ".join(parts)
 
 
 def _verify(report: Report) -> str:

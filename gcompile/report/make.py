@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -28,6 +29,7 @@ from gcompile.report.report import (
 )
 from gcompile.targets import Target
 
+_TOKENS = "input_ids"
 _LIBRARIES = ("apache-tvm", "apache-tvm-ffi", "numpy", "onnx", "onnx-ir", "onnxruntime", "scipy")
 
 
@@ -54,6 +56,7 @@ def make_report(
     peak_memory_bytes: int | None = None,
     carbon: Accounting | None = None,
     build: BuildEnergy | None = None,
+    tokens: int | None = None,
     notes: Sequence[str] = (),
 ) -> Report:
     """Report on a compilation.
@@ -80,9 +83,11 @@ def make_report(
         peak_memory_bytes: Of the largest set of live tensors, if known.
         carbon: How emissions are counted; None leaves them out.
         build: What the compilation itself took, for its emissions.
+        tokens: Tokens that one inference takes in; by default those of the input `input_ids`.
         notes: Plain sentences, such as `Batch dimension N is bound to 1.`
     """
     limit_j = _limit(budget, limit_j, exact)
+    tokens = token_count(model) if tokens is None else tokens
     section = _budget_section(budget, limit_j, after)
     return Report(
         gcompile_version=gcompile_version(),
@@ -106,6 +111,8 @@ def make_report(
         fallbacks=dict(fallbacks or {}),
         peak_memory_bytes=peak_memory_bytes,
         carbon=emissions(after, carbon, build),
+        tokens=tokens,
+        energy_per_token_j=after.total.energy_j / tokens if tokens else None,
         notes=list(notes),
     )
 
@@ -162,6 +169,14 @@ def emissions(
     if accounting is None:
         return None
     return carbon_section(assess(estimate, accounting, build), unit)
+
+
+def token_count(model: ir.Model) -> int | None:
+    """Tokens that one inference takes in, where the model has the usual input for them."""
+    for value in model.graph.inputs:
+        if value.name == _TOKENS and value.dtype in (ir.DataType.INT64, ir.DataType.INT32):
+            return math.prod(ir.static_shape(value)) or None
+    return None
 
 
 def gcompile_version() -> str:

@@ -158,6 +158,28 @@ class VariantSection(Section):
     peak_memory_bytes: int | None = None
 
 
+class EntrySection(Section):
+    """One of several entry points in one artefact."""
+
+    name: str
+    """What `--entry` calls it."""
+    model: str
+    status: Status
+    message: str
+    energy: EnergySection
+    """Of one inference, as compiled."""
+    tokens: int | None = None
+    """Tokens that one inference takes in; null where it takes none."""
+    energy_per_token_j: float | None = None
+    """`energy.energy_j` by `tokens`."""
+    accuracy: Accuracy | None = None
+    fidelity: Fidelity | None = None
+    verify: Verify
+    fallbacks: dict[str, str] = Field(default_factory=dict)
+    """Regions that generic code runs, with the reason."""
+    peak_memory_bytes: int | None = None
+
+
 class Report(Section):
     """What a compilation did, and where every joule went."""
 
@@ -189,6 +211,12 @@ class Report(Section):
     """Emissions; null unless a grid was given."""
     variants: list[VariantSection] = Field(default_factory=list)
     """One for each target of an artefact with several; the rest of the report is on the first."""
+    entries: list[EntrySection] = Field(default_factory=list)
+    """One for each entry point of an artefact with several; the rest is on the first."""
+    tokens: int | None = None
+    """Tokens that one inference takes in; null where it takes none."""
+    energy_per_token_j: float | None = None
+    """`energy.after.energy_j` by `tokens`."""
     notes: list[str] = Field(default_factory=list)
     """Sentences the user should read."""
 

@@ -20,6 +20,7 @@ from gcompile.report.sweep_page import sensitivity_to_html, sweep_to_html
 from gcompile.report.sweep_plot import sweep_to_png
 
 REPORT_NAME = "report.json"
+REPORT_FILES = (REPORT_NAME, "report.html", "report.md", "ledger.json")
 CONFIG_NAME = "config.resolved.toml"
 
 

@@ -4,8 +4,18 @@ Importing this room loads the standard library and numpy. `load` brings in tvm_f
 runtime library, never the TVM compiler, onnx or torch.
 """
 
-from gcompile.runtime.load import load
-from gcompile.runtime.manifest import FileRecord, Manifest, TensorSpec, Variant
+from gcompile.runtime.entry_point import EntryPoint, TensorSpec
+from gcompile.runtime.load import load, load_entries
+from gcompile.runtime.manifest import FileRecord, Manifest, Variant
 from gcompile.runtime.runner import Runner
 
-__all__ = ["FileRecord", "Manifest", "Runner", "TensorSpec", "Variant", "load"]
+__all__ = [
+    "EntryPoint",
+    "FileRecord",
+    "Manifest",
+    "Runner",
+    "TensorSpec",
+    "Variant",
+    "load",
+    "load_entries",
+]

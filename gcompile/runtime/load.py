@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import ctypes
 import importlib.util
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from gcompile.errors import ArtifactError, BackendUnavailableError
+from gcompile.runtime.entry_point import EntryPoint
 from gcompile.runtime.isa import cpu_flags
 from gcompile.runtime.manifest import WEIGHTS_NAME, Manifest, Variant
 from gcompile.runtime.runner import Runner
@@ -21,6 +24,8 @@ from gcompile.runtime.weights import Array, map_weights
 AMX_PERMISSION_FUNCTION = "amx_init"
 """The function of an artefact that asks Linux for AMX tiles; it writes 0 when they are granted."""
 
+_FUNCTION = "main"
+"""What every library calls the function that runs its entry point."""
 _CPU_DEVICE = (1, 0)
 _POOLED_ALLOCATOR = 2
 
@@ -31,6 +36,7 @@ def load(
     threads: int | None = None,
     bind: bool = False,
     variant: str | None = None,
+    entry: str | None = None,
 ) -> Runner:
     """Load a compiled model: of its variants, the first in its manifest that this machine runs.
 
@@ -43,32 +49,81 @@ def load(
             may use that many CPUs.
         bind: Pin the calling thread and the workers to one CPU each (see `threads.py`).
         variant: The name of the variant to load instead.
+        entry: The entry point to load, where the artefact has several.
 
     Raises:
         ArtifactError: The artefact is damaged, was changed, or does not fit this machine.
         BackendUnavailableError: The TVM runtime is not installed.
-        RunError: `threads` is not a number of threads this process can use.
-        UnknownNameError: The artefact has no variant of that name.
+        RunError: `threads` is not a number of threads this process can use, or the artefact has
+            several entry points and none is named.
+        UnknownNameError: The artefact has no variant or no entry point of that name.
     """
     folder = Path(folder)
     manifest = Manifest.read(folder)
-    variants = runnable_variants(manifest, variant, cpu_flags())
+    name = manifest.entry_point(entry).name
+    return load_entries(folder, [name], threads=threads, bind=bind, variant=variant)[name]
+
+
+def load_entries(
+    folder: str | Path,
+    names: Iterable[str] | None = None,
+    *,
+    threads: int | None = None,
+    bind: bool = False,
+    variant: str | None = None,
+) -> dict[str, Runner]:
+    """Load several entry points of an artefact, by default all; its weights are mapped once.
+
+    Args and errors are those of `load`.
+    """
+    folder = Path(folder)
+    manifest = Manifest.read(folder)
+    points = manifest.entries if names is None else map(manifest.entry_point, names)
+    wanted = {
+        point: runnable_variants(manifest, point.name, variant, cpu_flags()) for point in points
+    }
     count = thread_count(threads, manifest.threads)
     manifest.check_files(folder)
-    chosen, module = _first_granted(folder.resolve(), variants)
-    configure = _global_function("runtime.config_threadpool")
+    loader = _Loader(folder, manifest, count, bind)
+    return {point.name: loader.runner(point, variants) for point, variants in wanted.items()}
 
-    def prepare_thread() -> None:
-        use_threads(configure, count, bind, is_serial=manifest.threads == 1)
 
-    prepare_thread()
+@dataclass
+class _Loader:
+    """Loads entry points of one artefact, whose files were checked."""
+
+    folder: Path
+    manifest: Manifest
+    threads: int
+    bind: bool
+    machines: dict[str, Any] = field(default_factory=dict)
+    """By library: entry points that differ in weights only share one."""
+
+    @cached_property
+    def tensors(self) -> list[Array]:
+        return map_weights(self.folder / WEIGHTS_NAME, self.manifest.weights)
+
+    def runner(self, point: EntryPoint, variants: Sequence[Variant]) -> Runner:
+        chosen, module = _first_granted(self.folder.resolve(), variants)
+        configure = _global_function("runtime.config_threadpool")
+
+        def prepare_thread() -> None:
+            use_threads(configure, self.threads, self.bind, is_serial=self.manifest.threads == 1)
+
+        prepare_thread()
+        if chosen.library not in self.machines:
+            self.machines[chosen.library] = _started(module)
+        weights = [self.tensors[index] for index in chosen.weights]
+        function = self.machines[chosen.library][_FUNCTION]
+        return Runner(
+            self.manifest, point, chosen, _with_weights(function, weights), prepare_thread
+        )
+
+
+def _started(module: Any) -> Any:
     machine = module["vm_load_executable"]()
     machine["vm_initialization"](*_CPU_DEVICE, _POOLED_ALLOCATOR, *_CPU_DEVICE, _POOLED_ALLOCATOR)
-    tensors = map_weights(folder / WEIGHTS_NAME, manifest.weights)
-    weights = [tensors[index] for index in chosen.weights]
-    return Runner(
-        manifest, chosen, _with_weights(machine[manifest.entry], weights), prepare_thread
-    )
+    return machine
 
 
 def _first_granted(folder: Path, variants: Sequence[Variant]) -> tuple[Variant, Any]:

@@ -9,43 +9,32 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
-from gcompile.errors import ArtifactError
+from gcompile.errors import ArtifactError, RunError, UnknownNameError
 from gcompile.runtime import untrusted
+from gcompile.runtime.entry_point import (
+    ONLY_ENTRY,
+    EntryPoint,
+    TensorSpec,
+    read_entries,
+    read_tensors,
+)
+from gcompile.runtime.old_manifests import translated
 from gcompile.runtime.untrusted import REMEDY, Scalar
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 MANIFEST_NAME = "manifest.json"
 WEIGHTS_NAME = "weights.bin"
-DTYPES = frozenset(
-    {"bool", "bfloat16", "float16", "float32", "float64"}
-    | {f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)}
-)
 
 _MAX_MANIFEST_BYTES = 4 << 20
 _MAX_FILE_BYTES = 1 << 40
-_MAX_TENSOR_ELEMENTS = 1 << 36
-_MAX_RANK = 16
 _MAX_THREADS = 4096
-_MAX_VARIANTS = 64
-_ONE_VARIANT_VERSION = 2
-_OF_THE_VARIANT = ("target", "platform", "isa_required", "library", "needs_amx", "verification")
-"""What schema version 2 said of the whole artefact, which then had one variant."""
+_MAX_VARIANTS = 4096
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-
-
-@dataclass(frozen=True, slots=True)
-class TensorSpec:
-    """One input or output: its name, numpy dtype name and static shape."""
-
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +53,15 @@ class FileRecord:
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """The native code of an artefact for one target.
+    """The native code of one entry point of an artefact for one target.
 
     Attributes:
-        name: What it is asked for by; no other variant of the artefact has it.
+        entry: The entry point.
+        name: What it is asked for by; no other variant of the entry point has it.
         target: The target it was compiled for.
         platform: Operating system and architecture of the code, such as `linux-x86_64`.
         isa_required: CPU flags the code uses, spelled as Linux spells them (`avx512_vnni`).
-        library: The file that holds the code.
+        library: The file that holds the code; entry points that differ in weights only share it.
         needs_amx: The code asks the operating system for AMX tiles when it is loaded.
         weights: Which tensors of `weights.bin` the entry takes after the inputs, in this order.
         verification: How the outputs compared with the reference, as plain values.
@@ -85,6 +75,7 @@ class Variant:
     needs_amx: bool = False
     weights: tuple[int, ...] = ()
     verification: Mapping[str, Scalar] = field(default_factory=dict)
+    entry: str = ONLY_ENTRY
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,27 +83,42 @@ class Manifest:
     """Everything that loading and running an artefact needs to know.
 
     Attributes:
-        variants: The code for each target; a loader takes the first that its machine can run.
+        entries: What can be called.
+        variants: The code of each entry for each target; a loader takes the first of an entry that
+            its machine can run.
         threads: Parallel tasks the code was generated for.
         files: The files of the artefact that are checked before anything is loaded.
         weights: The tensors in `weights.bin`; variants may share some.
-        entry: The function that runs the model.
         seed: The seed of every random choice made while compiling.
     """
 
     gcompile_version: str
     tvm_version: str
-    model_name: str
     status: str
+    entries: tuple[EntryPoint, ...]
     variants: tuple[Variant, ...]
     threads: int
-    inputs: tuple[TensorSpec, ...]
-    outputs: tuple[TensorSpec, ...]
     files: Mapping[str, FileRecord]
     weights: tuple[TensorSpec, ...] = ()
-    entry: str = "main"
     seed: int = 0
     schema_version: int = SCHEMA_VERSION
+
+    def entry_point(self, name: str | None = None) -> EntryPoint:
+        """The entry point of that name; without a name, the only one there is.
+
+        Raises:
+            UnknownNameError: The artefact has no entry point of that name.
+            RunError: It has several, and none is named.
+        """
+        known = {entry.name: entry for entry in self.entries}
+        if name is None and len(known) > 1:
+            raise RunError(
+                f"The artefact has several entry points, {', '.join(known)}; name one of them "
+                "with entry=NAME, or --entry NAME."
+            )
+        if name is not None and name not in known:
+            raise UnknownNameError("entry point", name, known)
+        return self.entries[0] if name is None else known[name]
 
     @classmethod
     def read(cls, folder: Path) -> Manifest:
@@ -183,58 +189,43 @@ class Manifest:
 
 def _manifest(data: object) -> Manifest:
     entries = untrusted.mapping(data, "the manifest")
-    version = entries.get("schema_version")
-    if version == _ONE_VARIANT_VERSION:
-        entries = _with_variants(entries)
-    elif version != SCHEMA_VERSION:
-        raise untrusted.refused(
-            f"has schema version {version!r:.40} where this gcompile reads "
-            f"{_ONE_VARIANT_VERSION} and {SCHEMA_VERSION}"
-        )
+    entries = translated(entries, SCHEMA_VERSION)
     untrusted.exact_keys(entries, [item.name for item in fields(Manifest)], "the manifest")
     files = {
         untrusted.file_name(name): _file_record(record)
         for name, record in untrusted.mapping(entries["files"], "files").items()
     }
-    weights = _tensors(entries["weights"], "weights")
+    weights = read_tensors(entries["weights"], "weights")
+    points = read_entries(entries["entries"])
     if weights and WEIGHTS_NAME not in files:
         raise untrusted.refused(f"describes weights without listing {WEIGHTS_NAME} in files")
     return Manifest(
         gcompile_version=untrusted.text(entries["gcompile_version"], "gcompile_version"),
         tvm_version=untrusted.text(entries["tvm_version"], "tvm_version"),
-        model_name=untrusted.text(entries["model_name"], "model_name"),
         status=untrusted.text(entries["status"], "status"),
-        variants=_variants(entries["variants"], files, len(weights)),
+        entries=points,
+        variants=_variants(entries["variants"], files, len(weights), points),
         threads=untrusted.whole(entries["threads"], "threads", 1, _MAX_THREADS),
-        inputs=_tensors(entries["inputs"], "inputs"),
-        outputs=_tensors(entries["outputs"], "outputs"),
         files=files,
         weights=weights,
-        entry=untrusted.text(entries["entry"], "entry"),
         seed=untrusted.whole(entries["seed"], "seed", 0, (1 << 64) - 1),
     )
 
 
-def _with_variants(entries: dict[str, object]) -> dict[str, object]:
-    """The entries of an artefact of schema version 2, as the version of today says the same."""
-    if "variants" in entries:
-        raise untrusted.refused("lists variants, which its schema version does not know")
-    kept = {key: value for key, value in entries.items() if key not in _OF_THE_VARIANT}
-    variant = {key: entries[key] for key in _OF_THE_VARIANT if key in entries}
-    variant["name"] = variant.get("target")
-    variant["weights"] = list(range(len(untrusted.items(entries.get("weights"), "weights"))))
-    return kept | {"schema_version": SCHEMA_VERSION, "variants": [variant]}
-
-
 def _variants(
-    data: object, files: Mapping[str, FileRecord], weight_count: int
+    data: object,
+    files: Mapping[str, FileRecord],
+    weight_count: int,
+    entries: tuple[EntryPoint, ...],
 ) -> tuple[Variant, ...]:
     listed = untrusted.items(data, "variants")
     if not 0 < len(listed) <= _MAX_VARIANTS:
         raise untrusted.refused(f"lists {len(listed)} variants, not 1 to {_MAX_VARIANTS}")
     variants = tuple(_variant(item, files, weight_count) for item in listed)
-    if len({variant.name for variant in variants}) != len(variants):
+    if len({(variant.entry, variant.name) for variant in variants}) != len(variants):
         raise untrusted.refused("lists the same name twice in variants")
+    if {variant.entry for variant in variants} != {entry.name for entry in entries}:
+        raise untrusted.refused("lists variants of other entries than it has")
     return variants
 
 
@@ -260,29 +251,8 @@ def _variant(data: object, files: Mapping[str, FileRecord], weight_count: int) -
             untrusted.text(key, "verification"): untrusted.scalar(value)
             for key, value in untrusted.mapping(entries["verification"], "verification").items()
         },
+        entry=untrusted.text(entries["entry"], "a variant's entry"),
     )
-
-
-def _tensors(data: object, what: str) -> tuple[TensorSpec, ...]:
-    specs = tuple(_tensor(item, what) for item in untrusted.items(data, what))
-    if len({spec.name for spec in specs}) != len(specs):
-        raise untrusted.refused(f"lists the same name twice in {what}")
-    return specs
-
-
-def _tensor(data: object, what: str) -> TensorSpec:
-    entries = untrusted.mapping(data, what)
-    untrusted.exact_keys(entries, ["name", "dtype", "shape"], what)
-    dims = untrusted.items(entries["shape"], "shape")
-    if len(dims) > _MAX_RANK:
-        raise untrusted.refused(f"has a shape of more than {_MAX_RANK} dimensions in {what}")
-    shape = tuple(untrusted.whole(dim, "shape", 0, _MAX_TENSOR_ELEMENTS) for dim in dims)
-    if math.prod(shape) > _MAX_TENSOR_ELEMENTS:
-        raise untrusted.refused(f"has a tensor of absurd size in {what}")
-    dtype = untrusted.text(entries["dtype"], "dtype")
-    if dtype not in DTYPES:
-        raise untrusted.refused(f"has the unknown dtype {dtype!r:.40} in {what}")
-    return TensorSpec(untrusted.text(entries["name"], "name"), dtype, shape)
 
 
 def _file_record(data: object) -> FileRecord:

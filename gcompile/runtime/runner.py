@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gcompile.errors import RunError
-from gcompile.runtime.manifest import Manifest, TensorSpec, Variant
+from gcompile.runtime.entry_point import EntryPoint, TensorSpec
+from gcompile.runtime.manifest import Manifest, Variant
 
 Array = NDArray[Any]
 
@@ -31,27 +32,29 @@ class Runner:
     def __init__(
         self,
         manifest: Manifest,
+        entry_point: EntryPoint,
         variant: Variant,
         entry: Callable[..., Any],
         prepare_thread: Callable[[], None],
     ) -> None:
         """Wrap a variant's entry function; `prepare_thread` sets up its caller's thread pool."""
         self.manifest = manifest
+        self.entry_point = entry_point
         self.variant = variant
         self._entry = entry
         self._prepare_thread = prepare_thread
         self._lock = threading.Lock()
-        self._buffers, self._arguments = _aligned_arguments(manifest.inputs)
+        self._buffers, self._arguments = _aligned_arguments(self.inputs)
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
         """The inputs in the model's order."""
-        return self.manifest.inputs
+        return self.entry_point.inputs
 
     @property
     def outputs(self) -> tuple[TensorSpec, ...]:
         """The outputs in the model's order."""
-        return self.manifest.outputs
+        return self.entry_point.outputs
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Run one inference; the arrays returned are the caller's own.

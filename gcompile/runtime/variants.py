@@ -19,12 +19,13 @@ def best_first(variants: Iterable[Variant]) -> tuple[Variant, ...]:
 
 
 def runnable_variants(
-    manifest: Manifest, name: str | None, flags: frozenset[str]
+    manifest: Manifest, entry: str, name: str | None, flags: frozenset[str]
 ) -> list[Variant]:
     """The variants that a machine with these CPU flags can execute, in the manifest's order.
 
     Args:
         manifest: What the artefact says of itself.
+        entry: The entry point, which is one of the manifest's.
         name: The one variant that was asked for; None means any.
         flags: The CPU flags this machine has.
 
@@ -32,10 +33,11 @@ def runnable_variants(
         ArtifactError: There is none; the message says what each of them lacks.
         UnknownNameError: The artefact has no variant of that name.
     """
-    known = {variant.name: variant for variant in manifest.variants}
+    listed_there = [variant for variant in manifest.variants if variant.entry == entry]
+    known = {variant.name: variant for variant in listed_there}
     if name is not None and name not in known:
         raise UnknownNameError("variant", name, known)
-    wanted = manifest.variants if name is None else (known[name],)
+    wanted = listed_there if name is None else [known[name]]
     reasons = {
         variant.name: why_not_here(variant.platform, variant.isa_required, flags)
         for variant in wanted

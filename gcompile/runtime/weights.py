@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 import mmap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gcompile.errors import ArtifactError
-from gcompile.runtime.manifest import TensorSpec
+from gcompile.runtime.entry_point import TensorSpec
 
 _ALIGNMENT_BYTES = 64
 
@@ -26,38 +26,35 @@ Array = NDArray[Any]
 
 
 @dataclass
-class SharedWeights:
-    """The tensors of several variants, each kept once however many variants use it."""
+class WeightsWriter:
+    """Writes the file tensor by tensor; equal tensors are kept once, however many use them.
 
-    tensors: list[Array] = field(default_factory=list)
+    Attributes:
+        path: The file, which is made with the first tensor.
+        specs: What the manifest says about it.
+    """
+
+    path: Path
+    specs: list[TensorSpec] = field(default_factory=list)
     _places: dict[tuple[str, tuple[int, ...], bytes], int] = field(
         default_factory=dict, repr=False
     )
 
-    def add(self, tensors: Sequence[Array]) -> tuple[int, ...]:
-        """Take up the tensors of a variant, and return where in the file each of them lies."""
+    def add(self, tensors: Iterable[Array]) -> tuple[int, ...]:
+        """Write those that are new, and return where in the file each of them lies."""
         return tuple(self._place(np.ascontiguousarray(tensor)) for tensor in tensors)
 
     def _place(self, tensor: Array) -> int:
         digest = hashlib.sha256(tensor.data).digest()
         key = (tensor.dtype.name, tensor.shape, digest)
         if key not in self._places:
-            self._places[key] = len(self.tensors)
-            self.tensors.append(tensor)
+            spec = TensorSpec(f"weight{len(self.specs)}", tensor.dtype.name, tensor.shape)
+            with self.path.open("ab") as file:
+                file.write(tensor.data)
+                file.write(bytes(_padded_bytes(spec) - tensor.nbytes))
+            self._places[key] = len(self.specs)
+            self.specs.append(spec)
         return self._places[key]
-
-
-def write_weights(path: Path, tensors: Sequence[Array]) -> tuple[TensorSpec, ...]:
-    """Write the file, and return what the manifest says about it."""
-    specs = tuple(
-        TensorSpec(f"weight{index}", tensor.dtype.name, tensor.shape)
-        for index, tensor in enumerate(tensors)
-    )
-    with path.open("wb") as file:
-        for tensor, spec in zip(tensors, specs, strict=True):
-            file.write(np.ascontiguousarray(tensor).data)
-            file.write(bytes(_padded_bytes(spec) - tensor.nbytes))
-    return specs
 
 
 def map_weights(path: Path, specs: Sequence[TensorSpec]) -> list[Array]:

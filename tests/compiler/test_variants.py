@@ -11,7 +11,8 @@ import pytest
 import gcompile
 from gcompile import runtime
 from gcompile.backends.onnxruntime import OnnxRuntime
-from gcompile.backends.tvm import pipeline
+from gcompile.backends.tvm.pipeline import WeightLimits
+from gcompile.compiler import job
 from gcompile.errors import UsageError
 from gcompile.report import read_report
 from gcompile.report.text import to_text
@@ -63,8 +64,7 @@ def test_variants_share_the_weights_they_pack_alike(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     skip_unless_runnable("avx2")
-    monkeypatch.setattr(pipeline, "_LARGE_WEIGHT_BYTES", 1 << 10)
-    monkeypatch.setattr(pipeline.build_module, "__defaults__", (None, 1))  # bytes
+    monkeypatch.setattr(job, "WeightLimits", lambda: WeightLimits(1, 1 << 10))
     one = load_target("x86-64-v3")
     other = dataclasses.replace(one, name="twin")
     built = gcompile.compile(task().model, [one, other], output=tmp_path / "out")

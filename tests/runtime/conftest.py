@@ -10,7 +10,7 @@ import pytest
 import tvm
 from tvm import relax
 
-from gcompile.runtime import FileRecord, Manifest, TensorSpec, Variant
+from gcompile.runtime import EntryPoint, FileRecord, Manifest, TensorSpec, Variant
 from gcompile.runtime.isa import host_platform
 
 INPUTS = (
@@ -60,8 +60,8 @@ def manifest_of(library: Path) -> Manifest:
     return Manifest(
         gcompile_version="0.1.0",
         tvm_version="0.27.0",
-        model_name="tiny",
         status="met",
+        entries=(EntryPoint("main", "tiny", INPUTS, OUTPUTS),),
         variants=(
             Variant(
                 name="test",
@@ -72,8 +72,6 @@ def manifest_of(library: Path) -> Manifest:
             ),
         ),
         threads=1,
-        inputs=INPUTS,
-        outputs=OUTPUTS,
         files={"model.so": FileRecord.of(library)},
     )
 

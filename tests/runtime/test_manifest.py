@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from gcompile.errors import ArtifactError
-from gcompile.runtime import FileRecord, Manifest, TensorSpec, Variant
+from gcompile.errors import ArtifactError, RunError, UnknownNameError
+from gcompile.runtime import EntryPoint, FileRecord, Manifest, TensorSpec, Variant
 from gcompile.runtime.manifest import MANIFEST_NAME
 
 
@@ -17,8 +19,15 @@ def _manifest() -> Manifest:
     return Manifest(
         gcompile_version="0.1.0",
         tvm_version="0.27.0",
-        model_name="m",
         status="met",
+        entries=(
+            EntryPoint(
+                "main",
+                "m",
+                inputs=(TensorSpec("x", "float32", (1, 3)),),
+                outputs=(TensorSpec("y", "int64", ()),),
+            ),
+        ),
         variants=(
             Variant(
                 name="cpu",
@@ -30,8 +39,6 @@ def _manifest() -> Manifest:
             ),
         ),
         threads=2,
-        inputs=(TensorSpec("x", "float32", (1, 3)),),
-        outputs=(TensorSpec("y", "int64", ()),),
         files={name: FileRecord("0" * 64, 10) for name in ("model.so", "weights.bin")},
         weights=(TensorSpec("weight0", "float32", (2,)),),
     )
@@ -57,7 +64,7 @@ def test_a_manifest_survives_writing_and_reading(tmp_path: Path) -> None:
     ("path", "value", "problem"),
     [
         ("extra", 1, "unknown key 'extra'"),
-        ("inputs/0/layout", "nhwc", "unknown key 'layout'"),
+        ("entries/0/inputs/0/layout", "nhwc", "unknown key 'layout'"),
         ("schema_version", 1, "schema version 1"),
         ("schema_version", {}, "schema version"),
         ("threads", 0, "threads"),
@@ -65,16 +72,19 @@ def test_a_manifest_survives_writing_and_reading(tmp_path: Path) -> None:
         ("threads", "2", "threads"),
         ("threads", 1e3, "threads"),
         ("variants/0/needs_amx", "no", "needs_amx"),
-        ("model_name", "", "model_name"),
-        ("model_name", "a" * 2000, "model_name"),
-        ("entry", "main\0", "entry"),
+        ("entries/0/model_name", "", "model_name"),
+        ("entries/0/model_name", "a" * 2000, "model_name"),
+        ("entries/0/name", "main\0", "entry"),
+        ("entries/0/extra", 1, "unknown key 'extra'"),
+        ("entries", [], "0 entries"),
+        ("variants/0/entry", "other", "other entries"),
         ("variants/0/isa_required", "avx2", "isa"),
         ("variants/0/isa_required", ["avx2; rm"], "not a CPU flag"),
-        ("inputs", {}, "inputs"),
-        ("inputs/0/dtype", "object", "unknown dtype"),
-        ("inputs/0/shape", [-1], "shape"),
-        ("inputs/0/shape", [2**30, 2**30], "absurd size"),
-        ("inputs/0/shape", [1] * 40, "dimensions"),
+        ("entries/0/inputs", {}, "inputs"),
+        ("entries/0/inputs/0/dtype", "object", "unknown dtype"),
+        ("entries/0/inputs/0/shape", [-1], "shape"),
+        ("entries/0/inputs/0/shape", [2**30, 2**30], "absurd size"),
+        ("entries/0/inputs/0/shape", [1] * 40, "dimensions"),
         ("files/model.so/sha256", "xyz", "sha256"),
         ("files/model.so/bytes", -1, "bytes"),
         ("variants/0/library", "other.so", "without listing it"),
@@ -153,26 +163,65 @@ def test_writing_refuses_what_reading_would_refuse(tmp_path: Path) -> None:
     assert not (tmp_path / MANIFEST_NAME).exists()
 
 
-def _of_schema_2() -> dict[str, Any]:
-    """What the last version wrote: the one variant's entries stand among the others."""
+def _of_schema_3() -> dict[str, Any]:
+    """What version 3 wrote: the one entry point's tensors stand among the others."""
     data: dict[str, Any] = json.loads(_manifest().to_text())
+    (entry,) = data.pop("entries")
+    for variant in data["variants"]:
+        del variant["entry"]
+    del entry["name"]
+    return {**data, **entry, "entry": "main", "schema_version": 3}
+
+
+def _of_schema_2() -> dict[str, Any]:
+    """What version 2 wrote: the one variant's entries stand there too."""
+    data = _of_schema_3()
     (variant,) = data.pop("variants")
     del variant["name"], variant["weights"]
     return {**data, **variant, "schema_version": 2}
 
 
-def test_a_manifest_of_the_last_version_has_one_variant() -> None:
-    assert Manifest.from_text(json.dumps(_of_schema_2())) == _manifest()
+OLD = [_of_schema_2, _of_schema_3]
 
 
-def test_a_manifest_of_the_last_version_is_believed_no_more_than_another() -> None:
-    for key in _of_schema_2():
-        data = _of_schema_2()
+@pytest.mark.parametrize("old", OLD)
+def test_a_manifest_of_an_old_version_has_one_entry_point(
+    old: Callable[[], dict[str, Any]],
+) -> None:
+    assert Manifest.from_text(json.dumps(old())) == _manifest()
+
+
+@pytest.mark.parametrize("old", OLD)
+def test_a_manifest_of_an_old_version_is_believed_no_more_than_another(
+    old: Callable[[], dict[str, Any]],
+) -> None:
+    for key in old():
+        data = old()
         del data[key]
         with pytest.raises(ArtifactError):
             Manifest.from_text(json.dumps(data))
+    with pytest.raises(ArtifactError, match="lists entries"):
+        Manifest.from_text(json.dumps(old() | {"entries": []}))
+    with pytest.raises(ArtifactError, match="another entry"):
+        Manifest.from_text(json.dumps(old() | {"entry": "start"}))
+
+
+def test_a_manifest_of_version_2_lists_no_variants() -> None:
     with pytest.raises(ArtifactError, match="lists variants"):
         Manifest.from_text(json.dumps(_of_schema_2() | {"variants": []}))
+
+
+def test_an_entry_point_is_asked_for_by_name_where_there_are_several() -> None:
+    (main,) = _manifest().entries
+    one = replace(main, name="prefill")
+    two = replace(main, name="decode")
+    several = replace(_manifest(), entries=(one, two))
+    assert _manifest().entry_point() == main
+    assert several.entry_point("decode") == two
+    with pytest.raises(RunError, match="prefill, decode; name one"):
+        several.entry_point()
+    with pytest.raises(UnknownNameError, match="Unknown entry point 'main'"):
+        several.entry_point("main")
 
 
 def test_two_variants_need_two_names() -> None:

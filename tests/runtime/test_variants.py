@@ -13,7 +13,7 @@ from gcompile.errors import ArtifactError, UnknownNameError
 from gcompile.runtime import FileRecord, Manifest, Variant, load, rows
 from gcompile.runtime.isa import host_platform
 from gcompile.runtime.variants import best_first, runnable_variants
-from gcompile.runtime.weights import SharedWeights
+from gcompile.runtime.weights import WeightsWriter
 
 LOAD = importlib.import_module("gcompile.runtime.load")
 HERE = host_platform()
@@ -64,7 +64,7 @@ def test_a_variant_that_is_asked_for_must_run_and_exist(several: Path) -> None:
 
 def test_where_none_runs_each_says_why(several: Path) -> None:
     with pytest.raises(ArtifactError) as caught:
-        runnable_variants(Manifest.read(several), None, frozenset({"avx2"}))
+        runnable_variants(Manifest.read(several), "main", None, frozenset({"avx2"}))
     text = str(caught.value)
     assert "variant 'large': it needs CPU instructions this machine lacks: avx512f, fma" in text
     assert "variant 'small'" in text
@@ -91,12 +91,12 @@ def test_where_amx_is_not_granted_the_next_variant_is_loaded(
         load(several, variant="tiles")
 
 
-def test_equal_weights_are_kept_once() -> None:
-    shared = SharedWeights()
+def test_equal_weights_are_kept_once(tmp_path: Path) -> None:
+    shared = WeightsWriter(tmp_path / "weights.bin")
     one, two = np.arange(6, dtype="float32"), np.ones(4, "int8")
     assert shared.add([one, two]) == (0, 1)
     assert shared.add([two.copy(), one.reshape(2, 3), one]) == (1, 2, 0)
-    assert [tensor.shape for tensor in shared.tensors] == [(6,), (4,), (2, 3)]
+    assert [spec.shape for spec in shared.specs] == [(6,), (4,), (2, 3)]
 
 
 def test_a_file_of_rows_is_run_in_a_process_of_its_own(

@@ -15,12 +15,12 @@ import tvm
 from tvm import relax
 
 from gcompile.backends.tvm.link import link_library
-from gcompile.backends.tvm.pipeline import build_module
+from gcompile.backends.tvm.pipeline import WeightLimits, build_module
 from gcompile.errors import ArtifactError
-from gcompile.runtime import FileRecord, Manifest, TensorSpec, load
+from gcompile.runtime import EntryPoint, FileRecord, Manifest, TensorSpec, load
 from gcompile.runtime.isa import host_platform
 from gcompile.runtime.manifest import WEIGHTS_NAME
-from gcompile.runtime.weights import map_weights, write_weights
+from gcompile.runtime.weights import WeightsWriter, map_weights
 from tests.runtime.conftest import manifest_of
 
 _ROWS = 200
@@ -52,17 +52,24 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
         builder.emit_func_output(result)
     folder = tmp_path_factory.mktemp("artefact")
     target = tvm.target.Target({"kind": "llvm", "mcpu": "x86-64-v3"})
-    code = build_module(builder.get(), target, 1, side_file_bytes=1)
+    code = build_module(builder.get(), target, 1, limits=WeightLimits(file_bytes=1))
     link_library(code.executable, folder / "model.so", host_platform())
-    specs = write_weights(folder / WEIGHTS_NAME, code.weights)
+    writer = WeightsWriter(folder / WEIGHTS_NAME)
+    writer.add(code.weights)
     manifest = manifest_of(folder / "model.so")
     replace(
         manifest,
         variants=(replace(manifest.variants[0], weights=(0, 1)),),
-        inputs=(TensorSpec("x", "float32", (1, _ROWS)),),
-        outputs=(TensorSpec("y", "float32", (1, _ROWS)),),
+        entries=(
+            EntryPoint(
+                "main",
+                "tiny",
+                (TensorSpec("x", "float32", (1, _ROWS)),),
+                (TensorSpec("y", "float32", (1, _ROWS)),),
+            ),
+        ),
         files={name: FileRecord.of(folder / name) for name in ("model.so", WEIGHTS_NAME)},
-        weights=specs,
+        weights=tuple(writer.specs),
     ).write(folder)
     return folder
 
@@ -143,7 +150,9 @@ def test_tensors_of_any_size_are_aligned_and_come_back(tmp_path: Path) -> None:
         np.arange(40, dtype="uint16").reshape(5, 8)[:, ::2],
     ]
     path = tmp_path / WEIGHTS_NAME
-    found = map_weights(path, write_weights(path, tensors))
+    writer = WeightsWriter(path)
+    writer.add(tensors)
+    found = map_weights(path, writer.specs)
     for tensor, mapped in zip(tensors, found, strict=True):
         np.testing.assert_array_equal(tensor, mapped)
         assert tensor.dtype == mapped.dtype

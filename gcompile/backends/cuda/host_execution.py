@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from gcompile.backends.cuda.kernel import CpuForm, Kernel
 from gcompile.runtime.cuda.plan import Place, Plan, Step
-from gcompile.runtime.manifest import TensorSpec
+from gcompile.runtime.entry_point import TensorSpec
 
 Array = NDArray[Any]
 

@@ -19,20 +19,15 @@ from gcompile.backends.tvm.llvm_target import (
     vector_bits,
 )
 from gcompile.backends.tvm.lowering.graph import lower_model
-from gcompile.runtime.manifest import (
-    WEIGHTS_NAME,
-    FileRecord,
-    Manifest,
-    TensorSpec,
-    Variant,
-)
+from gcompile.runtime.entry_point import ONLY_ENTRY, EntryPoint, TensorSpec
+from gcompile.runtime.manifest import WEIGHTS_NAME, FileRecord, Manifest, Variant
 from gcompile.runtime.untrusted import Scalar
 from gcompile.runtime.variants import best_first
-from gcompile.runtime.weights import SharedWeights, write_weights
+from gcompile.runtime.weights import WeightsWriter
 from gcompile.targets import Target
 
-LIBRARY = "model.so"
-MODEL = "model.onnx"
+STEM = "model"
+"""What the library and the model of an artefact are called, before their suffixes."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +47,11 @@ class NativeCode:
 
 
 def generate(
-    model: ir.Model, target: Target, threads: int, store: ObjectStore | None = None
+    model: ir.Model,
+    target: Target,
+    threads: int,
+    store: ObjectStore | None = None,
+    limits: pipeline.WeightLimits = pipeline.WeightLimits(),  # noqa: B008 - it is frozen
 ) -> NativeCode:
     """Compile a model.
 
@@ -61,6 +60,7 @@ def generate(
         target: The machine that will run it.
         threads: Most threads that work is divided among.
         store: Where compiled kernels are kept between builds; None keeps none.
+        limits: Which weights are written to a file of their own.
 
     Raises:
         TargetError: Code for this target cannot be generated.
@@ -69,7 +69,7 @@ def generate(
     llvm = llvm_target(target, threads)
     own_caches = (memory.size_bytes for memory in target.memories if memory.per_core)
     lowered = lower_model(model, vector_bits(target), max(own_caches, default=0.0))
-    module = pipeline.build_module(lowered.module, llvm, threads, store)
+    module = pipeline.build_module(lowered.module, llvm, threads, store, limits)
     return NativeCode(module, model, target, threads, lowered.needs_amx, lowered.fallbacks)
 
 
@@ -81,6 +81,7 @@ def write_artifact(
     status: str = "ok",
     seed: int = 0,
     with_model: bool = True,
+    stem: str = STEM,
 ) -> Manifest:
     """Write libraries, their weights, the model and the manifest into an existing folder.
 
@@ -92,27 +93,27 @@ def write_artifact(
         status: How the build ended.
         seed: Of every random choice.
         with_model: Whether to write the model as well.
+        stem: What libraries and model are called, before their suffixes.
     """
-    libraries = _library_names(codes)
+    libraries = _library_names(codes, stem)
     for name, code in codes.items():
         path = folder / libraries[name]
         link_library(code.module.executable, path, platform_of(code.target))
-    shared = SharedWeights()
-    used = {name: shared.add(code.module.weights) for name, code in codes.items()}
+    writer = WeightsWriter(folder / WEIGHTS_NAME)
+    used = {name: writer.add(code.module.weights) for name, code in codes.items()}
     names = list(libraries.values())
-    weights: tuple[TensorSpec, ...] = ()
-    if shared.tensors:
-        weights = write_weights(folder / WEIGHTS_NAME, shared.tensors)
+    if writer.specs:
         names.append(WEIGHTS_NAME)
     first = next(iter(codes.values()))
     if with_model:
-        ir.save(first.model, folder / MODEL)
-        names += [path.name for path in sorted(folder.glob(f"{MODEL}*"))]
+        model = f"{stem}.onnx"
+        ir.save(first.model, folder / model)
+        names += [path.name for path in sorted(folder.glob(f"{model}*"))]
     manifest = Manifest(
         gcompile_version=version("gcompile"),
         tvm_version=version("apache-tvm"),
-        model_name=model_name,
         status=status,
+        entries=(_entry_point(first.model, model_name),),
         variants=best_first(
             Variant(
                 name=name,
@@ -126,10 +127,8 @@ def write_artifact(
             for name, code in codes.items()
         ),
         threads=first.threads,
-        inputs=tuple(_spec(value) for value in first.model.graph.inputs),
-        outputs=tuple(_spec(value) for value in first.model.graph.outputs),
         files={name: FileRecord.of(folder / name) for name in names},
-        weights=weights,
+        weights=tuple(writer.specs),
         seed=seed,
     )
     manifest.write(folder)
@@ -149,16 +148,24 @@ def record_outcome(
     replace(manifest, status=status, variants=variants).write(folder)
 
 
-def _library_names(variants: Iterable[str]) -> dict[str, str]:
+def _library_names(variants: Iterable[str], stem: str) -> dict[str, str]:
     """A file name for the library of each variant; the only one has no need to be told apart."""
     names = list(variants)
     if len(names) == 1:
-        return {names[0]: LIBRARY}
-    path = Path(LIBRARY)
+        return {names[0]: f"{stem}.so"}
     return {
-        name: f"{path.stem}-{index}-{re.sub('[^A-Za-z0-9_.]+', '-', name)[:80]}{path.suffix}"
+        name: f"{stem}-{index}-{re.sub('[^A-Za-z0-9_.]+', '-', name)[:80]}.so"
         for index, name in enumerate(names)
     }
+
+
+def _entry_point(model: ir.Model, name: str) -> EntryPoint:
+    return EntryPoint(
+        ONLY_ENTRY,
+        name,
+        inputs=tuple(_spec(value) for value in model.graph.inputs),
+        outputs=tuple(_spec(value) for value in model.graph.outputs),
+    )
 
 
 def _spec(value: ir.Value) -> TensorSpec:

@@ -9,7 +9,7 @@ from gcompile.backends.tvm.fallback import refusal
 from gcompile.backends.tvm.lowering.recurrences import refusal_of_recurrence
 from gcompile.backends.tvm.suggestions import suggestion_for
 from gcompile.errors import CompileError, UnsupportedNode, UnsupportedOperatorsError
-from gcompile.runtime.manifest import DTYPES
+from gcompile.runtime.entry_point import DTYPES
 
 _LOWERED_HERE = frozenset({"If", "QuantizeLinear", "DequantizeLinear", "Mish"})
 _MOSTLY_LOWERED_HERE = frozenset({"ConvTranspose", "Resize"})

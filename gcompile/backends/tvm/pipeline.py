@@ -40,11 +40,19 @@ checks for that store by store, and does not look through values held in registe
 _SYMBOL_PREFIX = "__tvm_ffi_"
 """What TVM puts before the name of a function in the symbol of its machine code."""
 
-_SIDE_FILE_BYTES = 8 << 20
-"""Weights that take more than this are written to a file of their own."""
 
-_LARGE_WEIGHT_BYTES = 64 << 10
-"""The weights of that file: all but 1 % of ResNet-50's bytes are in tensors of this size."""
+@dataclass(frozen=True)
+class WeightLimits:
+    """Which weights are written to a file of their own.
+
+    Attributes:
+        file_bytes: Weights that take less together stay in the library.
+        each_bytes: Smaller ones stay there anyway. All but 1 % of ResNet-50's bytes are in tensors
+            of the size given here.
+    """
+
+    file_bytes: int = 8 << 20
+    each_bytes: int = 64 << 10
 
 
 @dataclass(frozen=True)
@@ -66,7 +74,7 @@ def build_module(
     target: Target,
     threads: int,
     store: ObjectStore | None = None,
-    side_file_bytes: int = _SIDE_FILE_BYTES,
+    limits: WeightLimits = WeightLimits(),
 ) -> CompiledModule:
     """Compile a module whose entry is `main`.
 
@@ -75,11 +83,11 @@ def build_module(
         target: The LLVM target.
         threads: Threads the generic schedule divides work among; emitted kernels have their own.
         store: Where compiled kernels are kept between builds.
-        side_file_bytes: Bytes of weights above which they are not put into the library.
+        limits: Which weights are written to a file of their own.
     """
     with target, tvm.transform.PassContext(opt_level=3, config=_CONFIG):
         module = _optimized(module, CpuSchedule.for_target(target, threads))
-        module, weights = move_weights_out(module, side_file_bytes, _LARGE_WEIGHT_BYTES)
+        module, weights = move_weights_out(module, limits.file_bytes, limits.each_bytes)
         module, kernels = named_by_content(module, exported=[AMX_PERMISSION_FUNCTION])
         planned = relax.get_pipeline("default")(module)
         objects = compile_kernels(kernels, target, _CONFIG, store)

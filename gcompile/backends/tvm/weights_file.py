@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tvm import relax
 from tvm.ir import GenericConst
 
-from gcompile.runtime.manifest import DTYPES
+from gcompile.runtime.entry_point import DTYPES
 
 Weights = tuple[NDArray[np.generic], ...]
 

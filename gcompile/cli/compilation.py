@@ -1,0 +1,62 @@
+"""What a configuration asks of the compiler."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gcompile.cli.entries import named_entries
+
+if TYPE_CHECKING:
+    from gcompile.compiler.entries import Options
+    from gcompile.compiler.job import Progress
+    from gcompile.energy.carbon import Accounting
+    from gcompile.report import BuildConfig, Report
+
+
+def compiled(
+    config: BuildConfig,
+    folder: Path,
+    progress: Progress | None,
+    carbon: Accounting | None,
+    cache: bool,
+) -> Report:
+    """Compile the model of a configuration, or its entry points, into a folder."""
+    from gcompile import compiler
+    from gcompile.cli.source import read_source
+
+    options: Options = {
+        "budget": config.budget,
+        "max_drop": config.max_drop,
+        "metric": config.metric,
+        "calib": config.calib,
+        "evaluate": config.eval,
+        "precision": config.precision,
+        "quantization": config.quantization,
+        "passes": config.passes,
+        "threads": config.threads,
+        "seed": config.seed,
+        "plugins": config.plugins,
+        "carbon": carbon,
+        "cache": cache,
+        "emulator": config.emulator,
+        "require_verified": config.require_verified,
+        "evaluations": config.max_evals,
+        "search_time": config.search_time,
+        "prune": config.prune,
+    }
+    if config.entries:
+        entries = named_entries(config)
+        return compiler.compile_entries(
+            entries, config.target, output=folder, progress=progress, **options
+        ).report
+    source, inputs = read_source(config.model, config.input_shapes)
+    return compiler.compile(
+        source,
+        config.target,
+        example_inputs=inputs,
+        shapes={name: tuple(sizes) for name, sizes in config.shapes.items()},
+        output=folder,
+        progress=progress,
+        **options,
+    ).report
