@@ -12,6 +12,7 @@ import gcompile
 from gcompile import ir
 from gcompile.compiler.job import Job, Progress, prepare
 from gcompile.compiler.native import Measurer
+from gcompile.compiler.one_thread import blas_on_one_thread
 from gcompile.compiler.remember import search_journal
 from gcompile.compiler.stages import Realizer, Stage, apply_exact_passes
 from gcompile.errors import UsageError
@@ -34,6 +35,7 @@ from gcompile.search import sweep as search_sweep
 from gcompile.targets import Target
 
 
+@blas_on_one_thread()
 def sweep(
     model: ir.Model | str | Path,
     target: Target | str = "cpu",
@@ -122,6 +124,7 @@ def sweep(
     )
 
 
+@blas_on_one_thread()
 def sensitivity(
     model: ir.Model | str | Path,
     target: Target | str = "cpu",

@@ -10,6 +10,7 @@ from gcompile.backends.tvm.build import NativeCode
 from gcompile.compiler.choose import Decision, choose
 from gcompile.compiler.job import Job, Progress
 from gcompile.compiler.native import Measurer
+from gcompile.compiler.one_thread import blas_on_one_thread
 from gcompile.compiler.outcome import make_outcome
 from gcompile.compiler.prepare_integers import prepare_integers
 from gcompile.compiler.stages import Stage, apply_exact_passes
@@ -63,6 +64,7 @@ def named_targets(
         yield name, device, _prefixed(name, progress) if len(names) > 1 else progress
 
 
+@blas_on_one_thread()
 def build_variant(job: Job) -> BuiltVariant:
     """Optimise and compile the model of a job."""
     measurer = Measurer(job, reference=job.model.clone())

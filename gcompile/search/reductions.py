@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import product
 
@@ -16,7 +17,7 @@ from gcompile.energy import Estimate, estimate
 from gcompile.passes import Arrays, PassContext, Runner
 from gcompile.passes.fuse.fuse_regions import FuseRegions
 from gcompile.passes.precision.output_error import normalised_error
-from gcompile.passes.precision.run_rows import batches, run_rows
+from gcompile.passes.precision.run_rows import RowRunner, batches, run_rows
 from gcompile.passes.prune.branches import branches, drop
 from gcompile.passes.prune.eliminate import Elimination
 from gcompile.passes.prune.groups import Group, prune_groups
@@ -25,6 +26,7 @@ from gcompile.passes.prune.observe import sample
 from gcompile.passes.prune.reduce import reduce
 from gcompile.passes.prune.remove import kept_indices, resize
 from gcompile.passes.prune.sizes import SizePricer
+from gcompile.runtime.threads import available_cpus
 from gcompile.search.budget_solver import Option
 from gcompile.search.choice import (
     Choice,
@@ -204,22 +206,37 @@ class Reductions:
             if found
         ]
         trials += [(block_part(name), ({}, (name,))) for name in blocks]
-        seen, fresh = self._few(len(trials))
-        expected = run_rows(self.model, fresh, self.run)
-        for done, (part, parts) in enumerate(trials):
-            tell("measuring what pruning costs", done / len(trials))
-
-            def error(parts: Parts = parts) -> float:
-                copy = self.model.clone()
-                self._reduce(copy, parts, seen, self.run)
-                return normalised_error(expected, run_rows(copy, fresh, self.run))
-
-            measured = journal.get(f"error with {part} {parts}", error)
+        errors = self._errors(trials, tell, journal)
+        for (part, parts), measured in zip(trials, errors, strict=True):
             options = [Option(1, 0.0, 0.0), Option(0, 0.0, measured)]
             if parts[0]:
                 (name,) = parts[0]
                 options = self._sized(name, sizes[name], parts[0][name], measured)
             self.space[part] = [options[0], *(o for o in options[1:] if o.sensitivity < _HOPELESS)]
+
+    def _errors(
+        self, trials: Sequence[tuple[str, Parts]], tell: Progress, journal: Journal
+    ) -> Iterator[float]:
+        """The error of each trial, in order; as many at once as there are CPUs."""
+        names = [f"error with {part} {parts}" for part, parts in trials]
+        seen, fresh = self._few(len(trials))
+        expected = run_rows(self.model, fresh, self.run)
+
+        def error(parts: Parts) -> float:
+            copy = self.model.clone()
+            self._reduce(copy, parts, seen, self.run)
+            return normalised_error(expected, run_rows(copy, fresh, self.run))
+
+        threads = len(available_cpus()) if isinstance(self.run, RowRunner) else 1
+        with ThreadPoolExecutor(threads) as pool:
+            for start in range(0, len(trials), threads):  # All of those begun end before a stop.
+                tell("measuring what pruning costs", start / len(trials))
+                piece = range(start, min(start + threads, len(trials)))
+                missing = [index for index in piece if names[index] not in journal.known]
+                found = pool.map(error, (trials[index][1] for index in missing))
+                for index, measured in zip(missing, found, strict=True):
+                    journal.put(names[index], measured)
+        yield from (journal.known[name] for name in names)
 
     def _sized(self, name: str, sizes: Sequence[int], measured: int, error: float) -> list[Option]:
         """The options of a group; errors grow as those of its readers do."""

@@ -42,6 +42,8 @@ class Walk:
     def go(self, names: Sequence[str], later: Collection[str]) -> dict[str, ir.Array]:
         """Compute values, and stop there: keep what the values that are asked for later need.
 
+        Stops need not be in the order of the nodes: what lies before this one is computed with it.
+
         Args:
             names: Values to compute.
             later: Every value that will still be asked for.
@@ -52,8 +54,8 @@ class Walk:
         while any(not _is_cut(value) for value in kept):
             done -= {v.producer() for v in kept if not _is_cut(v) and v.producer()}
             kept = self._front(done, needed)
-        reached = {*self._known, *names}
-        front = {str(value.name) for value in kept} | {name for name in later if name in reached}
+        passed = {str(v.name) for node in done for v in node.outputs} | {*self._known, *names}
+        front = {str(value.name) for value in kept} | {name for name in later if name in passed}
         found = self.peek([*names, *sorted(front - set(names))])
         self._known = {name: array for name, array in found.items() if name in front}
         self._known.update({n: a for n, a in self.rows.items() if not a.ndim})
