@@ -30,5 +30,6 @@ def test_stops_in_any_order_give_what_one_run_gives(stops: list[str]) -> None:
     expected = RUN.run_rows(expose(MODEL, stops), ROWS)
     walk = Walk(MODEL, ROWS, RUN)
     for index, stop in enumerate(stops):
-        found = walk.go([stop], set(stops[index + 1 :]))[stop]
-        np.testing.assert_allclose(found, expected[stop], rtol=1e-5, atol=1e-6)
+        found = walk.go([stop], set(stops[index + 1 :]))[stop].astype(np.float32)
+        want = expected[stop].astype(np.float32)
+        np.testing.assert_allclose(found, want, rtol=1e-5, atol=1e-6)
