@@ -82,7 +82,7 @@ class Product:
 
     The programs' arguments are, in order: `x`, `weights`, the epilogue's channel vectors and
     sources, and the output `y`; where the depth is split, the first program has only `x`,
-    `weights` and the shared `sums`, and the second `sums` and the rest.
+    `weights` and the sums of the `shares`, and the second these and the rest.
 
     Attributes:
         name: Of the program; the second one of a split product adds `_add`.
@@ -124,10 +124,10 @@ class Product:
         return math.ceil(c.m / tile.rows), math.ceil(c.n / tile.columns)
 
     @property
-    def sums(self) -> Buffer:
-        """The sums of all shares of the depth: (batch, split, m, n)."""
+    def shares(self) -> Buffer:
+        """The sums of each share of the depth: (batch, split, m, n)."""
         count = self.batch * self.tile.split * self.contraction.m * self.contraction.n
-        return Buffer("sums", self.instruction.sums, count, written=True)
+        return Buffer("shares", self.instruction.sums, count, written=True)
 
     def _check(self) -> None:
         c, image = self.contraction, self.epilogue.output.image
@@ -135,7 +135,7 @@ class Product:
         channels = c.n * self.batch if self.groups else c.n
         if image.size != pixels * channels or image.channels != channels:
             raise ValueError("The output image has not the size of the product.")
-        elements = (self._x().elements, self._weights().elements, image.size, self.sums.elements)
+        elements = (self._x().elements, self._weights().elements, image.size, self.shares.elements)
         if max(elements) >= 2**31:
             raise ValueError("Tensors of 2^31 elements and more are not supported.")
 
@@ -167,7 +167,7 @@ class Product:
     def _main(self) -> Program:
         loop = MainLoop(self.instruction, self.tile, self._left(), self._right())
         is_split = self.tile.split > 1
-        rest = (self.sums,) if is_split else (*self.epilogue.read, self.epilogue.written)
+        rest = (self.shares,) if is_split else (*self.epilogue.read, self.epilogue.written)
         rows, columns = self.blocks
         return Program(
             self.name,
@@ -264,7 +264,9 @@ class Product:
         index = (BLOCK_Z * self.contraction.m + row) * self.contraction.n + column
         return [
             StoreGlobal(
-                self.sums, index + start, tuple(register("sum", start + i, sums) for i in range(w))
+                self.shares,
+                index + start,
+                tuple(register("sum", start + i, sums) for i in range(w)),
             )
             for start, w in pieces(width, 4)
         ]
@@ -284,7 +286,7 @@ class Product:
         c, sums = self.contraction, self.instruction.sums
         width = math.gcd(c.n, 4)
         count = self.batch * c.m * c.n // width
-        source = replace(self.sums, written=False)
+        source = replace(self.shares, written=False)
         unit, part = variable("unit"), variable("part")
         line, column = unit // (c.n // width), unit % (c.n // width) * width
         index = ((BATCH * self.tile.split + part) * c.m + variable("row")) * c.n + column

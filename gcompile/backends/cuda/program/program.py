@@ -28,6 +28,8 @@ LANE = variable("lane")
 WARP = variable("warp")
 BLOCK_X, BLOCK_Y, BLOCK_Z = variable("block_x"), variable("block_y"), variable("block_z")
 
+_KNOWN = ("thread", "lane", "warp", "block_x", "block_y", "block_z", "shared")
+
 
 @dataclass(frozen=True, slots=True)
 class Buffer:
@@ -230,3 +232,10 @@ class Program:
     shared_bytes: int
     body: tuple[Statement, ...]
     blocks_per_processor: int = 1
+
+    def __post_init__(self) -> None:
+        declared = [s.name for s in self.body if isinstance(s, Let | Registers)]
+        names = [*_KNOWN, *(b.name for b in self.buffers), *declared]
+        twice = {name for name in names if names.count(name) > 1}
+        if twice:
+            raise ValueError(f"Names are declared twice: {', '.join(sorted(twice))}.")

@@ -108,7 +108,7 @@ def run(product: Product, *read: Array, output: Array) -> list[Run]:
     programs = product.programs()
     if len(programs) == 1:
         return [interpret(programs[0], [x, weights, *rest, output])]
-    sums = np.zeros(product.sums.elements, product.sums.storage)
+    sums = np.zeros(product.shares.elements, product.shares.storage)
     return [
         interpret(programs[0], [x, weights, sums]),
         interpret(programs[1], [sums, *rest, output]),

@@ -1,0 +1,165 @@
+"""What a product costs on a GPU when it is cut into blocks in one way.
+
+A multiprocessor works on its blocks in turns of as many as it holds at once:
+
+    t(turn) = latency + stages · max(tensor cores, shared memory, second level, latency / ahead)
+    t = max(turns · t(turn), blocks · stages · max(rates), second level, main memory) + launch
+    E = issued operations · e_op + sum over levels of bytes · e_byte + launches · e_launch + P · t
+
+A block alone keeps as many of the four tensor cores busy as it has warps. The bytes of the levels
+are those the kernel moves: fragments from shared memory, rows and columns of every block from the
+second level, every operand once from main memory.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from gcompile.backends.cuda.kernels.block_tile import BlockTile
+from gcompile.backends.cuda.kernels.processor import Processor
+from gcompile.backends.cuda.program.instruction import Instruction
+from gcompile.errors import TargetError
+from gcompile.ir import Contraction
+from gcompile.targets import Target, Unit
+
+_TENSOR_CORES = 4
+"""Of a multiprocessor, one for each scheduler of warps."""
+
+_BANKS_BYTES = 128
+"""Bytes of shared memory per clock and multiprocessor."""
+
+_WINDOW_REGISTERS, _ROW_REGISTERS, _ROUNDING_REGISTERS, _OTHER_REGISTERS = 3, 1, 8, 32
+"""Registers per row that a thread copies, from windows and from matrices, those that rounding to
+tf32 takes, and all others; read from compiled kernels."""
+
+_UNITS = {"f16": ("fp16", 1.0), "bf16": ("bf16", 1.0), "tf32": ("bf16", 0.5)}
+"""The unit that runs an element type, and its share of that unit's rate; the rest is int8's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """The product that is cut.
+
+    Attributes:
+        contraction: One product of the batch.
+        batch: How many there are.
+        instruction: Gives the element types.
+        out_bytes: Bytes of the output and of what is read with it, per element of the output.
+    """
+
+    contraction: Contraction
+    batch: int
+    instruction: Instruction
+    out_bytes: float
+
+    @property
+    def is_window(self) -> bool:
+        """Rows are windows of an image, whose addresses take more registers."""
+        c = self.contraction
+        return (c.kernel_h, c.kernel_w, c.stride_h, c.stride_w) != (1, 1, 1, 1) or any(c.pads)
+
+
+@dataclass(frozen=True, slots=True)
+class TileCost:
+    """The price of one way.
+
+    Attributes:
+        time_s: Seconds, launches included.
+        energy_j: Joules, static power included.
+        blocks: Blocks of the grid.
+        resident: Blocks that a multiprocessor holds at once.
+    """
+
+    time_s: float
+    energy_j: float
+    blocks: int
+    resident: int
+
+
+def unit_of(instruction: Instruction, target: Target) -> tuple[Unit, float]:
+    """The target's unit for the instruction, and the share of its rate that the type reaches.
+
+    Raises:
+        TargetError: The target has no such tensor cores.
+    """
+    precision, share = _UNITS.get(instruction.left, ("int8", 1.0))
+    unit = target.unit_named(f"tensor-core-{precision}")
+    if unit is None:
+        raise TargetError(f"{target.name} has no tensor cores for {instruction.left}.")
+    return unit, share
+
+
+def registers_of(work: Work, tile: BlockTile) -> int:
+    """Estimate the registers of a thread."""
+    copies = tile.depth_bytes / 16 / tile.threads
+    rows = math.ceil(tile.rows * copies) * (
+        _WINDOW_REGISTERS if work.is_window else _ROW_REGISTERS
+    )
+    columns = math.ceil(tile.columns * copies) * _ROW_REGISTERS
+    rounding = _ROUNDING_REGISTERS if work.instruction.left == "tf32" else 0
+    return tile.registers(work.instruction) + rows + columns + rounding + _OTHER_REGISTERS
+
+
+def tile_cost(
+    work: Work, tile: BlockTile, processor: Processor, target: Target
+) -> TileCost | None:
+    """Price one tile; None where no block fits a multiprocessor."""
+    resident = processor.resident(tile.threads, registers_of(work, tile), tile.shared_bytes)
+    if not resident:
+        return None
+    c, size = work.contraction, work.instruction.element_bytes
+    unit, share = unit_of(work.instruction, target)
+    depth_stages = math.ceil(c.k * size / tile.depth_bytes)
+    stages = math.ceil(depth_stages / tile.split)
+    rows, columns = math.ceil(c.m / tile.rows), math.ceil(c.n / tile.columns)
+    blocks = rows * columns * work.batch * tile.split
+    shared_level, l2, dram = target.memories
+
+    per_clock = target.processors * target.clock_hz
+    rate = unit.peak_ops_per_s * share * unit.efficiency * processor.mma_share / per_clock
+    stage_ops = 2.0 * tile.rows * tile.columns * tile.depth_bytes / size
+    fragment_bytes = (tile.warp_rows + tile.warp_columns) * tile.depth_bytes * tile.threads / 32
+    tensor = stage_ops / rate
+    shared = (fragment_bytes + tile.stage_bytes) / _BANKS_BYTES
+    copied = tile.stage_bytes / (l2.bandwidth(1, 1) / per_clock)
+    alone = max(
+        tensor * max(1.0, _TENSOR_CORES * 32 / tile.threads),
+        shared,
+        copied,
+        processor.latency_clocks / (tile.stages - 1),
+    )
+    sum_bytes = 4.0 if tile.split > 1 else work.out_bytes
+    stored = tile.rows * tile.columns * sum_bytes / (l2.bandwidth(1, 1) / per_clock)
+    of_one = math.ceil(blocks / target.processors)
+    turns = math.ceil(of_one / resident)
+    busy = max(
+        turns * (2 * processor.latency_clocks + stages * alone + stored),
+        of_one * (stages * max(tensor, shared, copied) + stored),
+    )
+
+    outputs = c.m * c.n * work.batch
+    l2_bytes = blocks * stages * tile.stage_bytes + outputs * work.out_bytes
+    sums_bytes = 2.0 * 4 * outputs * tile.split if tile.split > 1 else 0.0
+    image_bytes = c.batch * c.in_h * c.in_w * c.in_c * work.batch * size
+    dram_bytes = image_bytes + c.weight_count * size + outputs * work.out_bytes
+    launches = 2 if tile.split > 1 else 1
+    adding_s = sums_bytes / l2.bandwidth(1, 1) + processor.latency_clocks / target.clock_hz
+    time_s = (
+        max(
+            busy / target.clock_hz,
+            l2_bytes / l2.bandwidth(1, 1),
+            dram_bytes / dram.bandwidth(1, 1),
+        )
+        + (adding_s if tile.split > 1 else 0.0)
+        + launches * target.launch_s
+    )
+    energy_j = (
+        blocks * stages * stage_ops * unit.op_j / share
+        + blocks * stages * (fragment_bytes + tile.stage_bytes) * shared_level.byte_j
+        + (l2_bytes + sums_bytes) * l2.byte_j
+        + dram_bytes * dram.byte_j
+        + launches * target.launch_j
+        + target.static_w * time_s
+    )
+    return TileCost(time_s, energy_j, blocks, resident)
