@@ -23,6 +23,7 @@ from tvm.target import Target
 from gcompile.backends.tvm import fast_math, safe_indexing
 from gcompile.backends.tvm.cache import ObjectStore, compile_kernels, named_by_content
 from gcompile.backends.tvm.fallback import FALLBACK_ATTRIBUTE
+from gcompile.backends.tvm.long_functions import in_parts
 from gcompile.backends.tvm.memory_plan import peak_memory_bytes
 from gcompile.backends.tvm.schedule import CpuSchedule
 from gcompile.backends.tvm.weights_file import Weights, move_weights_out
@@ -118,11 +119,13 @@ def _linked(
     builder = relax.ExecBuilder()
     # Compiled mode starts a kernel in half the time that bytecode takes.
     code = vm_build._vmcodegen(builder, module, "compiled")
-    callers = {
-        variable: _declaring(function, objects)
-        for variable, function in code.functions_items()
-        if isinstance(function, tirx.PrimFunc) and variable.name_hint not in objects
-    }
+    callers: dict[tvm.ir.GlobalVar, tirx.PrimFunc] = {}
+    for variable, function in code.functions_items():
+        if isinstance(function, tirx.PrimFunc) and variable.name_hint not in objects:
+            whole, parts = in_parts(variable.name_hint, function)
+            callers[variable] = _declaring(whole, [*objects, *parts])
+            for name, part in parts.items():
+                callers[tvm.ir.GlobalVar(name)] = _declaring(part, objects)
     return vm_build._vmlink(
         builder,
         target,

@@ -1,7 +1,9 @@
 """Start runs of small kernels as one: what small models spend most of their time on is starting.
 
 Consecutive regions that one thread finishes in little more than the time a launch takes become
-parts of one function. Nothing about what they compute changes.
+parts of one function. Nothing about what they compute changes. Convolutions by Winograd's
+algorithm start alone: their code is so long that functions of several take the compiler minutes,
+and each computes for long enough that its launch is a small share.
 """
 
 from __future__ import annotations
@@ -36,7 +38,9 @@ class MergeLaunches(Pass):
         limit_s = self.worth * ctx.target.launch_s
 
         def joins(region: ir.Region) -> bool:
-            if not _is_emitted(region) or (region.tile is not None and region.tile.threads > 1):
+            if not _is_emitted(region):
+                return False
+            if region.tile is not None and (region.tile.threads > 1 or region.tile.winograd):
                 return False
             return energy.price(region, ctx.target, 1).time_s <= limit_s
 

@@ -67,11 +67,17 @@ def named_by_content(
         The module, and its kernels by their new names; equal kernels have become one.
     """
     kept = set(exported)
-    found = {
-        variable.name_hint: (variable, Kernel.of(variable.name_hint, function))
+    functions_of = {
+        variable: function
         for variable, function in module.functions_items()
         if isinstance(function, tirx.PrimFunc) and variable.name_hint not in kept
     }
+    with ThreadPoolExecutor(len(available_cpus())) as pool:  # Writing code down takes longest.
+        named = pool.map(lambda item: Kernel.of(item[0].name_hint, item[1]), functions_of.items())
+        found = {
+            variable.name_hint: (variable, kernel)
+            for variable, kernel in zip(functions_of, named, strict=True)
+        }
     kernels = {kernel.symbol: kernel for _, kernel in found.values()}
     variables = {kernel.symbol: _variable(kernel.symbol, old) for old, kernel in found.values()}
 

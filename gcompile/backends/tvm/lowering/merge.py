@@ -2,7 +2,8 @@
 
 Each call in a Relax function costs a launch. A run of calls that belong to one launch becomes one
 TensorIR function: the kernels' statements one after the other, values between them in local
-buffers, values that others read as its outputs.
+buffers, values that others read as its outputs. Runs of the same kernels, wired alike, share one
+function: a deep model repeats its blocks.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from tvm.tirx import Buffer
 from tvm.tirx.script import builder as T  # noqa: N812 - how all TVMScript is written
 
 from gcompile.backends.tvm.kernels.function import Argument, Code
+
+_Form = tuple[tuple[tuple[Code, tuple[int, ...]], ...], tuple[int, ...]]
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,7 @@ def merge_launches(
     function = module[name]
     readers = _readers(function)
     builder = relax.BlockBuilder(module)
+    shared: dict[_Form, tvm.ir.GlobalVar] = {}
     blocks, count = [], 0
     for block in function.body.blocks:
         bindings: list[relax.Binding] = []
@@ -49,10 +53,16 @@ def merge_launches(
             if launch is None or len(run) == 1:
                 bindings += run
                 continue
-            symbol, count = f"{name}_launch_{count}", count + 1
             joined = _Run([b.var for b in run], calls, readers)
-            added = builder.add_func(joined.code().function(symbol), symbol)
-            bindings += joined.bindings(added, isinstance(block, relax.DataflowBlock))
+            form = joined.form
+            if form not in shared:
+                symbol = f"{name}_launch_{len(shared)}"
+                shared[form] = builder.add_func(joined.code().function(symbol), symbol)
+            call = f"{name}_launch_{count}"
+            count += 1
+            bindings += joined.bindings(
+                shared[form], call, is_dataflow=isinstance(block, relax.DataflowBlock)
+            )
         blocks.append(type(block)(bindings))
     return _with_body(builder.get(), name, blocks) if count else module
 
@@ -95,6 +105,18 @@ class _Run:
         inside = set(self.results)
         return [v for v in self.results if self.readers.get(v, set()) - inside]
 
+    @property
+    def form(self) -> _Form:
+        """What the joined function depends on: its kernels, and which value goes where."""
+        numbers: dict[relax.Expr, int] = {
+            v: i for i, v in enumerate((*self.inputs, *self.results))
+        }
+        wiring = tuple(
+            (self.calls[v].code, tuple(numbers[a] for a in self.calls[v].arguments))
+            for v in self.results
+        )
+        return wiring, tuple(numbers[v] for v in self.outputs)
+
     def code(self) -> Code:
         """All calls as one kernel."""
         inputs, outputs = self.inputs, self.outputs
@@ -116,8 +138,10 @@ class _Run:
 
         return Code(tuple(arguments), write)
 
-    def bindings(self, function: tvm.ir.GlobalVar, is_dataflow: bool) -> list[relax.Binding]:
-        """The one call, and the results under their old names.
+    def bindings(
+        self, function: tvm.ir.GlobalVar, name: str, *, is_dataflow: bool
+    ) -> list[relax.Binding]:
+        """The one call, called `name`, and the results under their old names.
 
         Functions with branches are not dataflow, and have variables of another kind.
         """
@@ -126,7 +150,7 @@ class _Run:
         if len(types) == 1:
             return [relax.VarBinding(self.outputs[0], call)]
         kind = relax.DataflowVar if is_dataflow else relax.Var
-        together = kind(f"{function.name_hint}_results", relax.TupleType(types))
+        together = kind(f"{name}_results", relax.TupleType(types))
         items = [
             relax.VarBinding(variable, relax.TupleGetItem(together, index))
             for index, variable in enumerate(self.outputs)

@@ -7,12 +7,15 @@ import pytest
 
 import gcompile
 from gcompile import ir, testing
+from gcompile.backends.tvm.lowering.graph import lower_model
 from gcompile.compiler import stages
-from gcompile.passes import Pipeline
+from gcompile.energy import Roofline
+from gcompile.passes import PassContext, Pipeline
 from gcompile.passes.fuse.merge_launches import MergeLaunches
 from gcompile.passes.pipelines import fuse_pipeline
 from gcompile.passes.tile.apply_winograd import ApplyWinograd
 from gcompile.passes.tile.tile_regions import TileRegions
+from gcompile.targets import load_target
 from tests.backends.tvm.lowering.compiling import calibration_rows, parse
 
 MODELS = {
@@ -99,3 +102,32 @@ def test_a_launch_holds_a_bounded_number_of_regions() -> None:
     launches = [region.launch for region in ir.regions(built.model.graph)]
     assert len(launches) == 20
     assert max(launches.count(name) for name in launches) == MergeLaunches().most
+
+
+def test_equal_runs_share_one_function() -> None:
+    lines = "".join(f" v{i + 1} = Conv(v{i}, w)" for i in range(32))
+    text = f"g (float[1,4,2,2] v0) => (float[1,4,2,2] v32) <float[4,4,1,1] w> {{{lines} }}"
+    model = parse(text)
+    stages.REGIONS.apply(model, PassContext(load_target("x86-64-v3"), Roofline()))
+    module = lower_model(model, 256, 1 << 20).module
+    launches = [v for v, f in module.functions_items() if "launch" in v.name_hint]
+    # The first begins with the image as it is given, those between are alike.
+    assert 1 < len(launches) < 4
+
+
+def test_convolutions_by_winograd_start_alone() -> None:
+    model = parse("""
+        g (float[1,16,16,16] x) => (float[1,16,16,16] y) <float[16,16,3,3] w> {
+            c = Conv<pads = [1,1,1,1]>(x, w)
+            d = Conv<pads = [1,1,1,1]>(c, w)
+            y = Conv<pads = [1,1,1,1]>(d, w)
+        }""")
+    ctx = PassContext(load_target("x86-64-v3"), Roofline())
+    stages.REGIONS.apply(model, ctx)
+    every = MergeLaunches(worth=1e9)
+    every.apply(model, ctx)
+    assert len({region.launch for region in ir.regions(model.graph)}) == 1
+    Pipeline("algorithms", (ApplyWinograd(), every)).apply(model, ctx)
+    regions = ir.regions(model.graph)
+    assert all(region.tile is not None and region.tile.winograd for region in regions)
+    assert all(region.launch == region.name for region in regions)
