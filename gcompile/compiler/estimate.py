@@ -53,9 +53,10 @@ def estimate(
     ready, _ = load_model(graph, shapes, batch or 1)
     device = load_target(target) if isinstance(target, str) else target
     pricing = Roofline().at(_priced(precision))
-    ctx = PassContext(target=device, energy=pricing, threads=threads)
-    canonicalize_pipeline().apply(ready, ctx)
-    REGIONS.apply(ready, ctx)
+    ctx = PassContext(target=device, energy=pricing, threads=threads, keeps_ledger=False)
+    given = energy.estimate(ready, device, pricing, threads)
+    canonicalize_pipeline().apply(ready, ctx, given)
+    REGIONS.apply(ready, ctx, given)
     priced_by = ColdStart(pricing) if cold else pricing
     found = energy.estimate(ready, device, priced_by, threads)
     return replace(found, places=places_of(ready))

@@ -105,7 +105,8 @@ def _set_type(value: onnx_ir.Value, proto: onnx.TypeProto) -> None:
 def _as_model(graph: onnx_ir.Graph, opsets: Mapping[str, int]) -> onnx.ModelProto:
     """Write the graph as a model; whatever it reads from outside becomes an input."""
     proto = onnx.GraphProto(name="scope")
-    proto.node.extend(onnx_ir.to_proto(node) for node in graph)
+    # `to_proto` finds out what it was given by protocols, which takes longer than writing a node.
+    proto.node.extend(map(onnx_ir.serde.serialize_node, graph))
     for value in dict.fromkeys((*graph.inputs, *_read_from_outside(graph))):
         constant = value.const_value
         if constant is not None:
@@ -114,10 +115,11 @@ def _as_model(graph: onnx_ir.Graph, opsets: Mapping[str, int]) -> onnx.ModelProt
             if constant.size <= _SMALL_TENSOR_ELEMENTS:
                 proto.initializer.append(onnx_ir.to_proto(constant))
                 proto.initializer[-1].name = str(value.name)
-        proto.input.append(onnx_ir.to_proto(value))
+        proto.input.append(onnx_ir.serde.serialize_value(value))
     known = (value for node in graph for value in node.outputs if value.shape is not None)
-    proto.value_info.extend(onnx_ir.to_proto(value) for value in known)
-    proto.output.extend(onnx_ir.to_proto(v) for v in graph.outputs if v.producer() is not None)
+    proto.value_info.extend(map(onnx_ir.serde.serialize_value, known))
+    computed = (value for value in graph.outputs if value.producer() is not None)
+    proto.output.extend(map(onnx_ir.serde.serialize_value, computed))
     ids = [onnx.helper.make_opsetid(domain, version) for domain, version in opsets.items()]
     return onnx.helper.make_model(proto, opset_imports=ids, ir_version=10)
 

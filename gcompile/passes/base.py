@@ -55,6 +55,8 @@ class PassContext:
             when there are none. A pass never invents data.
         run: Runs a model on inputs, for passes that must see values; None when not available.
         skipped: Counts refusals by (pass, reason); `Pass.apply` moves them into the record.
+        keeps_ledger: Whether the model is priced after every pass that changed it. Without a
+            ledger the estimates in records are those of the start, except where a pass must save.
     """
 
     target: Target
@@ -64,6 +66,7 @@ class PassContext:
     calibration: Arrays | None = None
     run: Runner | None = None
     skipped: Counter[tuple[str, str]] = field(default_factory=Counter)
+    keeps_ledger: bool = True
 
 
 @dataclass(frozen=True)
@@ -133,7 +136,8 @@ class Pass(ABC):
         if changed:
             ir.verify(model)
         start = time.perf_counter()
-        after = estimate(model, ctx.target, ctx.energy, ctx.threads) if changed else before
+        is_priced = changed and (ctx.keeps_ledger or self.must_save)
+        after = estimate(model, ctx.target, ctx.energy, ctx.threads) if is_priced else before
         pricing_s = time.perf_counter() - start
         skipped = {
             reason: ctx.skipped.pop((name, reason))
