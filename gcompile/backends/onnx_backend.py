@@ -23,9 +23,10 @@ from onnx import NodeProto, TypeProto, helper
 from onnx.backend.base import Backend, BackendRep
 
 from gcompile import ir, runtime
+from gcompile.backends.code import generate
 from gcompile.backends.onnx_values import Returned, as_given
-from gcompile.backends.tvm.build import generate, write_artifact
 from gcompile.backends.tvm.operators import refuse_unsupported
+from gcompile.backends.write_artifact import write_artifact
 from gcompile.energy import Roofline
 from gcompile.errors import (
     CompileError,

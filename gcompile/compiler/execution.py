@@ -22,16 +22,20 @@ from numpy.typing import NDArray
 
 import gcompile
 from gcompile import ir, runtime
+from gcompile.backends.code import Code
+from gcompile.backends.code import OnCpu as RunOnCpu
+from gcompile.backends.cuda.architecture import arch_of
 from gcompile.backends.onnxruntime import OnnxRuntime
 from gcompile.backends.tvm.llvm_target import platform_of, required_isa
 from gcompile.errors import RunError, UsageError
 from gcompile.passes import Arrays
+from gcompile.runtime.cuda.device import why_no_gpu
 from gcompile.runtime.isa import cpu_flags, why_not_here
 from gcompile.search import Dataset
 from gcompile.targets import Target
 
 Array = NDArray[np.generic]
-CodeRan = Literal["natively", "emulated", "no"]
+CodeRan = Literal["natively", "emulated", "on-cpu", "no"]
 
 
 class Execution(Protocol):
@@ -68,7 +72,7 @@ class Executor:
             TargetError: Code for this target cannot be generated.
             UsageError: The emulator's command cannot be read.
         """
-        reason = why_not_here(platform_of(target), required_isa(target), cpu_flags())
+        reason = _why_not_here(target)
         try:
             return cls(reason, tuple(shlex.split(emulator or "")))
         except ValueError as error:
@@ -95,6 +99,17 @@ class Executor:
             return Emulated(folder, variant, self.emulator)
         return Reference(model)
 
+    def checked(self, execution: Execution, code: Code) -> Execution:
+        """What the verification runs: the code, or its CPU form where no device runs it."""
+        run = code.on_cpu if execution.code_ran == "no" else None
+        return execution if run is None else OnCpu(run)
+
+
+def _why_not_here(target: Target) -> str:
+    if target.kind == "gpu":
+        return why_no_gpu(arch_of(target))
+    return why_not_here(platform_of(target), required_isa(target), cpu_flags())
+
 
 class _OneByOne:
     """Rows are run as single inferences."""
@@ -119,6 +134,17 @@ class Native(_OneByOne):
 
     def outputs(self, inferences: Sequence[Arrays]) -> list[dict[str, Array]]:
         return [self.runner.run(inputs) for inputs in inferences]
+
+
+@dataclass(frozen=True)
+class OnCpu(_OneByOne):
+    """The CPU form of code for a GPU: the text of its kernels, compiled for this CPU."""
+
+    run: RunOnCpu
+    code_ran: CodeRan = "on-cpu"
+
+    def outputs(self, inferences: Sequence[Arrays]) -> list[dict[str, Array]]:
+        return [dict(self.run(inputs)) for inputs in inferences]
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gcompile import ir
+from gcompile.backends.code import check_target
 from gcompile.backends.onnxruntime import OnnxRuntime
 from gcompile.backends.tvm.cache import ObjectStore
-from gcompile.backends.tvm.link import cross_linker
-from gcompile.backends.tvm.llvm_target import llvm_target, platform_of
 from gcompile.backends.tvm.pipeline import WeightLimits
 from gcompile.compiler.execution import Executor
 from gcompile.energy import Roofline
@@ -20,7 +19,6 @@ from gcompile.passes import Arrays, PassContext
 from gcompile.passes.precision import Preset
 from gcompile.passes.registry import load_plugin
 from gcompile.report import Budget, parse_drop, parse_duration
-from gcompile.runtime.isa import host_platform
 from gcompile.search import EVALUATIONS, Dataset, Metric, load_metric, read_dataset
 from gcompile.targets import Target, load_target
 
@@ -144,9 +142,7 @@ def prepare(
     for plugin in plugins:
         load_plugin(plugin)
     device = load_target(target) if isinstance(target, str) else target
-    llvm_target(device, threads)
-    if platform_of(device) != host_platform():
-        cross_linker(platform_of(device))
+    check_target(device, threads)
     executor = Executor.of(device, emulator)
     if require_verified and executor.code_ran == "no":
         raise VerificationError(

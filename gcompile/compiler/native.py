@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gcompile import ir
+from gcompile.backends.code import Code, generate
 from gcompile.backends.onnxruntime import OnnxRuntime, Optimization
-from gcompile.backends.tvm.build import NativeCode, generate, write_artifact
 from gcompile.backends.verify import seeded_inputs, tolerance_for, verify_outputs
+from gcompile.backends.write_artifact import write_artifact
 from gcompile.compiler.execution import Execution, Reference, single_inferences
 from gcompile.compiler.job import Job
 from gcompile.compiler.stages import Stage
@@ -40,9 +41,9 @@ class Measurer:
     optimized: OnnxRuntime = field(
         default_factory=lambda: OnnxRuntime(optimization=Optimization.ALL)
     )
-    last: tuple[ir.Model, NativeCode] | None = field(default=None, repr=False)
+    last: tuple[ir.Model, Code] | None = field(default=None, repr=False)
 
-    def code(self, model: ir.Model) -> NativeCode:
+    def code(self, model: ir.Model) -> Code:
         """Generate code for a model, unless it is the last one that was measured."""
         if self.last is None or self.last[0] is not model:
             ctx = self.job.context

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gcompile.backends.tvm.build import NativeCode
+from gcompile.backends.code import Code
 from gcompile.compiler.choose import Decision
 from gcompile.compiler.execution import Execution
 from gcompile.compiler.job import Job
@@ -18,7 +18,7 @@ def make_outcome(
     job: Job,
     exact: Stage,
     decision: Decision,
-    code: NativeCode,
+    code: Code,
     measurer: Measurer,
     execution: Execution,
     verify: Verify,
@@ -44,7 +44,7 @@ def make_outcome(
         fidelity=measurer.fidelity(execution),
         errors=decision.errors,
         fallbacks=code.fallbacks,
-        peak_memory_bytes=code.module.peak_memory_bytes,
+        peak_memory_bytes=code.peak_memory_bytes,
         threads=job.context.threads,
         seed=job.context.seed,
         carbon=job.carbon,

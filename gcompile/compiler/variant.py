@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gcompile.backends.tvm.build import NativeCode
+from gcompile.backends.code import Code
 from gcompile.compiler.choose import Decision, choose
 from gcompile.compiler.job import Job, Progress
 from gcompile.compiler.native import Measurer
@@ -33,7 +33,7 @@ class BuiltVariant:
     exact: Stage
     limit_j: float | None
     decision: Decision
-    code: NativeCode
+    code: Code
 
 
 def named_targets(
@@ -94,7 +94,7 @@ def verify_variant(name: str, built: BuiltVariant, folder: Path) -> Report:
         built.code,
         built.measurer,
         execution,
-        built.measurer.verify(execution, stage),
+        built.measurer.verify(built.job.executor.checked(execution, built.code), stage),
         built.limit_j,
     )
 

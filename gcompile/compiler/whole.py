@@ -10,7 +10,7 @@ from pathlib import Path
 
 from gcompile import ir
 from gcompile.backends.tvm.artifact import Artifact
-from gcompile.backends.tvm.build import STEM, record_outcome, write_artifact
+from gcompile.backends.write_artifact import STEM, record_outcome, write_artifact
 from gcompile.compiler.job import Job
 from gcompile.compiler.variant import build_variant, verify_variant
 from gcompile.report import Report, artifact_folder, joint_report, write_report

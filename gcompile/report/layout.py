@@ -236,9 +236,12 @@ def _fidelity(report: Report) -> str:
 
 
 def _not_run(verify: Verify) -> str:
-    if verify.code_ran != "no":
+    if verify.code_ran not in ("no", "on-cpu"):
         return ""
-    return f"the code itself was not run: {printable(verify.reason or 'no reason was given')}"
+    reason = printable(verify.reason or "no reason was given")
+    if verify.code_ran == "on-cpu":
+        return f"the machine code itself was not run, its kernels' CPU form was: {reason}"
+    return f"the code itself was not run: {reason}"
 
 
 def _variant_row(variant: VariantSection) -> tuple[str, str]:
@@ -274,15 +277,22 @@ def _verify(report: Report) -> str:
     return _verification(report.verify)
 
 
+_HOW_RUN = {
+    "emulated": "under an emulator, ",
+    "on-cpu": "by the kernels' CPU form (accuracy and fidelity are those of the reference runtime "
+    "running the same optimised model), ",
+}
+
+
 def _verification(verify: Verify) -> str:
     if verify.max_abs_error is None or verify.cosine is None:
         return (
             f"no: {_not_run(verify)}; accuracy and fidelity are those of the reference "
             "runtime running the same optimised model"
         )
-    emulated = "under an emulator, " if verify.code_ran == "emulated" else ""
+    how = _HOW_RUN.get(verify.code_ran, "")
     return (
-        f"{emulated}against the reference runtime on {verify.rows} row{'s' * (verify.rows != 1)}: "
+        f"{how}against the reference runtime on {verify.rows} row{'s' * (verify.rows != 1)}: "
         f"largest error {verify.max_abs_error:.3g} "
         f"(allowed: {verify.tolerance * 100:g} % of the output's range), "
         f"cosine {verify.cosine:.6f}"

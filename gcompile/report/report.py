@@ -94,9 +94,10 @@ class Verify(Section):
     tolerance: float
     """The largest error allowed, as a share of the output's range."""
     rows: int
-    code_ran: Literal["natively", "emulated", "no"] = "natively"
+    code_ran: Literal["natively", "emulated", "on-cpu", "no"] = "natively"
     """Whether the code itself ran; if not, accuracy and fidelity are those of the reference
-    runtime running the same optimised model."""
+    runtime running the same optimised model. `on-cpu`: the text of the GPU's kernels ran, compiled
+    for the CPU."""
     reason: str | None = None
     """Why the code did not run on this machine; null where it did."""
 

@@ -12,13 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from gcompile.errors import ArtifactError, BackendUnavailableError
+from gcompile.errors import ArtifactError, BackendUnavailableError, RunError
+from gcompile.runtime.cuda.open import open_cuda
 from gcompile.runtime.entry_point import EntryPoint
 from gcompile.runtime.isa import cpu_flags
 from gcompile.runtime.manifest import WEIGHTS_NAME, Manifest, Variant
-from gcompile.runtime.runner import Runner
+from gcompile.runtime.runner import NativeRunner, Runner
 from gcompile.runtime.threads import thread_count, use_threads
-from gcompile.runtime.variants import runnable_variants
+from gcompile.runtime.variants import CUDA, runnable_variants
 from gcompile.runtime.weights import Array, map_weights
 
 AMX_PERMISSION_FUNCTION = "amx_init"
@@ -37,6 +38,7 @@ def load(
     bind: bool = False,
     variant: str | None = None,
     entry: str | None = None,
+    device: int | None = None,
 ) -> Runner:
     """Load a compiled model: of its variants, the first in its manifest that this machine runs.
 
@@ -50,6 +52,7 @@ def load(
         bind: Pin the calling thread and the workers to one CPU each (see `threads.py`).
         variant: The name of the variant to load instead.
         entry: The entry point to load, where the artefact has several.
+        device: Which GPU runs a variant for GPUs, as the driver counts; by default the first.
 
     Raises:
         ArtifactError: The artefact is damaged, was changed, or does not fit this machine.
@@ -61,7 +64,10 @@ def load(
     folder = Path(folder)
     manifest = Manifest.read(folder)
     name = manifest.entry_point(entry).name
-    return load_entries(folder, [name], threads=threads, bind=bind, variant=variant)[name]
+    found = load_entries(
+        folder, [name], threads=threads, bind=bind, variant=variant, device=device
+    )
+    return found[name]
 
 
 def load_entries(
@@ -71,6 +77,7 @@ def load_entries(
     threads: int | None = None,
     bind: bool = False,
     variant: str | None = None,
+    device: int | None = None,
 ) -> dict[str, Runner]:
     """Load several entry points of an artefact, by default all; its weights are mapped once.
 
@@ -84,7 +91,7 @@ def load_entries(
     }
     count = thread_count(threads, manifest.threads)
     manifest.check_files(folder)
-    loader = _Loader(folder, manifest, count, bind)
+    loader = _Loader(folder, manifest, count, bind, device)
     return {point.name: loader.runner(point, variants) for point, variants in wanted.items()}
 
 
@@ -96,6 +103,7 @@ class _Loader:
     manifest: Manifest
     threads: int
     bind: bool
+    device: int | None
     machines: dict[str, Any] = field(default_factory=dict)
     """By library: entry points that differ in weights only share one."""
 
@@ -104,6 +112,22 @@ class _Loader:
         return map_weights(self.folder / WEIGHTS_NAME, self.manifest.weights)
 
     def runner(self, point: EntryPoint, variants: Sequence[Variant]) -> Runner:
+        if variants[0].platform == CUDA:
+            return self._on_gpu(point, variants[0])
+        if self.device is not None:
+            raise RunError(
+                f"The variant {variants[0].name!r} runs on the CPU, and GPU {self.device} was "
+                "asked for; load it without naming a GPU."
+            )
+        return self._on_cpu(point, [each for each in variants if each.platform != CUDA])
+
+    def _on_gpu(self, point: EntryPoint, variant: Variant) -> Runner:
+        weights = [self.tensors[index] for index in variant.weights]
+        return open_cuda(
+            self.folder.resolve(), self.manifest, point, variant, weights, self.device or 0
+        )
+
+    def _on_cpu(self, point: EntryPoint, variants: Sequence[Variant]) -> Runner:
         chosen, module = _first_granted(self.folder.resolve(), variants)
         configure = _global_function("runtime.config_threadpool")
 
@@ -115,7 +139,7 @@ class _Loader:
             self.machines[chosen.library] = _started(module)
         weights = [self.tensors[index] for index in chosen.weights]
         function = self.machines[chosen.library][_FUNCTION]
-        return Runner(
+        return NativeRunner(
             self.manifest, point, chosen, _with_weights(function, weights), prepare_thread
         )
 

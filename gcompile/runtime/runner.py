@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -22,29 +23,15 @@ _ALIGNMENT_BYTES = 64
 """Generated code loads whole vectors from the start of each tensor and needs it aligned."""
 
 
-class Runner:
+class Runner(ABC):
     """A compiled model, ready to run. Made by `gcompile.runtime.load`.
 
-    Inputs are copied into buffers that are made once, so one runner runs one inference at a time;
-    calls from several threads wait for each other.
+    One runner runs one inference at a time; calls from several threads wait for each other.
     """
 
-    def __init__(
-        self,
-        manifest: Manifest,
-        entry_point: EntryPoint,
-        variant: Variant,
-        entry: Callable[..., Any],
-        prepare_thread: Callable[[], None],
-    ) -> None:
-        """Wrap a variant's entry function; `prepare_thread` sets up its caller's thread pool."""
-        self.manifest = manifest
-        self.entry_point = entry_point
-        self.variant = variant
-        self._entry = entry
-        self._prepare_thread = prepare_thread
-        self._lock = threading.Lock()
-        self._buffers, self._arguments = _aligned_arguments(self.inputs)
+    manifest: Manifest
+    entry_point: EntryPoint
+    variant: Variant
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
@@ -56,22 +43,23 @@ class Runner:
         """The outputs in the model's order."""
         return self.entry_point.outputs
 
+    @abstractmethod
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Run one inference; the arrays returned are the caller's own.
 
         Raises:
             RunError: An input is missing, unknown, or of another dtype or shape.
         """
-        arrays = self._checked(inputs)
-        with self._lock:
-            self._prepare_thread()
-            for buffer, array in zip(self._buffers, arrays, strict=True):
-                buffer[...] = array
-            results = self._as_list(self._entry(*self._arguments))
-            return {
-                spec.name: _typed(np.from_dlpack(result).copy(), spec)
-                for spec, result in zip(self.outputs, results, strict=True)
-            }
+
+    @abstractmethod
+    def prepare(self, inputs: Mapping[str, Array]) -> Callable[[], None]:
+        """Copy the inputs once and return a call that only runs the model, for benchmarks.
+
+        The call must be made from the thread that prepared it.
+
+        Raises:
+            RunError: An input is missing, unknown, or of another dtype or shape.
+        """
 
     def run_rows(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Run every row of the inputs, however many there are, and join the results.
@@ -92,25 +80,6 @@ class Runner:
             for name in (spec.name for spec in self.outputs)
         }
 
-    def prepare(self, inputs: Mapping[str, Array]) -> Callable[[], None]:
-        """Copy the inputs once and return a call that only runs the model, for benchmarks.
-
-        The call must be made from the thread that prepared it.
-
-        Raises:
-            RunError: An input is missing, unknown, or of another dtype or shape.
-        """
-        buffers, arguments = _aligned_arguments(self.inputs)
-        for buffer, array in zip(buffers, self._checked(inputs), strict=True):
-            buffer[...] = array
-        self._prepare_thread()
-        entry = self._entry
-
-        def call(_keep_alive: object = buffers) -> None:
-            entry(*arguments)
-
-        return call
-
     def _checked(self, inputs: Mapping[str, Array]) -> list[Array]:
         known = {spec.name for spec in self.inputs}
         unknown = sorted(set(inputs) - known)
@@ -119,16 +88,6 @@ class Runner:
                 f"The model has no input {unknown[0]!r}; its inputs are {_listed(self.inputs)}."
             )
         return [_checked_input(spec, inputs) for spec in self.inputs]
-
-    def _as_list(self, result: Any) -> list[Any]:
-        """A Relax function returns one tensor, or an array of them."""
-        results = [result] if hasattr(result, "__dlpack__") else list(result)
-        if len(results) != len(self.outputs):
-            raise RunError(
-                f"The model returned {len(results)} outputs and its manifest lists "
-                f"{len(self.outputs)}; compile the model again."
-            )
-        return results
 
     def _batch(self) -> int:
         specs = [spec for spec in self.inputs if spec.shape]
@@ -161,6 +120,63 @@ class Runner:
         }
 
 
+class NativeRunner(Runner):
+    """Code of this machine's CPU. Inputs are copied into buffers that are made once."""
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        entry_point: EntryPoint,
+        variant: Variant,
+        entry: Callable[..., Any],
+        prepare_thread: Callable[[], None],
+    ) -> None:
+        """Wrap a variant's entry function; `prepare_thread` sets up its caller's thread pool."""
+        self.manifest = manifest
+        self.entry_point = entry_point
+        self.variant = variant
+        self._entry = entry
+        self._prepare_thread = prepare_thread
+        self._lock = threading.Lock()
+        self._buffers, self._arguments = _aligned_arguments(self.inputs)
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Run one inference; see `Runner.run`."""
+        arrays = self._checked(inputs)
+        with self._lock:
+            self._prepare_thread()
+            for buffer, array in zip(self._buffers, arrays, strict=True):
+                buffer[...] = array
+            results = self._as_list(self._entry(*self._arguments))
+            return {
+                spec.name: typed(np.from_dlpack(result).copy(), spec)
+                for spec, result in zip(self.outputs, results, strict=True)
+            }
+
+    def prepare(self, inputs: Mapping[str, Array]) -> Callable[[], None]:
+        """Copy the inputs once; see `Runner.prepare`."""
+        buffers, arguments = _aligned_arguments(self.inputs)
+        for buffer, array in zip(buffers, self._checked(inputs), strict=True):
+            buffer[...] = array
+        self._prepare_thread()
+        entry = self._entry
+
+        def call(_keep_alive: object = buffers) -> None:
+            entry(*arguments)
+
+        return call
+
+    def _as_list(self, result: Any) -> list[Any]:
+        """A Relax function returns one tensor, or an array of them."""
+        results = [result] if hasattr(result, "__dlpack__") else list(result)
+        if len(results) != len(self.outputs):
+            raise RunError(
+                f"The model returned {len(results)} outputs and its manifest lists "
+                f"{len(self.outputs)}; compile the model again."
+            )
+        return results
+
+
 def _aligned_arguments(specs: tuple[TensorSpec, ...]) -> tuple[list[Array], list[Any]]:
     """One aligned buffer per tensor, as numpy arrays and as what native code takes."""
     import tvm_ffi
@@ -169,8 +185,13 @@ def _aligned_arguments(specs: tuple[TensorSpec, ...]) -> tuple[list[Array], list
     return buffers, [tvm_ffi.from_dlpack(buffer) for buffer in buffers]
 
 
+def stored_dtype(spec: TensorSpec) -> np.dtype[Any]:
+    """The type that code takes a tensor's elements as."""
+    return np.dtype(_STORED.get(spec.dtype, spec.dtype))
+
+
 def _aligned_empty(spec: TensorSpec) -> Array:
-    dtype = np.dtype(_STORED.get(spec.dtype, spec.dtype))
+    dtype = stored_dtype(spec)
     size = int(np.prod(spec.shape, dtype=np.int64)) * dtype.itemsize
     raw = np.empty(size + _ALIGNMENT_BYTES, np.uint8)
     start = -raw.ctypes.data % _ALIGNMENT_BYTES
@@ -194,7 +215,7 @@ def _checked_input(spec: TensorSpec, inputs: Mapping[str, Array]) -> Array:
     return array.view(_STORED[spec.dtype]) if spec.dtype in _STORED else array
 
 
-def _typed(array: Array, spec: TensorSpec) -> Array:
+def typed(array: Array, spec: TensorSpec) -> Array:
     """What native code returned, in the type that numpy alone does not have."""
     if spec.dtype not in _STORED:
         return array

@@ -32,8 +32,10 @@ class _Compiled:
     entry: ctypes._NamedFuncPointer
 
     def __call__(self, buffers: Sequence[Buffer]) -> None:
-        pointers = (ctypes.c_void_p * len(buffers))(*(b.ctypes.data for b in buffers))
-        self.entry(pointers)
+        addresses = (ctypes.c_uint64 * len(buffers))(*(b.ctypes.data for b in buffers))
+        start, size = ctypes.addressof(addresses), ctypes.sizeof(ctypes.c_uint64)
+        places = (start + size * index for index in range(len(buffers)))
+        self.entry((ctypes.c_void_p * len(buffers))(*places))
 
 
 def host_forms(kernels: Iterable[Kernel]) -> dict[str, CpuForm]:
@@ -47,7 +49,8 @@ def host_forms(kernels: Iterable[Kernel]) -> dict[str, CpuForm]:
     forms = {name: kernel.cpu for name, kernel in distinct.items() if kernel.cpu is not None}
     texts = [kernel for kernel in distinct.values() if kernel.cpu is None]
     if texts:
-        library = _library(texts)
+        with tempfile.TemporaryDirectory(prefix="gcompile-") as folder:
+            library = ctypes.CDLL(str(build_library(texts, Path(folder))))
         for kernel in texts:
             forms[kernel.name] = _Compiled(kernel, getattr(library, _entry(kernel)))
     return forms
@@ -58,7 +61,16 @@ def why_unavailable() -> str:
     return "" if _compiler() else f"none of the C++ compilers {', '.join(_COMPILERS)} is installed"
 
 
-def _library(kernels: Sequence[Kernel]) -> ctypes.CDLL:
+def build_library(kernels: Sequence[Kernel], folder: Path) -> Path:
+    """Compile the text of kernels into a library of a folder.
+
+    The function `run_NAME` runs all blocks of the kernel NAME. It takes its arguments as the
+    driver does: an array of the addresses at which they are.
+
+    Raises:
+        BackendUnavailableError: There is no C++ compiler here.
+        CompileError: A kernel's text is no C++.
+    """
     compiler = _compiler()
     if compiler is None:
         raise BackendUnavailableError(
@@ -66,25 +78,24 @@ def _library(kernels: Sequence[Kernel]) -> ctypes.CDLL:
             "install the system package g++."
         )
     text = "\n".join(kernel.source + _caller(kernel) for kernel in kernels)
-    with tempfile.TemporaryDirectory(prefix="gcompile-") as folder:
-        digest = hashlib.sha256(text.encode()).hexdigest()[:16]
-        source, library = Path(folder) / "kernels.cpp", Path(folder) / f"kernels-{digest}.so"
-        source.write_text(text)
-        command = [compiler, *_OPTIONS, str(source), "-o", str(library)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            lines = [line for line in done.stderr.splitlines() if "error" in line]
-            raise CompileError(
-                f"The text of a CUDA kernel is no C++ ({(lines or ['?'])[0][:300]}); please "
-                "report this model as a bug."
-            )
-        return ctypes.CDLL(str(library))
+    digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+    source, library = folder / "kernels.cpp", folder / f"kernels-{digest}.so"
+    source.write_text(text)
+    command = [compiler, *_OPTIONS, str(source), "-o", str(library)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        lines = [line for line in done.stderr.splitlines() if "error" in line]
+        raise CompileError(
+            f"The text of a CUDA kernel is no C++ ({(lines or ['?'])[0][:300]}); please "
+            "report this model as a bug."
+        )
+    return library
 
 
 def _caller(kernel: Kernel) -> str:
     """A function that runs all blocks of a kernel."""
     casts = ", ".join(
-        f"({C_TYPES[argument.dtype]}*)arguments[{index}]"
+        f"*({C_TYPES[argument.dtype]}**)arguments[{index}]"
         for index, argument in enumerate(kernel.arguments)
     )
     x, y, z = kernel.grid

@@ -70,6 +70,20 @@ class Nvrtc:
         self._check(self._library.nvrtcGetSupportedArchs(found))
         return tuple(found)
 
+    def check(self, arch: int) -> None:
+        """Raise unless it generates code for an architecture.
+
+        Raises:
+            BackendUnavailableError: It is too old, or too new.
+        """
+        known = self.architectures
+        if arch not in known:
+            major, minor = self.version
+            raise BackendUnavailableError(
+                f"NVRTC {major}.{minor} generates code for sm_{min(known)} to sm_{max(known)} and "
+                f"not for sm_{arch}; install another one with `{REMEDY}`."
+            )
+
     def compile(self, source: str, name: str, arch: str) -> MachineCode:
         """Compile one kernel.
 

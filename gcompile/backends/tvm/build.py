@@ -1,11 +1,9 @@
-"""Generate native code for a model, and write the artefact that holds it."""
+"""Generate native code for a model."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
-from importlib.metadata import version
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from gcompile import ir
@@ -19,15 +17,9 @@ from gcompile.backends.tvm.llvm_target import (
     vector_bits,
 )
 from gcompile.backends.tvm.lowering.graph import lower_model
-from gcompile.runtime.entry_point import ONLY_ENTRY, EntryPoint, TensorSpec
-from gcompile.runtime.manifest import WEIGHTS_NAME, FileRecord, Manifest, Variant
-from gcompile.runtime.untrusted import Scalar
-from gcompile.runtime.variants import best_first
+from gcompile.runtime.manifest import Variant
 from gcompile.runtime.weights import WeightsWriter
 from gcompile.targets import Target
-
-STEM = "model"
-"""What the library and the model of an artefact are called, before their suffixes."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +36,33 @@ class NativeCode:
     threads: int
     needs_amx: bool
     fallbacks: Mapping[str, str]
+
+    @property
+    def peak_memory_bytes(self) -> int:
+        """Of activations, while the entry runs."""
+        return self.module.peak_memory_bytes
+
+    @property
+    def on_cpu(self) -> None:
+        """Nothing stands in for native code."""
+        return None
+
+    def write(
+        self, name: str, folder: Path, stem: str, writer: WeightsWriter
+    ) -> tuple[Variant, list[str]]:
+        """Link the library; see `gcompile.backends.code.Code`."""
+        library = f"{stem}.so"
+        link_library(self.module.executable, folder / library, platform_of(self.target))
+        variant = Variant(
+            name=name,
+            target=self.target.name,
+            platform=platform_of(self.target),
+            isa_required=required_isa(self.target),
+            library=library,
+            needs_amx=self.needs_amx,
+            weights=writer.add(self.module.weights),
+        )
+        return variant, [library]
 
 
 def generate(
@@ -71,103 +90,3 @@ def generate(
     lowered = lower_model(model, vector_bits(target), max(own_caches, default=0.0))
     module = pipeline.build_module(lowered.module, llvm, threads, store, limits)
     return NativeCode(module, model, target, threads, lowered.needs_amx, lowered.fallbacks)
-
-
-def write_artifact(
-    codes: Mapping[str, NativeCode],
-    folder: Path,
-    *,
-    model_name: str,
-    status: str = "ok",
-    seed: int = 0,
-    with_model: bool = True,
-    stem: str = STEM,
-) -> Manifest:
-    """Write libraries, their weights, the model and the manifest into an existing folder.
-
-    Args:
-        codes: The code of each variant, by the variant's name. All were compiled from one model
-            for as many threads. The model of the first is written.
-        folder: Where the files go.
-        model_name: What the user calls the model.
-        status: How the build ended.
-        seed: Of every random choice.
-        with_model: Whether to write the model as well.
-        stem: What libraries and model are called, before their suffixes.
-    """
-    libraries = _library_names(codes, stem)
-    for name, code in codes.items():
-        path = folder / libraries[name]
-        link_library(code.module.executable, path, platform_of(code.target))
-    writer = WeightsWriter(folder / WEIGHTS_NAME)
-    used = {name: writer.add(code.module.weights) for name, code in codes.items()}
-    names = list(libraries.values())
-    if writer.specs:
-        names.append(WEIGHTS_NAME)
-    first = next(iter(codes.values()))
-    if with_model:
-        model = f"{stem}.onnx"
-        ir.save(first.model, folder / model)
-        names += [path.name for path in sorted(folder.glob(f"{model}*"))]
-    manifest = Manifest(
-        gcompile_version=version("gcompile"),
-        tvm_version=version("apache-tvm"),
-        status=status,
-        entries=(_entry_point(first.model, model_name),),
-        variants=best_first(
-            Variant(
-                name=name,
-                target=code.target.name,
-                platform=platform_of(code.target),
-                isa_required=required_isa(code.target),
-                library=libraries[name],
-                needs_amx=code.needs_amx,
-                weights=used[name],
-            )
-            for name, code in codes.items()
-        ),
-        threads=first.threads,
-        files={name: FileRecord.of(folder / name) for name in names},
-        weights=tuple(writer.specs),
-        seed=seed,
-    )
-    manifest.write(folder)
-    return manifest
-
-
-def record_outcome(
-    folder: Path,
-    manifest: Manifest,
-    status: str,
-    verifications: Mapping[str, Mapping[str, Scalar]],
-) -> None:
-    """Write into the manifest how the build ended and how well each variant's outputs agreed."""
-    variants = tuple(
-        replace(variant, verification=verifications[variant.name]) for variant in manifest.variants
-    )
-    replace(manifest, status=status, variants=variants).write(folder)
-
-
-def _library_names(variants: Iterable[str], stem: str) -> dict[str, str]:
-    """A file name for the library of each variant; the only one has no need to be told apart."""
-    names = list(variants)
-    if len(names) == 1:
-        return {names[0]: f"{stem}.so"}
-    return {
-        name: f"{stem}-{index}-{re.sub('[^A-Za-z0-9_.]+', '-', name)[:80]}.so"
-        for index, name in enumerate(names)
-    }
-
-
-def _entry_point(model: ir.Model, name: str) -> EntryPoint:
-    return EntryPoint(
-        ONLY_ENTRY,
-        name,
-        inputs=tuple(_spec(value) for value in model.graph.inputs),
-        outputs=tuple(_spec(value) for value in model.graph.outputs),
-    )
-
-
-def _spec(value: ir.Value) -> TensorSpec:
-    dtype = (value.dtype or ir.DataType.FLOAT).numpy()
-    return TensorSpec(str(value.name), str(dtype.name), ir.static_shape(value))

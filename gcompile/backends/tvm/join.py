@@ -93,8 +93,12 @@ class ArtifactJoin:
         return manifest
 
     def _place(self, path: Path, record: FileRecord) -> str:
-        """Move a file here, unless its bytes are here already; return what it is called."""
+        """Move a file here, unless its bytes are here already; return what it is called.
+
+        Files that others name keep their names.
+        """
         same = next((name for name, known in self.files.items() if known == record), None)
+        same = same if path.suffix == ".so" else None
         if same is not None:
             return same
         shutil.move(path, self.folder / path.name)

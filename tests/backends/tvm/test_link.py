@@ -8,8 +8,9 @@ import pytest
 
 from gcompile import runtime
 from gcompile.backends.tvm import link
-from gcompile.backends.tvm.build import generate, write_artifact
+from gcompile.backends.tvm.build import generate
 from gcompile.backends.tvm.link import cross_linker
+from gcompile.backends.write_artifact import write_artifact
 from gcompile.compiler import compile as compile_model
 from gcompile.energy import Roofline
 from gcompile.errors import CompileError

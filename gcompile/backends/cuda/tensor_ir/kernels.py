@@ -159,22 +159,20 @@ class _Writer:
             elif position:
                 value = f"{value} % {loop.extent}"
             lines.append(f"const int {self._loop_name(loop)} = {value};")
-        return lines + self._bindings(nest)
+        self._bind(nest)
+        return lines
 
     def _loop_name(self, loop: Loop) -> str:
         name = self.expressions.names.setdefault(loop.variable, f"i{len(self.expressions.names)}")
         self.expressions.analyzer.bind(loop.variable, Range(0, loop.extent), True)
         return name
 
-    def _bindings(self, nest: Nest) -> list[str]:
-        lines = []
+    def _bind(self, nest: Nest) -> None:
+        """Name the block's own variables, as far as the loops around them are named."""
         for variable, value in nest.bindings:
-            if not all(name in self.expressions.names for name in variables_of(value)):
-                continue
-            text = self.expressions(value)
-            self.expressions.names[variable] = text
-            self.expressions.analyzer.bind(variable, value, True)
-        return lines
+            if all(name in self.expressions.names for name in variables_of(value)):
+                self.expressions.names[variable] = self.expressions(value)
+                self.expressions.analyzer.bind(variable, value, True)
 
     def _reduction(self, reduction: Nest, strided: list[str]) -> list[str]:
         """The loops that add up one result, in registers."""
@@ -187,7 +185,7 @@ class _Writer:
         lines = [
             f"{C_TYPES[str(tensor.dtype)]} {self.values[tensor]};" for tensor in reduction.written
         ]
-        self._bindings(reduction)
+        self._bind(reduction)
         lines += self.statements(reduction.init)
         opening, closing = [], []
         if strided:
@@ -197,7 +195,7 @@ class _Writer:
                 name = self._loop_name(loop)
                 opening.append(f"for (int {name} = 0; {name} < {loop.extent}; ++{name}) {{")
                 closing.append("}")
-        self._bindings(reduction)
+        self._bind(reduction)
         return [*lines, *opening, *self.statements(reduction.body), *closing]
 
     def _strided(self, loops: Sequence[Loop]) -> list[str]:
@@ -230,7 +228,7 @@ class _Writer:
                 value = self.values[statement.buffer]
                 lines.append(f"{self._global(statement.buffer, statement.indices)} = {value};")
             return lines
-        self._bindings(self.nest)
+        self._bind(self.nest)
         return self.statements(self.nest.body)
 
     def _read(self, tensor: Any, indices: Sequence[Any]) -> str:
