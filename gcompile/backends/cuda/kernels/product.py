@@ -164,8 +164,13 @@ class Product:
         batch_pitch = n * pitch if self.batch > 1 and self.weights_vary else 0
         return MatrixRows(self._weights(), n, pitch, pitch, batch_pitch)
 
+    @property
+    def loop(self) -> MainLoop:
+        """The loop over the depth that every block runs."""
+        return MainLoop(self.instruction, self.tile, self._left(), self._right())
+
     def _main(self) -> Program:
-        loop = MainLoop(self.instruction, self.tile, self._left(), self._right())
+        loop = self.loop
         is_split = self.tile.split > 1
         rest = (self.shares,) if is_split else (*self.epilogue.read, self.epilogue.written)
         rows, columns = self.blocks

@@ -1,0 +1,76 @@
+"""A product as the launches a plan holds, and its weights as the kernels read them."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gcompile.backends.cuda.kernel import KernelSequence, Step
+from gcompile.backends.cuda.kernels.product import Product
+from gcompile.backends.cuda.program.instruction import Element
+from gcompile.backends.cuda.program.launch import as_kernel
+from gcompile.ir import Contraction
+
+_UNITS: dict[Element, str] = {
+    "f16": "tensor-core-fp16",
+    "bf16": "tensor-core-bf16",
+    "tf32": "tensor-core-tf32",
+    "s8": "tensor-core-int8",
+    "u8": "tensor-core-int8",
+    "e4m3": "tensor-core-fp8",
+    "e5m2": "tensor-core-fp8",
+}
+
+_UNIT_BYTES = 16
+
+
+def product_sequence(product: Product) -> KernelSequence:
+    """One launch, or two where the depth is split.
+
+    The operands are called `x`, `weights`, `vector0` …, `source0` … and `y`.
+
+    Raises:
+        ValueError: As `Product.programs`.
+    """
+    main, *rest = product.programs()
+    unit = _UNITS[product.instruction.left]
+    blocks = math.prod(main.grid)
+    tile = product.tile
+    depth = product.loop.stages * product.loop.stage_depth
+    operations = 2 * blocks * tile.rows * tile.columns * depth
+    kernels = [
+        as_kernel(main, unit, operations, product.instruction.architecture),
+        *(as_kernel(program) for program in rest),
+    ]
+    steps = tuple(Step(k, tuple(a.name for a in k.arguments)) for k in kernels)
+    shares = product.shares
+    scratch = {shares.name: shares.elements * shares.element_bytes} if rest else {}
+    return KernelSequence(steps, scratch)
+
+
+def weights_pitch(depth: int, element_bytes: int) -> int:
+    """Elements of a packed column: the depth, filled up to whole units of 16 bytes."""
+    unit = _UNIT_BYTES // element_bytes
+    return math.ceil(depth / unit) * unit
+
+
+def pack_weights(weights: NDArray[np.generic], contraction: Contraction) -> NDArray[np.generic]:
+    """Bring weights into the order in which kernels read them: (…, out_c, pitch), depth first.
+
+    Args:
+        weights: (…, out_c, channels, kernel_h, kernel_w) in the element type of the product; a
+            matrix (depth, columns) is `weights.T[:, :, None, None]`.
+        contraction: Its input channels may be more than the weights have: those are zeros.
+
+    Returns:
+        Columns over (kernel_h, kernel_w, channels), with zeros up to `weights_pitch`.
+    """
+    *outer, channels, height, width = weights.shape
+    padded = np.zeros((*outer, height, width, contraction.in_c), weights.dtype)
+    padded[..., :channels] = np.moveaxis(weights, -3, -1)
+    flat = padded.reshape(*outer, contraction.k)
+    result = np.zeros((*outer, weights_pitch(contraction.k, weights.itemsize)), weights.dtype)
+    result[..., : contraction.k] = flat
+    return result
