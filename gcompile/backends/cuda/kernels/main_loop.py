@@ -13,20 +13,17 @@ A stage is written again only after the barrier that follows its last use.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gcompile.backends.cuda.kernels.block_tile import CHUNK_BYTES, BlockTile
-from gcompile.backends.cuda.kernels.operands import OperandRows
+from gcompile.backends.cuda.kernels.block_tile import CHUNK_BYTES
+from gcompile.backends.cuda.kernels.copies import Copies
 from gcompile.backends.cuda.kernels.swizzle import shared_address
 from gcompile.backends.cuda.program.instruction import Instruction
 from gcompile.backends.cuda.program.program import (
     LANE,
-    THREAD,
     Barrier,
     Commit,
-    CopyAsync,
     For,
     If,
     Let,
@@ -37,21 +34,10 @@ from gcompile.backends.cuda.program.program import (
     Statement,
     Wait,
 )
-from gcompile.backends.cuda.program.scalar import (
-    Scalar,
-    constant,
-    less,
-    register,
-    variable,
-)
+from gcompile.backends.cuda.program.scalar import Scalar, constant, less, register, variable
 
-FIRST_ROW, FIRST_COLUMN = variable("first_row"), variable("first_column")
 WARP_ROW, WARP_COLUMN = variable("warp_row"), variable("warp_column")
-FIRST_DEPTH = variable("first_depth")
-"""Where the block and the warp begin; `first_depth` in elements."""
-
-_REPEAT = 8
-"""Rows after which the places of chunks repeat."""
+"""Where the warp begins within its block."""
 
 
 @dataclass(frozen=True)
@@ -59,50 +45,36 @@ class MainLoop:
     """The sums of one block.
 
     Attributes:
-        left: Rows of the product.
-        right: Columns of the product, each with its depth side by side.
         right_is_rounded: The right operand holds tf32 numbers already.
     """
 
     instruction: Instruction
-    tile: BlockTile
-    left: OperandRows
-    right: OperandRows
+    copies: Copies
     right_is_rounded: bool = False
-
-    @property
-    def stages(self) -> int:
-        """Stages of depth that one block walks."""
-        depth_bytes = self.left.depth * self.instruction.element_bytes
-        return math.ceil(math.ceil(depth_bytes / self.tile.depth_bytes) / self.tile.split)
-
-    @property
-    def stage_depth(self) -> int:
-        """Elements of depth in one stage."""
-        return self.tile.depth_bytes // self.instruction.element_bytes
 
     def statements(self) -> list[Statement]:
         """The whole loop; it leaves the sums in the registers `sums`."""
-        tile, instruction = self.tile, self.instruction
+        tile, instruction = self.copies.tile, self.instruction
         rows, columns = tile.fragments(instruction)
         ahead = tile.stages - 1
-        first = min(ahead, self.stages)
+        first = min(ahead, self.copies.stages)
         stage = variable("stage")
         return [
             Registers("sums", instruction.sums, 4 * rows * columns, zero=True),
             Registers("left", "uint32", 2 * 4 * rows),
             Registers("right", "uint32", 2 * 2 * columns),
+            *self.copies.prepare(),
             *self._prepare(),
-            For("stage", first, (*self._ask(stage, stage), Commit()), unrolled=True),
+            For("stage", first, (*self.copies.ask(stage, stage), Commit()), unrolled=True),
             *[Commit()] * (ahead - first),
             Wait(ahead - 1),
             Barrier(),
             *self._load(0, constant(0)),
-            For("step", self.stages, tuple(self._step())),
+            For("step", self.copies.stages, tuple(self._step())),
         ]
 
     def _step(self) -> list[Statement]:
-        tile, step = self.tile, variable("step")
+        tile, step = self.copies.tile, variable("step")
         steps = tile.depth_bytes // self.instruction.depth_bytes
         further = step + (tile.stages - 1)
         result: list[Statement] = [
@@ -116,83 +88,32 @@ class MainLoop:
             source = variable("next_stage" if is_last else "stage")
             result += self._load((part + 1) % steps, source * tile.stage_bytes)
             if part == 0:
-                asked = self._ask(further, further % tile.stages)
-                result += [If(less(further, self.stages), tuple(asked)), Commit()]
+                asked = self.copies.ask(further, further % tile.stages)
+                result += [If(less(further, self.copies.stages), tuple(asked)), Commit()]
             result += self._multiply(part % 2)
         return result
 
     def _prepare(self) -> list[Statement]:
-        """Addresses that do not change: of the thread's copies and of the lane's fragments."""
+        """Find once where each lane's fragments lie within a stage."""
         result: list[Statement] = []
-        tile = self.tile
+        tile = self.copies.tile
         sides = (
-            ("a", self.left, FIRST_ROW, tile.rows, WARP_ROW, self.instruction.left_parts),
-            ("b", self.right, FIRST_COLUMN, tile.columns, WARP_COLUMN, _pair(self.instruction)),
+            ("a", WARP_ROW * tile.depth_bytes, self.instruction.left_parts),
+            ("b", (WARP_COLUMN + tile.rows) * tile.depth_bytes, _pair(self.instruction)),
         )
-        start_bytes = 0
-        for name, operand, first, rows, warp_first, parts in sides:
-            units = tile.depth_bytes // operand.unit_bytes
-            result.append(Let(f"{name}_row", THREAD // units))
-            result.append(Let(f"{name}_unit", THREAD % units * operand.unit_bytes))
-            mine = [first + variable(f"{name}_row") + i for i in self._passes(operand, rows)]
-            result += operand.prepare(name, mine, self._has_slack(operand, rows))
+        for name, first, parts in sides:
             lane_row, lane_chunk = _lane_place(parts)
             result.append(Let(f"{name}_lane_row", lane_row))
-            row, at = variable(f"{name}_lane_row"), warp_first * tile.depth_bytes + start_bytes
             for part in range(tile.depth_bytes // self.instruction.depth_bytes):
                 chunk = lane_chunk + part * self.instruction.depth_bytes // CHUNK_BYTES
-                address = shared_address(row, chunk, tile.depth_bytes) + at
-                result.append(Let(f"{name}_fragment{part}", address))
-            start_bytes += rows * tile.depth_bytes
+                address = shared_address(variable(f"{name}_lane_row"), chunk, tile.depth_bytes)
+                result.append(Let(f"{name}_fragment{part}", address + first))
         return result
-
-    def _ask(self, step: Scalar, stage: Scalar) -> list[Statement]:
-        """Start the copies of one stage of both operands."""
-        tile = self.tile
-        at = stage * tile.stage_bytes
-        depth = FIRST_DEPTH + step * self.stage_depth
-        return [
-            *self._copy("a", self.left, tile.rows, depth, at),
-            *self._copy("b", self.right, tile.columns, depth, at + tile.rows * tile.depth_bytes),
-        ]
-
-    def _copy(
-        self, name: str, operand: OperandRows, rows: int, depth: Scalar, at: Scalar
-    ) -> list[Statement]:
-        tile = self.tile
-        unit = variable(f"{name}_unit")
-        ragged = operand.depth % (self.stage_depth * tile.split) != 0
-        passes = self._passes(operand, rows)
-        i = variable("i")
-        index, condition = operand.place(name, i, self._has_slack(operand, rows), ragged)
-        row = variable(f"{name}_row") + i * passes.step
-        address = shared_address(row, unit // CHUNK_BYTES, tile.depth_bytes)
-        if passes.step % _REPEAT == 0:  # All of the thread's rows keep their chunks in one place.
-            first = shared_address(variable(f"{name}_row"), unit // CHUNK_BYTES, tile.depth_bytes)
-            address = first + i * (passes.step * tile.depth_bytes)
-        address = address + unit % CHUNK_BYTES if operand.unit_bytes < CHUNK_BYTES else address
-        copy: Statement = CopyAsync(
-            address + at, operand.buffer, index, operand.unit_bytes, condition
-        )
-        if rows % passes.step:
-            copy = If(less(row, rows), (copy,))
-        return [
-            *operand.step(name, depth + unit // operand.buffer.element_bytes),
-            For("i", len(passes), (copy,), unrolled=True),
-        ]
-
-    def _passes(self, operand: OperandRows, rows: int) -> range:
-        """First rows of the passes in which the threads of a block cover `rows` rows."""
-        units = self.tile.depth_bytes // operand.unit_bytes
-        return range(0, rows, max(1, self.tile.threads // units))
-
-    def _has_slack(self, operand: OperandRows, rows: int) -> bool:
-        return operand.rows % rows != 0
 
     def _load(self, part: int, stage_bytes: Scalar) -> list[Statement]:
         """Load the fragments of one step into the half of the registers that it uses."""
-        rows, columns = self.tile.fragments(self.instruction)
-        half, pitch = part % 2, self.tile.depth_bytes
+        rows, columns = self.copies.tile.fragments(self.instruction)
+        half, pitch = part % 2, self.copies.tile.depth_bytes
         i = variable("i")
         left = tuple(register("left", i * 4 + (half * 4 * rows + r), "uint32") for r in range(4))
         right = tuple(
@@ -211,7 +132,7 @@ class MainLoop:
         return result
 
     def _multiply(self, half: int) -> list[Statement]:
-        rows, columns = self.tile.fragments(self.instruction)
+        rows, columns = self.copies.tile.fragments(self.instruction)
         i, j = variable("i"), variable("j")
         product = Multiply(
             self.instruction,

@@ -13,14 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from gcompile.backends.cuda.kernels.block_tile import BlockTile
+from gcompile.backends.cuda.kernels.copies import FIRST_COLUMN, FIRST_ROW, Copies
 from gcompile.backends.cuda.kernels.epilogue import Epilogue, Place, pieces
-from gcompile.backends.cuda.kernels.main_loop import (
-    FIRST_COLUMN,
-    FIRST_ROW,
-    WARP_COLUMN,
-    WARP_ROW,
-    MainLoop,
-)
+from gcompile.backends.cuda.kernels.main_loop import WARP_COLUMN, WARP_ROW, MainLoop
 from gcompile.backends.cuda.kernels.operands import BATCH, MatrixRows, OperandRows, WindowRows
 from gcompile.backends.cuda.program.instruction import Element, Instruction
 from gcompile.backends.cuda.program.program import (
@@ -165,31 +160,32 @@ class Product:
         return MatrixRows(self._weights(), n, pitch, pitch, batch_pitch)
 
     @property
-    def loop(self) -> MainLoop:
-        """The loop over the depth that every block runs."""
-        return MainLoop(self.instruction, self.tile, self._left(), self._right())
+    def copies(self) -> Copies:
+        """What every block copies on its way along the depth."""
+        size = self.instruction.element_bytes
+        return Copies(size, self.tile, self._left(), self._right())
 
     def _main(self) -> Program:
-        loop = self.loop
+        copies = self.copies
         is_split = self.tile.split > 1
         rest = (self.shares,) if is_split else (*self.epilogue.read, self.epilogue.written)
         rows, columns = self.blocks
         return Program(
             self.name,
-            (loop.left.buffer, loop.right.buffer, *rest),
+            (copies.left.buffer, copies.right.buffer, *rest),
             (rows * columns, 1, self.batch * self.tile.split),
             self.tile.threads,
             self.tile.shared_bytes,
             (
-                *self._where(loop),
-                *loop.statements(),
+                *self._where(copies),
+                *MainLoop(self.instruction, copies).statements(),
                 Wait(0),
                 Barrier(),
                 *self._write(),
             ),
         )
 
-    def _where(self, loop: MainLoop) -> list[Statement]:
+    def _where(self, copies: Copies) -> list[Statement]:
         """Find the block's and the warp's part of the product."""
         tile = self.tile
         rows, columns = self.blocks
@@ -203,7 +199,7 @@ class Product:
             Let("first_column", within // height * tile.columns),
             Let("share", BLOCK_Z % tile.split),
             Let("batch", BLOCK_Z // tile.split),
-            Let("first_depth", variable("share") * (loop.stages * loop.stage_depth)),
+            Let("first_depth", variable("share") * (copies.stages * copies.stage_depth)),
             Let("warp_row", WARP % tile.warps[0] * tile.warp_rows),
             Let("warp_column", WARP // tile.warps[0] * tile.warp_columns),
         ]

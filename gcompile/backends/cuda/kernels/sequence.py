@@ -38,7 +38,7 @@ def product_sequence(product: Product) -> KernelSequence:
     unit = _UNITS[product.instruction.left]
     blocks = math.prod(main.grid)
     tile = product.tile
-    depth = product.loop.stages * product.loop.stage_depth
+    depth = product.copies.stages * product.copies.stage_depth
     operations = 2 * blocks * tile.rows * tile.columns * depth
     kernels = [
         as_kernel(main, unit, operations, product.instruction.architecture),

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gcompile.backends.cuda.kernels import main_loop, swizzle
+from gcompile.backends.cuda.kernels import copies, main_loop, swizzle
 from gcompile.backends.cuda.kernels.block_tile import BlockTile
 from gcompile.backends.cuda.kernels.product import Product
 from gcompile.backends.cuda.program.instruction import INSTRUCTIONS, Instruction
@@ -183,7 +183,8 @@ def test_without_the_swizzle_banks_conflict(monkeypatch: pytest.MonkeyPatch) -> 
     def plain(row: Scalar, chunk: Scalar | int, row_bytes: int) -> Scalar:
         return row * row_bytes + (chunk if isinstance(chunk, Scalar) else constant(chunk)) * 16
 
-    monkeypatch.setattr(main_loop, "shared_address", plain)
+    for user in (main_loop, copies):
+        monkeypatch.setattr(user, "shared_address", plain)
     run, error = _interpret(_product())
     assert error < 1e-4
     assert run.conflicts["ldmatrix"] > 0
@@ -193,12 +194,9 @@ def test_readers_and_writers_that_swizzle_differently_are_wrong(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def turned(row: Scalar, chunk: Scalar | int, row_bytes: int) -> Scalar:
-        is_writer = "unit" in repr(chunk)
-        return swizzle.shared_address(row + (1 if is_writer else 0), chunk, row_bytes) - (
-            row_bytes if is_writer else 0
-        )
+        return swizzle.shared_address(row + 1, chunk, row_bytes) - row_bytes
 
-    monkeypatch.setattr(main_loop, "shared_address", turned)
+    monkeypatch.setattr(copies, "shared_address", turned)
     _, error = _interpret(_product())
     assert error > 1
 

@@ -1,0 +1,105 @@
+"""The copies of both operands of a block from global to shared memory, stage by stage."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from gcompile.backends.cuda.kernels.block_tile import CHUNK_BYTES, BlockTile
+from gcompile.backends.cuda.kernels.operands import OperandRows
+from gcompile.backends.cuda.kernels.swizzle import shared_address
+from gcompile.backends.cuda.program.program import THREAD, CopyAsync, For, If, Let, Statement
+from gcompile.backends.cuda.program.scalar import Scalar, less, variable
+
+FIRST_ROW, FIRST_COLUMN = variable("first_row"), variable("first_column")
+FIRST_DEPTH = variable("first_depth")
+"""Where the block begins; `first_depth` in elements."""
+
+_REPEAT = 8
+"""Rows after which the places of chunks repeat."""
+
+
+@dataclass(frozen=True)
+class Copies:
+    """What a block copies.
+
+    In a stage, the rows of the left operand come first, the columns of the right one after them.
+
+    Attributes:
+        element_bytes: Bytes of one element of either operand.
+        left: Rows of the product.
+        right: Columns of the product, each with its depth side by side.
+    """
+
+    element_bytes: int
+    tile: BlockTile
+    left: OperandRows
+    right: OperandRows
+
+    @property
+    def stages(self) -> int:
+        """Stages of depth that one block walks."""
+        depth_bytes = self.left.depth * self.element_bytes
+        return math.ceil(math.ceil(depth_bytes / self.tile.depth_bytes) / self.tile.split)
+
+    @property
+    def stage_depth(self) -> int:
+        """Elements of depth in one stage."""
+        return self.tile.depth_bytes // self.element_bytes
+
+    def prepare(self) -> list[Statement]:
+        """Find once which rows and which part of the depth each thread copies."""
+        result: list[Statement] = []
+        for name, operand, first, rows in self._sides():
+            units = self.tile.depth_bytes // operand.unit_bytes
+            result.append(Let(f"{name}_row", THREAD // units))
+            result.append(Let(f"{name}_unit", THREAD % units * operand.unit_bytes))
+            mine = [first + variable(f"{name}_row") + i for i in self._passes(operand, rows)]
+            result += operand.prepare(name, mine, operand.rows % rows != 0)
+        return result
+
+    def ask(self, step: Scalar, stage: Scalar) -> list[Statement]:
+        """Start the copies of a step of the depth into a stage."""
+        result: list[Statement] = []
+        depth = FIRST_DEPTH + step * self.stage_depth
+        at = stage * self.tile.stage_bytes
+        for name, operand, _, rows in self._sides():
+            result += self._copy(name, operand, rows, depth, at)
+            at = at + rows * self.tile.depth_bytes
+        return result
+
+    def _sides(self) -> tuple[tuple[str, OperandRows, Scalar, int], ...]:
+        return (
+            ("a", self.left, FIRST_ROW, self.tile.rows),
+            ("b", self.right, FIRST_COLUMN, self.tile.columns),
+        )
+
+    def _copy(
+        self, name: str, operand: OperandRows, rows: int, depth: Scalar, at: Scalar
+    ) -> list[Statement]:
+        tile = self.tile
+        unit = variable(f"{name}_unit")
+        ragged = operand.depth % (self.stage_depth * tile.split) != 0
+        passes = self._passes(operand, rows)
+        i = variable("i")
+        index, condition = operand.place(name, i, operand.rows % rows != 0, ragged)
+        row = variable(f"{name}_row") + i * passes.step
+        address = shared_address(row, unit // CHUNK_BYTES, tile.depth_bytes)
+        if passes.step % _REPEAT == 0:  # All of the thread's rows keep their chunks in one place.
+            first = shared_address(variable(f"{name}_row"), unit // CHUNK_BYTES, tile.depth_bytes)
+            address = first + i * (passes.step * tile.depth_bytes)
+        address = address + unit % CHUNK_BYTES if operand.unit_bytes < CHUNK_BYTES else address
+        copy: Statement = CopyAsync(
+            address + at, operand.buffer, index, operand.unit_bytes, condition
+        )
+        if rows % passes.step:
+            copy = If(less(row, rows), (copy,))
+        return [
+            *operand.step(name, depth + unit // operand.buffer.element_bytes),
+            For("i", len(passes), (copy,), unrolled=True),
+        ]
+
+    def _passes(self, operand: OperandRows, rows: int) -> range:
+        """First rows of the passes in which the threads of a block cover `rows` rows."""
+        units = self.tile.depth_bytes // operand.unit_bytes
+        return range(0, rows, max(1, self.tile.threads // units))
