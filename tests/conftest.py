@@ -5,6 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from gcompile.compiler import kept_builds
+
 pytest.register_assert_rewrite("tests.passes.rewriting", "gcompile.testing")
 
 
@@ -17,3 +19,9 @@ def cache_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Non
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
         yield
+
+
+@pytest.fixture(autouse=True)
+def every_build_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No build is restored from that of another test: what a test says is compiled, is."""
+    monkeypatch.setattr(kept_builds, "kept_builds", lambda *_: None)

@@ -159,7 +159,7 @@ def build(
     }
     resolved = resolve(given, config)
     try:
-        report = _build(resolved, quiet, carbon_key, cache=not no_cache)
+        report, is_restored = _build(resolved, quiet, carbon_key, cache=not no_cache)
     except KeyboardInterrupt:
         say("gcompile: interrupted; nothing was written")
         raise typer.Exit(INTERRUPTED) from None
@@ -173,7 +173,8 @@ def build(
         from gcompile.report.layout import unverified_sentences
 
         unverified = "".join(f"; {sentence}" for sentence in unverified_sentences(report))
-        say(f"gcompile: wrote {resolved.output}{unverified}")
+        known = " as it was built before (--no-cache builds anew)" if is_restored else ""
+        say(f"gcompile: wrote {resolved.output}{known}{unverified}")
     if report.status != "ok":
         if quiet or format_ is Format.JSON:
             say(f"gcompile: {report.message}")
@@ -229,7 +230,10 @@ def _check(config: BuildConfig) -> None:
         )
 
 
-def _build(config: BuildConfig, quiet: bool, carbon_key: str | None, *, cache: bool) -> Report:
+def _build(
+    config: BuildConfig, quiet: bool, carbon_key: str | None, *, cache: bool
+) -> tuple[Report, bool]:
+    """Build and write the folder; say whether the artefact came from the cache."""
     from gcompile.report import Budget, artifact_folder, write_config
 
     carbon = read_accounting(
@@ -245,11 +249,11 @@ def _build(config: BuildConfig, quiet: bool, carbon_key: str | None, *, cache: b
         if not quiet:
             say(f"gcompile: budget {config.budget} is {budget.echo}")
     with artifact_folder(str(config.output)) as folder, progress(quiet) as show_progress:
-        report = compiled(config, folder, show_progress, carbon, cache)
+        report, is_restored = compiled(config, folder, show_progress, carbon, cache)
         if config.strict:
             _refuse_fallbacks(report)
         write_config(config.relative_to(Path(str(config.output))), folder)
-    return report
+    return report, is_restored
 
 
 def _refuse_fallbacks(report: Report) -> None:

@@ -20,8 +20,11 @@ def compiled(
     progress: Progress | None,
     carbon: Accounting | None,
     cache: bool,
-) -> Report:
-    """Compile the model of a configuration, or its entry points, into a folder."""
+) -> tuple[Report, bool]:
+    """Compile the model of a configuration, or its entry points, into a folder.
+
+    Returns its report, and whether the artefact came from the cache.
+    """
     from gcompile import compiler
     from gcompile.cli.source import read_source
 
@@ -47,11 +50,12 @@ def compiled(
     }
     if config.entries:
         entries = named_entries(config)
-        return compiler.compile_entries(
+        joined = compiler.compile_entries(
             entries, config.target, output=folder, progress=progress, **options
-        ).report
+        )
+        return joined.report, False
     source, inputs = read_source(config.model, config.input_shapes)
-    return compiler.compile(
+    built = compiler.compile(
         source,
         config.target,
         example_inputs=inputs,
@@ -59,4 +63,5 @@ def compiled(
         output=folder,
         progress=progress,
         **options,
-    ).report
+    )
+    return built.report, built.is_restored

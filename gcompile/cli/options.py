@@ -100,7 +100,7 @@ PruneOption = Annotated[
     typer.Option("--prune", help="Let the search remove channels and residual blocks as well."),
 ]
 NoCacheOption = Annotated[
-    bool, typer.Option("--no-cache", help="Neither use nor keep kernels and searches.")
+    bool, typer.Option("--no-cache", help="Neither use nor keep kernels, searches and builds.")
 ]
 ThreadsOption = Annotated[int | None, typer.Option("--threads", help="Threads to run on.")]
 FolderArgument = Annotated[

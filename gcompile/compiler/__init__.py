@@ -9,8 +9,9 @@ from gcompile import ir
 from gcompile.compiler.entries import CompiledEntries, Entry, compile_entries
 from gcompile.compiler.estimate import estimate
 from gcompile.compiler.job import Progress, Source, prepare, read_graph
+from gcompile.compiler.kept_builds import compile_or_restore
 from gcompile.compiler.variant import named_targets
-from gcompile.compiler.whole import Compiled, compile_jobs, temporary_folder
+from gcompile.compiler.whole import Compiled, temporary_folder
 from gcompile.energy.carbon import Accounting, Intensity
 from gcompile.passes import Arrays
 from gcompile.passes.precision import Preset
@@ -78,8 +79,8 @@ def compile(
         progress: Told what is being done and the fraction done.
         carbon: The grid to count emissions on: a country such as `DE`, gCO2e per kWh, or an
             `Accounting`. A budget such as `5gCO2e/1000` needs it.
-        cache: Whether compiled kernels are kept for later builds, or the folder to keep them in;
-            by default below $XDG_CACHE_HOME or ~/.cache.
+        cache: Whether compiled kernels and whole artefacts are kept for later builds, or the
+            folder to keep them in; by default below $XDG_CACHE_HOME or ~/.cache.
         emulator: A command that starts Python on an emulated machine, for code that this machine
             cannot run: `qemu-aarch64 -L ROOT ROOT/usr/bin/python3`. Without it, the artefact of
             such a target is written all the same, and the report says that its code was not run.
@@ -114,4 +115,4 @@ def compile(
         )
         for name, device, stages in targets
     }  # fmt: skip
-    return compile_jobs(jobs, folder)
+    return compile_or_restore(jobs, folder, plugins)

@@ -48,6 +48,7 @@ class Job:
         started_cpu_s: CPU seconds of the process when the work began.
         store: Where compiled kernels are kept between builds; None keeps none.
         searches: The folder where measurements of searches are kept; None keeps none.
+        builds: The folder where whole artefacts are kept; None keeps none.
         evaluations: How often a search may measure accuracy.
         search_s: Seconds that a search may measure; None sets no limit.
         quantization: How integers are arrived at.
@@ -74,6 +75,7 @@ class Job:
     started_cpu_s: float = 0.0
     store: ObjectStore | None = None
     searches: Path | None = None
+    builds: Path | None = None
     evaluations: int = EVALUATIONS
     search_s: float | None = None
     quantization: Preset = Preset.BALANCED
@@ -183,7 +185,8 @@ def prepare(
         carbon=counted,
         started_cpu_s=started_cpu_s,
         store=_store(cache),
-        searches=_searches(cache),
+        searches=_kept_below(cache, "searches"),
+        builds=_kept_below(cache, "builds"),
         evaluations=evaluations,
         search_s=search_s,
         quantization=parse_preset(quantization),
@@ -247,12 +250,12 @@ def _store(cache: bool | str | Path) -> ObjectStore | None:
     return ObjectStore(Path(cache))
 
 
-def _searches(cache: bool | str | Path) -> Path | None:
-    """The folder of searches, in the cache's folder or beside the user's kernels."""
+def _kept_below(cache: bool | str | Path, name: str) -> Path | None:
+    """A folder in the cache's folder, or beside the user's kernels."""
     if not isinstance(cache, bool):
-        return Path(cache) / "searches"
+        return Path(cache) / name
     store = _store(cache)
-    return store.folder.with_name("searches") if store else None
+    return store.folder.with_name(name) if store else None
 
 
 def _notes(model: ir.Model) -> tuple[str, ...]:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from dataclasses import fields, is_dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -23,7 +24,10 @@ from gcompile.search import Dataset, Journal
 _KEPT = 256
 """Searches remembered; the one not used for the longest time is forgotten first."""
 
-_LIBRARIES = ("numpy", "onnx", "onnxruntime", "apache-tvm", "scipy")
+_LIBRARIES = (
+    *("numpy", "onnx", "onnxruntime", "apache-tvm", "scipy"),
+    *("nvidia-cuda-nvrtc", "nvidia-cuda-nvrtc-cu12"),
+)
 
 
 def search_journal(job: Job, model: ir.Model, extent: str = "") -> Journal:
@@ -37,13 +41,13 @@ def search_journal(job: Job, model: ir.Model, extent: str = "") -> Journal:
     if job.searches is None:
         return Journal()
     digest = hashlib.sha256()
-    for fact in (extent.encode(), *_facts(job, model)):
+    for fact in (extent.encode(), *facts(job, model)):
         digest.update(len(fact).to_bytes(8, "little") + fact)
     _forget(job.searches)
     return Journal.open(job.searches / f"{digest.hexdigest()[:40]}.jsonl")
 
 
-def _facts(job: Job, model: ir.Model) -> Iterator[bytes]:
+def facts(job: Job, model: ir.Model) -> Iterator[bytes]:
     """What measurements depend on, as bytes."""
     for graph in ir.all_graphs(model):
         yield repr([str(v.name) for v in (*graph.inputs, *graph.outputs)]).encode()
@@ -56,7 +60,7 @@ def _facts(job: Job, model: ir.Model) -> Iterator[bytes]:
     for rows in (job.calibration, job.evaluation):
         yield from _arrays(rows)
     ctx = job.context
-    yield repr((ctx.target, ctx.seed, ctx.threads, job.metric_name)).encode()
+    yield stable_text((ctx.target, ctx.seed, ctx.threads, job.metric_name)).encode()
     yield _source(job.metric)
     yield job.executor.code_ran.encode()
     for library in _LIBRARIES:
@@ -65,6 +69,21 @@ def _facts(job: Job, model: ir.Model) -> Iterator[bytes]:
     package = Path(gcompile.__file__).parent
     for path in sorted(package.rglob("*.py")):
         yield path.read_bytes()
+
+
+def stable_text(value: object) -> str:
+    """Like `repr`, but sets have an order that is the same in every process."""
+    if is_dataclass(value) and not isinstance(value, type):
+        members = {field.name: getattr(value, field.name) for field in fields(value)}
+        return type(value).__name__ + stable_text(members)
+    if isinstance(value, Mapping):
+        items = (f"{stable_text(k)}: {stable_text(v)}" for k, v in value.items())
+        return "{" + ", ".join(sorted(items)) + "}"
+    if isinstance(value, (set, frozenset)):
+        return "{" + ", ".join(sorted(map(stable_text, value))) + "}"
+    if isinstance(value, (tuple, list)):
+        return "(" + ", ".join(map(stable_text, value)) + ")"
+    return repr(value)
 
 
 def _arrays(rows: Dataset | None) -> Iterator[bytes]:

@@ -18,11 +18,16 @@ from gcompile.report import Report, artifact_folder, joint_report, write_report
 
 @dataclass(frozen=True)
 class Compiled:
-    """What a compilation gives back: the final graph, the code that runs it, and the report."""
+    """What a compilation gives back: the final graph, the code that runs it, and the report.
+
+    Attributes:
+        is_restored: Whether an equal build had left it in the cache.
+    """
 
     model: ir.Model
     artifact: Artifact
     report: Report
+    is_restored: bool = False
 
 
 def temporary_folder() -> Path:

@@ -48,7 +48,7 @@ class FakeCompiler:
         (output / "manifest.json").write_text("{}", encoding="utf-8")
         if self.error is not None:
             raise self.error
-        return SimpleNamespace(report=self.report)
+        return SimpleNamespace(report=self.report, is_restored=False)
 
     def estimate(self, model: object, target: object, **options: object) -> object:
         """Give the estimate of the example."""

@@ -105,7 +105,15 @@ def test_a_benchmark_as_json_follows_its_schema(artefact: Path, tmp_path: Path) 
 
 def test_the_configuration_builds_the_same_code_again(artefact: Path, tmp_path: Path) -> None:
     outcome = gcompile_process(
-        *("build", "--config", artefact / "config.resolved.toml", "-o", "again", "--quiet"),
+        *(
+            "build",
+            "--config",
+            artefact / "config.resolved.toml",
+            "-o",
+            "again",
+            "--quiet",
+            "--no-cache",
+        ),
         folder=tmp_path,
     )
     assert outcome.code == 0, outcome.err
@@ -219,3 +227,12 @@ def test_a_folder_without_an_artefact_exits_4(call: Call, tmp_path: Path) -> Non
         outcome = call(*command)
         assert outcome.code == 4
         assert "not an artefact" in outcome.err
+
+
+def test_an_equal_build_says_that_it_was_kept(artefact: Path, tmp_path: Path) -> None:
+    config = artefact / "config.resolved.toml"
+    for name in ("one", "two"):
+        built = gcompile_process("build", "--config", config, "-o", name, folder=tmp_path)
+        assert built.code == 0, built.err
+    assert "as it was built before" in built.err
+    assert (tmp_path / "two" / "model.so").read_bytes() == (artefact / "model.so").read_bytes()
