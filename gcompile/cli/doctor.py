@@ -66,6 +66,7 @@ def _findings() -> Iterator[Finding]:
     yield from _imports()
     yield from _machine()
     yield _linker()
+    yield from _cuda()
     yield from _meters()
     for name, purpose in _OPTIONAL.items():
         yield Finding(name, _version(name) or f"not installed (optional: {purpose})")
@@ -171,6 +172,26 @@ def _linker() -> Finding:
         return Finding("linker", found)
     remedy = "Install a C compiler with its linker, such as the system package gcc."
     return Finding("linker", f"none of {', '.join(_LINKERS)}", False, remedy)
+
+
+def _cuda() -> Iterator[Finding]:
+    """Building for NVIDIA GPUs is optional, so nothing missing here is broken."""
+    from gcompile.backends.cuda import host_form
+    from gcompile.backends.cuda.toolchain import nvrtc
+    from gcompile.errors import GcompileError
+    from gcompile.runtime.cuda.device import gpus
+
+    try:
+        compiler = nvrtc()
+    except GcompileError as error:
+        yield Finding("nvrtc", f"{error} (optional: building for NVIDIA GPUs)")
+    else:
+        version = ".".join(map(str, compiler.version))
+        newest = max(compiler.architectures)
+        yield Finding("nvrtc", f"{version}, up to sm_{newest}, {compiler.path}")
+    reason = host_form.why_unavailable()
+    yield Finding("kernels of GPUs on the CPU", reason or "can be checked")
+    yield Finding("nvidia gpu", gpus())
 
 
 def _meters() -> Iterator[Finding]:

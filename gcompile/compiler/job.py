@@ -20,7 +20,7 @@ from gcompile.passes.precision import Preset
 from gcompile.passes.registry import load_plugin
 from gcompile.report import Budget, parse_drop, parse_duration
 from gcompile.search import EVALUATIONS, Dataset, Metric, load_metric, read_dataset
-from gcompile.targets import Target, load_target
+from gcompile.targets import Target, load_build_target
 
 Progress = Callable[[str, float], None]
 """Told what is being done, and which fraction of the whole work lies behind."""
@@ -143,7 +143,7 @@ def prepare(
     search_s = parse_duration(search_time)
     for plugin in plugins:
         load_plugin(plugin)
-    device = load_target(target) if isinstance(target, str) else target
+    device, note = load_build_target(target) if isinstance(target, str) else (target, "")
     check_target(device, threads)
     executor = Executor.of(device, emulator)
     if require_verified and executor.code_ran == "no":
@@ -181,7 +181,7 @@ def prepare(
         precision=wanted,
         passes=passes,
         progress=progress or (lambda what, fraction: None),
-        notes=_notes(ready),
+        notes=(*filter(None, [note]), *_notes(ready)),
         carbon=counted,
         started_cpu_s=started_cpu_s,
         store=_store(cache),

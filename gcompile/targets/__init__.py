@@ -2,7 +2,7 @@
 
 from gcompile.targets.calibration import Calibration, Coefficient, CoefficientSet
 from gcompile.targets.detect import detect_host
-from gcompile.targets.load import GPU, HOST, list_targets, load_target
+from gcompile.targets.load import GPU, HOST, list_targets, load_build_target, load_target
 from gcompile.targets.read import read_target
 from gcompile.targets.target import (
     Array,
@@ -34,6 +34,7 @@ __all__ = [
     "Unit",
     "detect_host",
     "list_targets",
+    "load_build_target",
     "load_target",
     "read_target",
     "target_text",

@@ -81,6 +81,27 @@ def detect_gpu(load: Loader, index: int = 0, nvml: ModuleType | None = None) -> 
     )
 
 
+def why_no_gpu_is_known(nvml: ModuleType | None = None) -> str:
+    """Why the driver tells of no GPU here; empty where it tells of one.
+
+    Args:
+        nvml: The module to ask instead of `pynvml`.
+    """
+    try:
+        asked = nvml or _pynvml()
+    except TargetError:
+        return "NVML is not installed here, so no GPU is known"
+    try:
+        asked.nvmlInit()
+        try:
+            count = asked.nvmlDeviceGetCount()
+        finally:
+            asked.nvmlShutdown()
+    except asked.NVMLError as error:
+        return f"No NVIDIA GPU can be used here ({error})"
+    return "" if count else "No NVIDIA GPU is here"
+
+
 def read_card(nvml: ModuleType, index: int) -> Card:
     """Ask the driver for one GPU.
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from gcompile.errors import UnknownNameError
 from gcompile.targets.detect import detect_host
-from gcompile.targets.detect_gpu import detect_gpu
+from gcompile.targets.detect_gpu import detect_gpu, why_no_gpu_is_known
 from gcompile.targets.read import SHIPPED, read_target
 from gcompile.targets.target import Target
 
@@ -17,7 +17,20 @@ HOST = "cpu"
 GPU = "cuda"
 """The name of the NVIDIA GPU of this machine."""
 
-_ALIASES = {"x86-64-v3": "generic-x86-avx2", "x86-64-v4": "generic-x86-avx512"}
+_ALIASES = {
+    "x86-64-v3": "generic-x86-avx2",
+    "x86-64-v4": "generic-x86-avx512",
+    "nvidia-a100": "nvidia-a100-sxm-80",
+    "nvidia-h100": "nvidia-h100-sxm",
+    "nvidia-h200": "nvidia-h200-sxm",
+    "nvidia-rtx-4090": "nvidia-rtx4090",
+    "nvidia-jetson-agx-orin": "nvidia-jetson-agx-orin-64",
+}
+"""Other names of shipped targets: levels of x86, and cards without their variant."""
+
+GPU_ELSEWHERE = "nvidia-a100-sxm-80"
+"""What `cuda` stands for in a build without a GPU: PTX of its architecture, sm_80, runs on all
+newer ones."""
 
 
 def load_target(name: str | Path) -> Target:
@@ -37,6 +50,25 @@ def load_target(name: str | Path) -> Target:
     if name not in list_targets():
         raise _unknown(name)
     return read_target(path)
+
+
+def load_build_target(name: str | Path) -> tuple[Target, str]:
+    """Return the target to build for, and a note where it is not what the name says.
+
+    Without a GPU, `cuda` stands for `GPU_ELSEWHERE`, and the note says so; everything else is as
+    `load_target` has it.
+
+    Raises:
+        UnknownNameError: No target has that name.
+        TargetError: The file is wrong, or the GPU here has no description.
+    """
+    if name == GPU and (reason := why_no_gpu_is_known()):
+        target = read_target(SHIPPED / f"{GPU_ELSEWHERE}.toml")
+        return target, (
+            f"{reason}, so 'cuda' stands for {GPU_ELSEWHERE} ({', '.join(sorted(target.isa))}). "
+            "Name the card with --target to build for another."
+        )
+    return load_target(name), ""
 
 
 def list_targets() -> tuple[str, ...]:

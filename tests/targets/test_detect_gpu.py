@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from gcompile.errors import TargetError
-from gcompile.targets import list_targets, load_target
-from gcompile.targets.detect_gpu import _CARDS, detect_gpu
+from gcompile.targets import list_targets, load_build_target, load_target
+from gcompile.targets.detect_gpu import _CARDS, detect_gpu, why_no_gpu_is_known
+from gcompile.targets.load import GPU_ELSEWHERE
 
 
 class _NvmlError(Exception):
@@ -27,6 +28,7 @@ def driver(name: str | bytes, milliwatts: int = 700_000, megahertz: int = 1980) 
         NVML_CLOCK_SM=1,
         nvmlInit=lambda: None,
         nvmlShutdown=lambda: None,
+        nvmlDeviceGetCount=lambda: 1,
         nvmlDeviceGetHandleByIndex=handle,
         nvmlDeviceGetName=lambda _: name,
         nvmlDeviceGetEnforcedPowerLimit=lambda _: milliwatts,
@@ -79,3 +81,29 @@ def test_without_nvml_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setitem(__import__("sys").modules, "pynvml", None)
     with pytest.raises(TargetError, match=r"pip install 'gcompile\[measure\]'"):
         load_target("cuda")
+
+
+def test_a_build_without_a_gpu_takes_the_default_and_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("gcompile.targets.load.why_no_gpu_is_known", lambda: "No GPU is here")
+    target, note = load_build_target("cuda")
+    assert target.name == GPU_ELSEWHERE
+    assert note.startswith("No GPU is here, so 'cuda' stands for nvidia-a100-sxm-80 (sm_80).")
+    assert load_build_target("nvidia-t4") == (load_target("nvidia-t4"), "")
+
+
+def test_a_driver_that_fails_tells_of_no_gpu() -> None:
+    nvml = driver("NVIDIA H200")
+    assert why_no_gpu_is_known(nvml) == ""
+
+    def fail() -> None:
+        raise _NvmlError("Driver Not Loaded")
+
+    nvml.nvmlInit = fail
+    assert why_no_gpu_is_known(nvml) == "No NVIDIA GPU can be used here (Driver Not Loaded)"
+
+
+@pytest.mark.parametrize("name", sorted(set(_CARDS.values())))
+def test_every_card_says_its_architecture(name: str) -> None:
+    assert len([flag for flag in load_target(name).isa if flag.startswith("sm_")]) == 1

@@ -28,6 +28,17 @@ def why_no_gpu(arch: int, needed: int = 0) -> str:
     return "" if "" in reasons else reasons[0]
 
 
+def gpus() -> str:
+    """The GPUs of this machine and its driver, or why there are none, as one line."""
+    try:
+        found = driver()
+    except BackendUnavailableError as error:
+        return _continued(error)
+    devices = [found.device(index) for index in range(found.count)]
+    names = ", ".join(f"{d.index}: {d.name} (sm_{d.major}{d.minor})" for d in devices)
+    return f"{names or 'none'}; driver for CUDA {_dotted(found.version)}"
+
+
 def why_not_on(device: Device, codes: Sequence[Code], version: int, needed: int) -> str:
     """Why one GPU cannot run any of these pieces of code; empty where it can.
 

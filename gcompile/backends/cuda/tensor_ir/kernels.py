@@ -1,8 +1,8 @@
 """A kernel for every nest of a tensor function.
 
-one thread per element of the result, which also runs the loops that add to the element; or,
-where there are few elements and many terms, one block per element, whose threads add up their
-own terms and then each other's in shared memory.
+One thread computes each element of the result, with all terms of its sum; or, where there are few
+elements and many terms side by side, one block does, whose threads add up their own terms and then
+each other's in shared memory.
 """
 
 from __future__ import annotations
@@ -85,7 +85,8 @@ class _Writer:
             reduction = self.nest.before or self.nest
             elements = _count(self.nest.spatial)
             terms = _count(reduction.reduced)
-            if elements < _FEW_ELEMENTS and terms >= _MANY_TERMS and _combine(reduction):
+            is_few = elements < _FEW_ELEMENTS and terms >= _MANY_TERMS
+            if is_few and _combine(reduction) and _walks_rows(reduction):
                 body, blocks = self._by_blocks(reduction), elements
             else:
                 body, blocks = self._by_threads(reduction, elements), -(-elements // THREADS)
@@ -280,6 +281,22 @@ def _combine(reduction: Nest) -> str | None:
     ]
     both = [load for load in loads_of(value) if load.source.same_as(store.buffer)]
     return pattern if any(own) and len(both) == 1 else None
+
+
+def _walks_rows(reduction: Nest) -> bool:
+    """Whether neighbouring terms are neighbours in memory: then a block reads them together."""
+    innermost = [
+        variable
+        for variable, value in reduction.bindings
+        if any(found.same_as(reduction.reduced[-1].variable) for found in variables_of(value))
+    ]
+    return any(
+        used.same_as(variable)
+        for load in loads_of(reduction.body)
+        if load.indices
+        for used in variables_of(load.indices[-1])
+        for variable in innermost
+    )
 
 
 def _count(loops: Sequence[Loop]) -> int:
