@@ -128,15 +128,16 @@ def job_of(region: ir.Region) -> Job | None:
         )
     constants = [v for v in region.inputs if v.const_value is not None and v is not weights]
     activations = [v for v in region.inputs if v.const_value is None and v is not image]
-    read = (_read_bytes(value, region) for value in activations)
+    read = (ir.read_bytes(value, region) for value in activations)
+    written = (ir.written_bytes(value, region) for value in region.outputs)
     return Job(
         precision=region.precision,
         contraction=contraction,
         product_ops=product_ops,
         vector_ops=vector_ops,
         image_bytes=_image_bytes(image, contraction),
-        activation_bytes=(*read, *(ir.value_bytes(value) for value in region.outputs)),
-        constant_bytes=sum(_read_bytes(value, region) for value in constants),
+        activation_bytes=(*read, *written),
+        constant_bytes=sum(ir.read_bytes(value, region) for value in constants),
         launches=region.launch == region.name,
         sliding=sliding,
         sliding_bytes=_sliding_bytes(region) if sliding is not None else 0,
@@ -211,14 +212,5 @@ def _without_folded(region: ir.Region) -> tuple[ir.Node, ...]:
     return tuple(node for node in region.nodes if node not in folded)
 
 
-def _read_bytes(value: ir.Value, region: ir.Region) -> int:
-    """A gather or slice reads what it returns, not the whole table."""
-    node = region.nodes[0]
-    if len(region.nodes) == 1 and node.op_type in _PARTIAL_READS and value is node.inputs[0]:
-        return min(ir.value_bytes(value), sum(ir.value_bytes(v) for v in node.outputs))
-    return ir.value_bytes(value)
-
-
 _FLOAT_BYTES = 4
 _SCALABLE = {ir.Precision.FP32, ir.Precision.FP16, ir.Precision.BF16, ir.Precision.INT8}
-_PARTIAL_READS = ("Gather", "Slice", "GatherElements", "GatherND")

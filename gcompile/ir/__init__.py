@@ -50,6 +50,7 @@ from gcompile.ir.region import (
     set_tile,
 )
 from gcompile.ir.rewire import bypass, only_reader
+from gcompile.ir.row_write import RowWrite, row_write_of
 from gcompile.ir.shapes import Shapes, infer_shapes, static_shape
 from gcompile.ir.split_weights import split_weights
 from gcompile.ir.static.borders import take_elements
@@ -60,7 +61,16 @@ from gcompile.ir.strided import MOVES as STRIDED_MOVES
 from gcompile.ir.tile import Tile
 from gcompile.ir.verify import verify
 from gcompile.ir.walk import all_graphs, all_nodes, remove_unused
-from gcompile.ir.work import VIEWS, Work, is_view, operations_of, value_bytes, work_of
+from gcompile.ir.work import (
+    VIEWS,
+    Work,
+    is_view,
+    operations_of,
+    read_bytes,
+    value_bytes,
+    work_of,
+    written_bytes,
+)
 from gcompile.ir.write import node_proto, save, to_proto, to_text
 
 __all__ = [
@@ -84,6 +94,7 @@ __all__ = [
     "Precision",
     "Recurrence",
     "Region",
+    "RowWrite",
     "Shape",
     "Shapes",
     "Snapshot",
@@ -133,11 +144,13 @@ __all__ = [
     "prepare",
     "puts_heads_side_by_side",
     "read_by",
+    "read_bytes",
     "recurrence_of",
     "regions",
     "remove_unused",
     "restored",
     "return_constant",
+    "row_write_of",
     "save",
     "set_launch",
     "set_tile",
@@ -157,4 +170,5 @@ __all__ = [
     "weight_decoder",
     "weight_path",
     "work_of",
+    "written_bytes",
 ]

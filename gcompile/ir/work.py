@@ -11,6 +11,7 @@ import onnx_ir
 from gcompile.ir.precision import Precision
 from gcompile.ir.recurrence import recurrence_of
 from gcompile.ir.region import Region
+from gcompile.ir.row_write import RowWrite, row_write_of
 from gcompile.ir.shapes import static_shape
 
 VIEWS = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity"})
@@ -71,9 +72,9 @@ def work_of(region: Region) -> Work:
         precision=region.precision,
         product_ops=product,
         vector_ops=vector,
-        read_bytes=sum(_read_bytes(v, region) for v in region.inputs if v.const_value is None),
+        read_bytes=sum(read_bytes(v, region) for v in region.inputs if v.const_value is None),
         weight_bytes=sum(value_bytes(v) for v in region.inputs if v.const_value is not None),
-        write_bytes=sum(value_bytes(value) for value in region.outputs),
+        write_bytes=sum(written_bytes(value, region) for value in region.outputs),
     )
 
 
@@ -103,13 +104,29 @@ def value_bytes(value: onnx_ir.Value) -> int:
     return math.ceil(_size(value) * dtype.itemsize)
 
 
-def _read_bytes(value: onnx_ir.Value, region: Region) -> int:
-    """A gather or slice reads what it returns, not the whole table."""
-    nodes = region.nodes
-    picks = nodes[0].op_type in ("Gather", "Slice", "GatherElements", "GatherND")
-    if len(nodes) == 1 and picks and value is nodes[0].inputs[0]:
-        return min(value_bytes(value), sum(value_bytes(v) for v in nodes[0].outputs))
-    return value_bytes(value)
+def read_bytes(value: onnx_ir.Value, region: Region) -> int:
+    """The bytes of an input that a region reads.
+
+    A gather or slice reads what it returns, not the whole table; rows that are replaced where they
+    lie are not read at all.
+    """
+    node = region.nodes[0]
+    if len(region.nodes) > 1 or value is not node.inputs[0]:
+        return value_bytes(value)
+    if node.op_type in ("Gather", "Slice", "GatherElements", "GatherND"):
+        return min(value_bytes(value), sum(value_bytes(v) for v in node.outputs))
+    return 0 if _replaced_in_place(node) else value_bytes(value)
+
+
+def written_bytes(value: onnx_ir.Value, region: Region) -> int:
+    """The bytes of an output that a region writes: rows in place, or all of it."""
+    rows = _replaced_in_place(region.nodes[0])
+    return value_bytes(value) if rows is None else value_bytes(rows.updates)
+
+
+def _replaced_in_place(node: onnx_ir.Node) -> RowWrite | None:
+    written = row_write_of(node)
+    return written if written is not None and written.is_in_place else None
 
 
 def _operations(node: onnx_ir.Node) -> tuple[int, int]:

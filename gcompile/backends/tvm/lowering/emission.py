@@ -29,6 +29,7 @@ from gcompile.backends.tvm.kernels import (
     transposed_convolution,
     weight_only,
     winograd,
+    write_rows,
 )
 from gcompile.backends.tvm.kernels.function import Code
 from gcompile.backends.tvm.kernels.spec import (
@@ -62,6 +63,7 @@ _CODE: dict[type, tuple[str, Callable[..., Code]]] = {
     ),
     batched.BatchedKernel: ("batched", batched.code),
     recurrence.RecurrenceKernel: ("recurrence", recurrence.code),
+    write_rows.WriteRowsKernel: ("write_rows", write_rows.code),
 }
 
 
@@ -98,19 +100,34 @@ class Emission:
 
     def call(self, kernel: AnyKernel, arguments: Sequence[relax.Expr], result: Image) -> relax.Var:
         """Call the kernel's function; the result has the image's shape."""
-        if kernel not in self.functions:
-            kind, code_of = _CODE[type(kernel)]
-            code, name = code_of(kernel), f"{kind}_{len(self.functions)}"
-            self.functions[kernel] = self.builder.add_func(code.function(name), name), code
-        function, code = self.functions[kernel]
+        function, code = self._function(kernel)
         ty = relax.TensorType(result.tensor_shape, result.storage_dtype)
         variable = self.emit(relax.call_tir(function, list(arguments), ty))
         self.calls[variable] = KernelCall(code, tuple(arguments), self.launch)
         return variable
 
+    def call_in_place(
+        self, kernel: AnyKernel, arguments: Sequence[relax.Expr], result: Image
+    ) -> relax.Var:
+        """Call a kernel whose result is written into the memory of its last argument.
+
+        Nobody else may read that argument. The call joins no others in one launch.
+        """
+        function = self._function(kernel)[0]
+        ty = relax.TensorType(result.tensor_shape, result.storage_dtype)
+        last = len(arguments) - 1
+        return self.emit(relax.op.call_tir_inplace(function, list(arguments), [last], ty))
+
     def emit(self, expression: relax.Expr) -> relax.Var:
         """Bind an expression to a new variable."""
         return self.builder.emit(expression)
+
+    def _function(self, kernel: AnyKernel) -> tuple[tvm.ir.GlobalVar, Code]:
+        if kernel not in self.functions:
+            kind, code_of = _CODE[type(kernel)]
+            code, name = code_of(kernel), f"{kind}_{len(self.functions)}"
+            self.functions[kernel] = self.builder.add_func(code.function(name), name), code
+        return self.functions[kernel]
 
     def constant(self, array: NDArray[np.generic]) -> relax.Expr:
         """Put data into the module; a scalar stays one."""

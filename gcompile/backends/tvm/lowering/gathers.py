@@ -46,7 +46,7 @@ def lower_gather(region: ir.Region, memory: Memory) -> None:
     axis = node.attributes.get_int("axis", 0) % len(sizes)
     tables, inner = math.prod(sizes[:axis]), math.prod(sizes[axis + 1 :])
     source = memory.tensor(table)
-    numbers, index_dtype = _numbers(indices, memory)
+    numbers, index_dtype = index_tensor(indices, memory)
     dtype = source.image.dtype
     kernel = GatherKernel(
         output=Output(Image(1, tables, count, inner, dtype, declared=shape)),
@@ -60,8 +60,14 @@ def lower_gather(region: ir.Region, memory: Memory) -> None:
     memory.put(result, Placement(var, Layout.ROWS, rows_image(shape, dtype)))
 
 
-def _numbers(indices: ir.Value, memory: Memory) -> tuple[relax.Expr, str]:
-    """The variable and its type. Constants take half the memory."""
+def index_tensor(indices: ir.Value, memory: Memory) -> tuple[relax.Expr, str]:
+    """The variable of row numbers and its type. Constants take half the memory.
+
+    Raises:
+        CannotEmitError: They are no integers.
+    """
+    if indices.dtype not in _INDICES:
+        raise CannotEmitError("the numbers of rows are no integers")
     if ir.is_constant(indices):
         return memory.emission.constant(array_of(indices).astype(np.int32)), "int32"
     return memory.plain(indices), _INDICES[indices.dtype or ir.DataType.INT64]

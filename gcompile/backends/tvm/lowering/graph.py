@@ -22,6 +22,7 @@ from gcompile.backends.tvm.lowering.merge import merge_launches
 from gcompile.backends.tvm.lowering.moves import stored_move, without_conversions, write_move
 from gcompile.backends.tvm.lowering.regions import lower_region
 from gcompile.backends.tvm.lowering.requests import gather_requests
+from gcompile.backends.tvm.lowering.row_writes import only_spreads_numbers
 from gcompile.backends.tvm.operators import refuse_fallback
 from gcompile.errors import CompileError
 from gcompile.runtime.load import AMX_PERMISSION_FUNCTION
@@ -112,6 +113,8 @@ class _GraphLowering:
 
     def _write_body(self, regions: Sequence[ir.Region]) -> None:
         for region in regions:
+            if only_spreads_numbers(region):
+                continue
             self.emission.launch = region.launch
             if region.nodes[-1].op_type == "If":
                 self._call_branches(region.nodes[-1])

@@ -13,6 +13,7 @@ from gcompile.backends.tvm.lowering.products import lower_convolution, lower_mat
 from gcompile.backends.tvm.lowering.recurrences import lower_recurrence
 from gcompile.backends.tvm.lowering.reductions import REDUCTIONS, lower_reduction
 from gcompile.backends.tvm.lowering.resizes import lower_resize
+from gcompile.backends.tvm.lowering.row_writes import lower_row_write, writes_rows
 from gcompile.backends.tvm.lowering.rows import ROW_OPERATORS, lower_rows
 from gcompile.backends.tvm.lowering.transposed_convolutions import lower_transposed_convolution
 from gcompile.backends.tvm.lowering.weight_only import lower_weight_only
@@ -41,6 +42,8 @@ def lower_region(region: ir.Region, memory: Memory) -> None:
         lower_recurrence(region, memory)
     elif gathers_rows(region):
         lower_gather(region, memory)
+    elif writes_rows(region):
+        lower_row_write(region, memory)
     elif (copied := copy_operator(region)) is not None:
         lower_copies(region, copied, memory)
     elif len(region.nodes) == 1 and region.nodes[0].op_type == "Resize":
