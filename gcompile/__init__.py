@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from gcompile import ir, runtime
     from gcompile.compiler import Compiled, compile
     from gcompile.compiler.calibrate import calibrate
-    from gcompile.compiler.entries import CompiledEntries, Entry, compile_entries
+    from gcompile.compiler.entries import CompiledEntries, Entry, compile_entries, decoder_entries
     from gcompile.compiler.estimate import estimate
     from gcompile.energy import Estimate
     from gcompile.errors import GcompileError
@@ -42,6 +42,7 @@ _HOMES = {
     "calibrate": "gcompile.compiler.calibrate",
     "compile": "gcompile.compiler",
     "compile_entries": "gcompile.compiler.entries",
+    "decoder_entries": "gcompile.compiler.entries",
     "estimate": "gcompile.compiler",
     "from_torch": "gcompile.ir",
     "load_target": "gcompile.targets",
@@ -66,6 +67,7 @@ __all__ = [
     "calibrate",
     "compile",
     "compile_entries",
+    "decoder_entries",
     "estimate",
     "from_torch",
     "ir",

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gcompile import ir
-from gcompile.compiler.entries import CompiledEntries, Entry, compile_entries
+from gcompile.compiler.entries import CompiledEntries, Entry, compile_entries, decoder_entries
 from gcompile.compiler.estimate import estimate
 from gcompile.compiler.job import Progress, Source, prepare, read_graph
 from gcompile.compiler.kept_builds import compile_or_restore
@@ -19,7 +19,15 @@ from gcompile.report import Budget, check_output
 from gcompile.search import EVALUATIONS, Metric
 from gcompile.targets import Target
 
-__all__ = ["Compiled", "CompiledEntries", "Entry", "compile", "compile_entries", "estimate"]
+__all__ = [
+    "Compiled",
+    "CompiledEntries",
+    "Entry",
+    "compile",
+    "compile_entries",
+    "decoder_entries",
+    "estimate",
+]
 
 
 def compile(

@@ -6,6 +6,7 @@ import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypedDict, Unpack
 
@@ -141,6 +142,26 @@ def compile_entries(
         join.finish(report.status)
         write_report(report, whole)
     return CompiledEntries(folder, report, reports)
+
+
+def decoder_entries(
+    model: ir.TorchModule, steps: Mapping[str, int], length: int, batch: int = 1
+) -> dict[str, Entry]:
+    """Entry points of a decoder of `transformers`, for `compile_entries`.
+
+    Each takes tokens and an explicit cache; see `gcompile.ir.decoder_step`. A
+    `gcompile.runtime.Session` keeps the cache between calls.
+
+    Args:
+        model: Such as a `LlamaForCausalLM`.
+        steps: Tokens of a step by the name of its entry point: `{"prefill": 16, "decode": 1}`.
+        length: Positions that the cache has room for.
+        batch: Sequences at a time.
+    """
+    return {
+        name: Entry(partial(ir.decoder_step, model, tokens, length, batch))
+        for name, tokens in steps.items()
+    }
 
 
 def _jobs(

@@ -27,6 +27,7 @@ from gcompile.ir.batched_product import (
 )
 from gcompile.ir.constants import Array, add_constant, constant_array, is_constant, return_constant
 from gcompile.ir.contraction import Contraction
+from gcompile.ir.decoder import decoder_step
 from gcompile.ir.describe import contraction_of, part_of, sliding_window
 from gcompile.ir.evaluate import evaluate_node
 from gcompile.ir.extract import Snapshot, border_of, extract, read_by
@@ -116,6 +117,7 @@ __all__ = [
     "clear_tile",
     "constant_array",
     "contraction_of",
+    "decoder_step",
     "decodes_storage",
     "default_bindings",
     "evaluate_node",

@@ -64,7 +64,7 @@ def from_torch(
         UsageError: PyTorch or its exporter is missing, or the module does not run on the inputs.
         ExportError: The module cannot become a graph; the message says where and why.
     """
-    torch = _import_torch()
+    torch = import_torch()
     if isinstance(module, torch.export.ExportedProgram):
         with silence(), torch.no_grad():
             return _translate(torch, module, dynamic_shapes, modules={})
@@ -87,7 +87,7 @@ def example_inputs(shapes: Sequence[InputShape]) -> Inputs:
     Raises:
         UsageError: PyTorch is missing or has no such type, or only some inputs are named.
     """
-    torch = _import_torch()
+    torch = import_torch()
     tensors = []
     for shape in shapes:
         dtype = getattr(torch, shape.type_name, None)
@@ -115,7 +115,7 @@ def load_pt2(path: Path) -> onnx_ir.Model:
     """
     if not path.is_file():
         raise UsageError(f"Model file {str(path)!r} does not exist or is not a file.")
-    torch = _import_torch()
+    torch = import_torch()
     with tempfile.NamedTemporaryFile(suffix=".pt2") as vetted:
         copy_vetted(path, vetted)
         vetted.flush()
@@ -312,7 +312,12 @@ def _first_line(error: Exception) -> str:
     return lines[0].rstrip(".:") if lines else type(error).__name__
 
 
-def _import_torch() -> Any:
+def import_torch() -> Any:
+    """PyTorch, where it and its exporter are installed.
+
+    Raises:
+        UsageError: They are not.
+    """
     try:
         import onnxscript  # noqa: F401  # PyTorch's exporter asks for it late, and at length.
         import torch

@@ -8,12 +8,14 @@ from gcompile.runtime.entry_point import EntryPoint, TensorSpec
 from gcompile.runtime.load import load, load_entries
 from gcompile.runtime.manifest import FileRecord, Manifest, Variant
 from gcompile.runtime.runner import Runner
+from gcompile.runtime.session import Session
 
 __all__ = [
     "EntryPoint",
     "FileRecord",
     "Manifest",
     "Runner",
+    "Session",
     "TensorSpec",
     "Variant",
     "load",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -87,7 +88,7 @@ class Runner(ABC):
             raise RunError(
                 f"The model has no input {unknown[0]!r}; its inputs are {_listed(self.inputs)}."
             )
-        return [_checked_input(spec, inputs) for spec in self.inputs]
+        return [checked_input(spec, inputs) for spec in self.inputs]
 
     def _batch(self) -> int:
         specs = [spec for spec in self.inputs if spec.shape]
@@ -138,20 +139,33 @@ class NativeRunner(Runner):
         self._entry = entry
         self._prepare_thread = prepare_thread
         self._lock = threading.Lock()
-        self._buffers, self._arguments = _aligned_arguments(self.inputs)
+
+    @cached_property
+    def _own(self) -> tuple[list[Array], list[Any]]:
+        """The buffers of the inputs, as numpy arrays and as what native code takes."""
+        return _aligned_arguments(self.inputs)
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Run one inference; see `Runner.run`."""
         arrays = self._checked(inputs)
         with self._lock:
-            self._prepare_thread()
-            for buffer, array in zip(self._buffers, arrays, strict=True):
+            buffers, arguments = self._own
+            for buffer, array in zip(buffers, arrays, strict=True):
                 buffer[...] = array
-            results = self._as_list(self._entry(*self._arguments))
+            results = self.call(arguments)
             return {
                 spec.name: typed(np.from_dlpack(result).copy(), spec)
                 for spec, result in zip(self.outputs, results, strict=True)
             }
+
+    def call(self, arguments: Sequence[Any]) -> list[Any]:
+        """Run on tensors of the native code, which may overwrite them; see `Session`.
+
+        Args:
+            arguments: One for each input, of its type and shape, aligned to 64 bytes.
+        """
+        self._prepare_thread()
+        return self._as_list(self._entry(*arguments))
 
     def prepare(self, inputs: Mapping[str, Array]) -> Callable[[], None]:
         """Copy the inputs once; see `Runner.prepare`."""
@@ -181,7 +195,7 @@ def _aligned_arguments(specs: tuple[TensorSpec, ...]) -> tuple[list[Array], list
     """One aligned buffer per tensor, as numpy arrays and as what native code takes."""
     import tvm_ffi
 
-    buffers = [_aligned_empty(spec) for spec in specs]
+    buffers = [aligned_empty(spec) for spec in specs]
     return buffers, [tvm_ffi.from_dlpack(buffer) for buffer in buffers]
 
 
@@ -190,7 +204,8 @@ def stored_dtype(spec: TensorSpec) -> np.dtype[Any]:
     return np.dtype(_STORED.get(spec.dtype, spec.dtype))
 
 
-def _aligned_empty(spec: TensorSpec) -> Array:
+def aligned_empty(spec: TensorSpec) -> Array:
+    """Memory for a tensor, as native code takes it."""
     dtype = stored_dtype(spec)
     size = int(np.prod(spec.shape, dtype=np.int64)) * dtype.itemsize
     raw = np.empty(size + _ALIGNMENT_BYTES, np.uint8)
@@ -198,7 +213,12 @@ def _aligned_empty(spec: TensorSpec) -> Array:
     return raw[start : start + size].view(dtype).reshape(spec.shape)
 
 
-def _checked_input(spec: TensorSpec, inputs: Mapping[str, Array]) -> Array:
+def checked_input(spec: TensorSpec, inputs: Mapping[str, Array]) -> Array:
+    """The array for an input, as native code takes it.
+
+    Raises:
+        RunError: It is missing, or of another dtype or shape.
+    """
     if spec.name not in inputs:
         raise RunError(f"The input {spec.name!r} is missing; give {_listed((spec,))}.")
     array = np.asarray(inputs[spec.name])
