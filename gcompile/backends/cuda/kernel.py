@@ -63,6 +63,8 @@ class Kernel:
         cpu: The CPU form; None where the text itself can be compiled for the CPU, which holds for
             text without inline assembly, warp operations and asynchronous copies.
         least_arch: The oldest architecture that runs it: 80 for sm_80.
+        only_arch: The one architecture whose own instructions it uses, such as `90a`; empty where
+            newer ones run it too.
         unit: The unit of the target that does its arithmetic, such as `tensor-core-fp16`.
         operations: Arithmetic of one launch on that unit, 2 per multiply-accumulate, padding
             included.
@@ -77,6 +79,7 @@ class Kernel:
     dynamic_shared_bytes: int = 0
     cpu: CpuForm | None = field(default=None, compare=False)
     least_arch: int = 75
+    only_arch: str = ""
     unit: str = "cuda-core"
     operations: int = 0
     bytes_read: Mapping[str, int] = field(default_factory=dict, compare=False)

@@ -27,6 +27,9 @@ _SPLITS = (1, 2, 3, 4, 6, 8, 12, 16, 24)
 _DEEP = 4
 """Stages beyond which more of them hide nothing that the model does not see."""
 
+_GROUPS_ARCH = 90
+"""The architecture with `wgmma`. It reads tf32 unrounded, which would cost accuracy."""
+
 _LEAST_STAGES = 4
 """Stages of depth that a block should walk at least, or filling them is most of its work."""
 
@@ -42,7 +45,7 @@ _FULL = 4
 
 @lru_cache(maxsize=4096)
 def choose_tile(work: Work, target: Target, arch: int) -> BlockTile:
-    """Return the best tile of `mma.sync` kernels.
+    """Return the best tile.
 
     Args:
         work: The product.
@@ -57,7 +60,9 @@ def choose_tile(work: Work, target: Target, arch: int) -> BlockTile:
             f"{work.instruction.name} needs sm_{work.instruction.architecture}, not sm_{arch}."
         )
     processor = processor_of(arch)
-    priced = ((tile_cost(work, tile, processor, target), tile) for tile in _tiles(work, target))
+    priced = (
+        (tile_cost(work, tile, processor, target), tile) for tile in _tiles(work, target, arch)
+    )
     fitting = [(cost, tile) for cost, tile in priced if cost is not None]
     best = min(fitting, key=_rank)
     enough = (1 - _IDLE) * target.processors
@@ -73,10 +78,11 @@ def _rank(priced: tuple[TileCost, BlockTile]) -> tuple[float, int, int]:
     return cost.energy_j * cost.time_s, -min(tile.stages, _DEEP), -cost.resident
 
 
-def _tiles(work: Work, target: Target) -> Iterator[BlockTile]:
+def _tiles(work: Work, target: Target, arch: int) -> Iterator[BlockTile]:
     c = work.contraction
     depth_bytes = c.k * work.instruction.element_bytes
-    for shape in _shapes():
+    by_groups = arch == _GROUPS_ARCH and work.instruction.left != "tf32"
+    for shape in (*_shapes(), *(_group_shapes() if by_groups else ())):
         if shape.rows >= 2 * max(c.m, 16) or shape.columns >= 2 * max(c.n, 16):
             continue
         blocks = math.ceil(c.m / shape.rows) * math.ceil(c.n / shape.columns) * work.batch
@@ -105,3 +111,14 @@ def _shapes() -> tuple[BlockTile, ...]:
                         for stages in _STAGES
                     ]
     return tuple(result)
+
+
+@lru_cache(maxsize=1)
+def _group_shapes() -> tuple[BlockTile, ...]:
+    """Blocks of one or two groups of four warps, each of which has 64 rows and all columns."""
+    return tuple(
+        BlockTile(rows, columns, 16, columns, 128, stages, by_groups=True)
+        for rows in (64, 128)
+        for columns in (64, 128, 192, 256)
+        for stages in (*_STAGES, 5)
+    )

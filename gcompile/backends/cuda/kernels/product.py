@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from gcompile.backends.cuda.kernels.block_tile import BlockTile
 from gcompile.backends.cuda.kernels.copies import FIRST_COLUMN, FIRST_ROW, Copies
 from gcompile.backends.cuda.kernels.epilogue import Epilogue, Place, pieces
+from gcompile.backends.cuda.kernels.group_loop import GroupLoop
 from gcompile.backends.cuda.kernels.main_loop import WARP_COLUMN, WARP_ROW, MainLoop
 from gcompile.backends.cuda.kernels.operands import BATCH, MatrixRows, OperandRows, WindowRows
 from gcompile.backends.cuda.program.instruction import Element, Instruction
@@ -167,6 +168,7 @@ class Product:
 
     def _main(self) -> Program:
         copies = self.copies
+        loop = (GroupLoop if self.tile.by_groups else MainLoop)(self.instruction, copies)
         is_split = self.tile.split > 1
         rest = (self.shares,) if is_split else (*self.epilogue.read, self.epilogue.written)
         rows, columns = self.blocks
@@ -178,7 +180,7 @@ class Product:
             self.tile.shared_bytes,
             (
                 *self._where(copies),
-                *MainLoop(self.instruction, copies).statements(),
+                *loop.statements(),
                 Wait(0),
                 Barrier(),
                 *self._write(),

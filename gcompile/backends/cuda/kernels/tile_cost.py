@@ -117,9 +117,12 @@ def tile_cost(
     shared_level, l2, dram = target.memories
 
     per_clock = target.processors * target.clock_hz
-    rate = unit.peak_ops_per_s * share * unit.efficiency * processor.mma_share / per_clock
+    reached = unit.efficiency * (1.0 if tile.by_groups else processor.mma_share)
+    rate = unit.peak_ops_per_s * share * reached / per_clock
     stage_ops = 2.0 * tile.rows * tile.columns * tile.depth_bytes / size
-    fragment_bytes = (tile.warp_rows + tile.warp_columns) * tile.depth_bytes * tile.threads / 32
+    readers = tile.threads / (128 if tile.by_groups else 32)
+    read_rows = 64 if tile.by_groups else tile.warp_rows
+    fragment_bytes = (read_rows + tile.warp_columns) * tile.depth_bytes * readers
     tensor = stage_ops / rate
     shared = (fragment_bytes + tile.stage_bytes) / _BANKS_BYTES
     copied = tile.stage_bytes / (l2.bandwidth(1, 1) / per_clock)
@@ -127,7 +130,7 @@ def tile_cost(
         tensor * max(1.0, _TENSOR_CORES * 32 / tile.threads),
         shared,
         copied,
-        processor.latency_clocks / (tile.stages - 1),
+        processor.latency_clocks / (tile.stages - (2 if tile.by_groups else 1)),
     )
     sum_bytes = 4.0 if tile.split > 1 else work.out_bytes
     stored = tile.rows * tile.columns * sum_bytes / (l2.bandwidth(1, 1) / per_clock)

@@ -7,8 +7,10 @@ from collections.abc import Iterable, Sequence
 from gcompile.backends.cuda.program.instruction import Instruction
 from gcompile.backends.cuda.program.program import (
     Barrier,
+    BeginGroup,
     Buffer,
     Commit,
+    CommitGroup,
     CopyAsync,
     For,
     If,
@@ -17,15 +19,18 @@ from gcompile.backends.cuda.program.program import (
     LoadMatrix,
     LoadShared,
     Multiply,
+    MultiplyGroup,
     Program,
     Registers,
     RoundToTf32,
     Set,
+    ShowToGroups,
     Statement,
     Storage,
     StoreGlobal,
     StoreShared,
     Wait,
+    WaitGroup,
     WarpBarrier,
 )
 from gcompile.backends.cuda.program.scalar import OPERATIONS, DType, Scalar
@@ -78,7 +83,7 @@ def cuda_text(program: Program) -> str:
     lines = [
         *(_multiply_function(i) for i in instructions),
         f'extern "C" __global__ void __launch_bounds__({bounds}) {program.name}({parameters}) {{',
-        "  extern __shared__ uint4 shared_memory[];",
+        "  extern __shared__ __align__(1024) uint4 shared_memory[];",
         "  const unsigned shared = (unsigned)__cvta_generic_to_shared(shared_memory);",
         "  const int thread = threadIdx.x, lane = threadIdx.x & 31, warp = threadIdx.x >> 5;",
         "  const int block_x = blockIdx.x, block_y = blockIdx.y, block_z = blockIdx.z;",
@@ -191,6 +196,16 @@ def _memory_lines(statement: Statement) -> Iterable[str]:
             yield "__syncwarp();"
         case LoadMatrix():
             yield _load_matrix(statement)
+        case ShowToGroups():
+            yield 'asm volatile("fence.proxy.async.shared::cta;" ::: "memory");'
+        case BeginGroup():
+            yield 'asm volatile("wgmma.fence.sync.aligned;" ::: "memory");'
+        case CommitGroup():
+            yield 'asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");'
+        case WaitGroup(pending):
+            yield f'asm volatile("wgmma.wait_group.sync.aligned {pending};" ::: "memory");'
+        case MultiplyGroup():
+            yield _multiply_group(statement)
         case Multiply(instruction, sums, left, right):
             operands = ", ".join(scalar_text(r) for r in (*sums, *left, *right))
             yield f"{_multiply_name(instruction)}({operands});"
@@ -220,6 +235,22 @@ def _copy_async(copy: CopyAsync) -> str:
     kept = f'"r"({scalar_text(copy.condition)} ? {copy.size} : 0)'
     template = f"{name} [%0], [%1], {copy.size}, %2;"
     return f'asm volatile("{template}" :: {address}, {source}, {kept} : "memory");'
+
+
+def _multiply_group(product: MultiplyGroup) -> str:
+    """The address fills bits 0 to 13 of a descriptor, in units of 16 bytes."""
+    instruction = product.instruction
+    count = instruction.columns // 2
+    first = scalar_text(product.sums.operands[0])
+    letter = "r" if instruction.element.sums == "int32" else "f"
+    sums = ", ".join(f'"+{letter}"({product.sums.value}[{first} + {i}])' for i in range(count))
+    places = ", ".join(f"%{i}" for i in range(count))
+    descriptors = ", ".join(
+        f'"l"(0x{product.layout:x}ull | (((shared + {scalar_text(a)}) & 0x3ffff) >> 4))'
+        for a in (product.left, product.right)
+    )
+    operands = f"{{{places}}}, %{count}, %{count + 1}, 1{instruction.immediates}"
+    return f'asm volatile("{instruction.name} {operands};" : {sums} : {descriptors});'
 
 
 def _load_matrix(load: LoadMatrix) -> str:

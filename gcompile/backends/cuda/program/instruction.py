@@ -71,6 +71,53 @@ class Instruction:
         return f"mma.sync.aligned.{shape}.row.col.{sums}.{self.left}.{self.right}.{sums}"
 
 
+@dataclass(frozen=True, slots=True)
+class GroupInstruction:
+    """`wgmma`: four warps multiply 64 rows by `columns` columns, both read from shared memory.
+
+    The sums lie as those of `Instruction`: warp w of the group holds rows 16w … 16w + 15, and
+    register 4j + r of a lane is sum r of the eight columns from 8j. Source: PTX ISA 8.7, section
+    9.7.15, "Asynchronous warpgroup level matrix instructions".
+
+    Attributes:
+        element: Gives the element types and the depth.
+        columns: A multiple of 16 up to 256.
+    """
+
+    element: Instruction
+    columns: int
+
+    rows = 64
+
+    @property
+    def name(self) -> str:
+        """The PTX name."""
+        sums = "s32" if self.element.sums == "int32" else "f32"
+        shape = f"m{self.rows}n{self.columns}k{self.element.depth}"
+        return (
+            f"wgmma.mma_async.sync.aligned.{shape}.{sums}.{self.element.left}.{self.element.right}"
+        )
+
+    @property
+    def immediates(self) -> str:
+        """What follows the operands: the sign of both, and that no 16-bit one is transposed."""
+        if self.element.sums == "int32":
+            return ""
+        return ", 1, 1, 0, 0" if self.element.left in ("f16", "bf16") else ", 1, 1"
+
+
+def matrix_layout(row_bytes: int) -> int:
+    """All of a matrix descriptor but its address, for rows that are swizzled as `swizzle` says.
+
+    Eight rows lie one after another, and the next eight after them. Source: PTX ISA 8.7, section
+    9.7.15.5.1.2, "Matrix descriptor format": bits 16 to 29 are not used by swizzled layouts along
+    the depth, bits 32 to 45 are the bytes between groups of eight rows over 16, bits 62 and 63 the
+    mode.
+    """
+    mode = {128: 1, 64: 2}[row_bytes]
+    return mode << 62 | (8 * row_bytes >> 4) << 32 | 1 << 16
+
+
 INSTRUCTIONS: dict[str, Instruction] = {
     "f16": Instruction("f16", "f16"),
     "bf16": Instruction("bf16", "bf16"),

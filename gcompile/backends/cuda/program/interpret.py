@@ -19,8 +19,10 @@ from gcompile.backends.cuda.program.evaluate import evaluate, uniform
 from gcompile.backends.cuda.program.memory import AccessError, GlobalMemory, SharedMemory
 from gcompile.backends.cuda.program.program import (
     Barrier,
+    BeginGroup,
     Buffer,
     Commit,
+    CommitGroup,
     CopyAsync,
     For,
     If,
@@ -29,19 +31,28 @@ from gcompile.backends.cuda.program.program import (
     LoadMatrix,
     LoadShared,
     Multiply,
+    MultiplyGroup,
     Program,
     Registers,
     RoundToTf32,
     Set,
+    ShowToGroups,
     Statement,
     Storage,
     StoreGlobal,
     StoreShared,
     Wait,
+    WaitGroup,
     WarpBarrier,
 )
 from gcompile.backends.cuda.program.scalar import Array, Scalar
-from gcompile.backends.cuda.program.tensor_core import load_matrix, multiply, round_to_tf32
+from gcompile.backends.cuda.program.tensor_core import (
+    described_chunks,
+    load_matrix,
+    multiply,
+    multiply_group,
+    round_to_tf32,
+)
 
 _NUMPY: dict[Storage, np.dtype[np.generic]] = {
     "float32": np.dtype(np.float32),
@@ -115,6 +126,7 @@ class _Machine:
     open_group: list[_Copy] = field(default_factory=list)
     groups: list[list[_Copy]] = field(default_factory=list)
     multiplications: int = 0
+    groups_running: _Groups = field(default_factory=lambda: _Groups())
 
     @classmethod
     def start(cls, program: Program, blocks: Array, memory: GlobalMemory) -> _Machine:
@@ -137,7 +149,11 @@ class _Machine:
             self._execute(statement)
 
     def value(self, expression: Scalar) -> Array:
-        return evaluate(expression, self.variables, lambda name, i: self.registers[name][i])
+        return evaluate(expression, self.variables, self._read)
+
+    def _read(self, name: str, index: int) -> Array:
+        self.groups_running.need_done(name)
+        return np.asarray(self.registers[name][index])
 
     def _execute(self, statement: Statement) -> None:
         match statement:
@@ -145,6 +161,7 @@ class _Machine:
                 self.variables[name] = self.value(value)
             case Registers(name, dtype, count, zero):
                 self.registers[name] = _empty_registers(dtype, (count, *self.shape), zero)
+                self.groups_running.touched.add(name)
             case Set(target, value):
                 self._set(target, self.value(value))
             case For(counter, count, body):
@@ -166,6 +183,9 @@ class _Machine:
                 self.open_group = []
             case Wait(pending):
                 self._wait(pending)
+            case ShowToGroups() | BeginGroup() | CommitGroup() | WaitGroup() | MultiplyGroup():
+                self._all_threads("An instruction of a group of warps")
+                self._group(statement)
             case LoadMatrix() | Multiply():
                 self._all_threads("A warp's instruction")
                 self._tensor_core(statement)
@@ -193,6 +213,8 @@ class _Machine:
 
     def _set(self, target: Scalar, values: Array) -> None:
         array = self.registers[str(target.value)]
+        self.groups_running.need_done(str(target.value))
+        self.groups_running.touched.add(str(target.value))
         index = uniform(self.value(target.operands[0]))
         array[index] = np.where(self.mask, values, array[index])
 
@@ -251,6 +273,58 @@ class _Machine:
             self._set(target, values.reshape(self.shape))
         self.multiplications += left.shape[1]
 
+    def _group(self, statement: Statement) -> None:
+        match statement:
+            case ShowToGroups():
+                self.shared.show_to_groups()
+            case BeginGroup():
+                self.groups_running.touched.clear()
+            case CommitGroup():
+                self.groups_running.commit()
+            case WaitGroup(pending):
+                for read in self.groups_running.wait(pending):
+                    self.shared.finish_group(*read)
+            case MultiplyGroup():
+                self._multiply_group(statement)
+
+    def _multiply_group(self, product: MultiplyGroup) -> None:
+        """The sums are right at once here, but no one may read them before the wait."""
+        name, instruction = str(product.sums.value), product.instruction
+        count = instruction.columns // 2
+        first = uniform(self.value(product.sums.operands[0]))
+        reads = [
+            self._described(address, product.layout, rows)
+            for address, rows in (
+                (product.left, instruction.rows),
+                (product.right, instruction.columns),
+            )
+        ]
+        left, right = (
+            self.shared.start_group(*read).view(np.uint8).reshape(-1, rows, 32)
+            for read, rows in zip(reads, (instruction.rows, instruction.columns), strict=True)
+        )
+        self.groups_running.start(name, reads)
+        sums = self.registers[name][first : first + count].reshape(count, -1, 128)
+        elements = instruction.element.left, instruction.element.right
+        result = multiply_group(left, right, sums, elements)
+        self.registers[name][first : first + count] = result.reshape(count, *self.shape)
+        self.multiplications += left.shape[0]
+
+    def _described(self, address: Scalar, layout: int, rows: int) -> tuple[Array, Array, Array]:
+        """Block, address and warp of every chunk of a matrix, for every group of warps."""
+        of_threads = np.broadcast_to(self.value(address), self.shape).reshape(-1, 128)
+        if np.any(of_threads != of_threads[:, :1]):
+            raise AccessError("The threads of a group of warps disagree on a matrix.")
+        if np.any(of_threads % 16):
+            raise AccessError("A matrix lies at a multiple of 16 bytes only.")
+        chunks = [
+            described_chunks(layout | (int(start) & 0x3FFFF) >> 4, rows).reshape(-1)
+            for start in of_threads[:, 0]
+        ]
+        groups = self.shape[1] // 128
+        number = np.repeat(np.arange(len(chunks)), 2 * rows)
+        return number // groups, np.concatenate(chunks), number % groups * 4
+
     def _access_shared(self, statement: StoreShared | LoadShared) -> None:
         if isinstance(statement, StoreShared):
             block, warp, address, *values = self._threads(statement.address, *statement.values)
@@ -276,6 +350,36 @@ class _Machine:
         if dtype.kind in "iu" and np.any(narrow != np.stack(values, 1)):
             raise ArithmeticError(f"A value leaves the range of {store.buffer.storage}.")
         self.memory.write(store.buffer, index, len(values), narrow.view(np.uint8))
+
+
+@dataclass
+class _Groups:
+    """The `wgmma` instructions under way: what they read, and the registers they add to."""
+
+    touched: set[str] = field(default_factory=set)
+    open: list[tuple[str, list[tuple[Array, Array, Array]]]] = field(default_factory=list)
+    committed: list[list[tuple[str, list[tuple[Array, Array, Array]]]]] = field(
+        default_factory=list
+    )
+
+    def start(self, name: str, reads: list[tuple[Array, Array, Array]]) -> None:
+        if name in self.touched:
+            raise AccessError(f"wgmma adds to {name} without a fence after it was written.")
+        self.open.append((name, reads))
+
+    def commit(self) -> None:
+        self.committed.append(self.open)
+        self.open = []
+
+    def wait(self, pending: int) -> list[tuple[Array, Array, Array]]:
+        done = max(0, len(self.committed) - pending)
+        reads = [read for group in self.committed[:done] for _, both in group for read in both]
+        self.committed = self.committed[done:]
+        return reads
+
+    def need_done(self, name: str) -> None:
+        if any(name == running for group in (self.open, *self.committed) for running, _ in group):
+            raise AccessError(f"{name} is used while wgmma still adds to it.")
 
 
 def _empty_registers(dtype: str, shape: tuple[int, ...], zero: bool) -> Array:

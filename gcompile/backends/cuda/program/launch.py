@@ -8,7 +8,7 @@ from gcompile.backends.cuda.kernel import Access, Argument, Kernel
 from gcompile.backends.cuda.kernel import Buffer as Flat
 from gcompile.backends.cuda.program.cuda_text import cuda_text
 from gcompile.backends.cuda.program.interpret import interpret
-from gcompile.backends.cuda.program.program import Buffer, Program
+from gcompile.backends.cuda.program.program import GROUPS_ARCH, Buffer, Program
 
 
 def as_kernel(
@@ -35,6 +35,7 @@ def as_kernel(
         dynamic_shared_bytes=program.shared_bytes,
         cpu=execute,
         least_arch=least_arch,
+        only_arch=GROUPS_ARCH if program.uses_groups else "",
         unit=unit,
         operations=operations,
     )

@@ -7,6 +7,8 @@ word and when. An access is refused where on a device another thread might not h
 - What `cp.async` writes may not be touched until it has been waited for, and then read after a
   barrier of the block.
 - What was read or written is overwritten after the same barriers.
+- What `wgmma` reads has been shown to it by a fence before the barrier, and stays untouched until
+  the group of instructions has been waited for.
 """
 
 from __future__ import annotations
@@ -73,6 +75,8 @@ class SharedMemory:
         self._in_flight = np.zeros((self.blocks, words), bool)
         self._reads = _Touches.none(self.blocks, words)
         self._writes = _Touches.none(self.blocks, words)
+        self._shown = np.zeros((self.blocks, words), bool)
+        self._in_use = np.zeros((self.blocks, words), np.int16)
         self._now = (0, 0)
 
     def barrier(self) -> None:
@@ -102,6 +106,25 @@ class SharedMemory:
         self._count_conflicts(kind, block, address, warp, 4 * values.shape[1])
         self._writes.mark(b, word, w, self._now)
         self._words[b, word] = values
+
+    def show_to_groups(self) -> None:
+        """What has arrived so far may be read by `wgmma`."""
+        self._shown[:] = ~self._in_flight
+
+    def start_group(self, block: Array, address: Array, warp: Array) -> Array:
+        """Read chunks of 16 bytes (n, 4 words) for `wgmma`, which keeps reading for a while."""
+        b, word, w = self._places(block, address, warp, 16)
+        if not self._shown[b, word].all():
+            raise AccessError("wgmma reads what no fence has shown to it.")
+        self._settled(self._writes, b, word, w, "wgmma reads what was just written")
+        np.add.at(self._in_use, (b, word), 1)
+        return np.asarray(self._words[b, word])
+
+    def finish_group(self, block: Array, address: Array, warp: Array) -> None:
+        """The instruction that read these chunks is done, for the warps that waited."""
+        b, word, _ = self._places(block, address, warp, 16)
+        np.subtract.at(self._in_use, (b, word), 1)
+        self._reads.mark(b, word, np.full_like(b, _SEVERAL), self._now)
 
     def start_copy(self, block: Array, address: Array, warp: Array, size: int) -> None:
         """Claim the destination of `cp.async`: it may not be touched until it arrives."""
@@ -138,6 +161,9 @@ class SharedMemory:
             raise AccessError(f"{what} without a barrier between.")
 
     def _overwritable(self, kind: str, b: Array, word: Array, w: Array) -> None:
+        if self._in_use[b, word].any():
+            raise AccessError(f"{kind} overwrites what wgmma may still read.")
+        self._shown[b, word] = False
         self._settled(self._reads, b, word, w, f"{kind} overwrites what was just read")
         self._settled(self._writes, b, word, w, f"{kind} overwrites what was just written")
         places = b * (self.size_bytes // 4) + word

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from gcompile.backends.cuda.program.instruction import Instruction
+from gcompile.backends.cuda.program.instruction import GroupInstruction, Instruction
 from gcompile.backends.cuda.program.scalar import DType, Scalar, variable
 
 Storage = Literal["float32", "float16", "bfloat16", "int32", "int8", "uint8"]
@@ -27,6 +27,9 @@ THREAD = variable("thread")
 LANE = variable("lane")
 WARP = variable("warp")
 BLOCK_X, BLOCK_Y, BLOCK_Z = variable("block_x"), variable("block_y"), variable("block_z")
+
+GROUPS_ARCH = "90a"
+"""The architecture that has `wgmma`."""
 
 _KNOWN = ("thread", "lane", "warp", "block_x", "block_y", "block_z", "shared")
 
@@ -151,6 +154,46 @@ class Multiply:
 
 
 @dataclass(frozen=True, slots=True)
+class ShowToGroups:
+    """`fence.proxy.async`: what arrived in shared memory may be read by `wgmma`."""
+
+
+@dataclass(frozen=True, slots=True)
+class BeginGroup:
+    """`wgmma.fence`: registers that were written before may be added to by `wgmma`."""
+
+
+@dataclass(frozen=True, slots=True)
+class MultiplyGroup:
+    """`wgmma.mma_async`: start adding a product of two matrices in shared memory to the sums.
+
+    Attributes:
+        sums: The register array and its first element.
+        left: Byte address of the rows of the group of warps.
+        right: Byte address of the columns.
+        layout: The rest of both matrix descriptors.
+    """
+
+    instruction: GroupInstruction
+    sums: Scalar
+    left: Scalar
+    right: Scalar
+    layout: int
+
+
+@dataclass(frozen=True, slots=True)
+class CommitGroup:
+    """`wgmma.commit_group`: the products since the last one form a group."""
+
+
+@dataclass(frozen=True, slots=True)
+class WaitGroup:
+    """`wgmma.wait_group`: all groups but the newest `pending` are done; then sums may be read."""
+
+    pending: int
+
+
+@dataclass(frozen=True, slots=True)
 class RoundToTf32:
     """`cvt.rna.tf32.f32`: round a register to 10 bits of mantissa, halves away from zero."""
 
@@ -204,6 +247,11 @@ Statement = (
     | WarpBarrier
     | LoadMatrix
     | Multiply
+    | ShowToGroups
+    | BeginGroup
+    | MultiplyGroup
+    | CommitGroup
+    | WaitGroup
     | RoundToTf32
     | StoreShared
     | LoadShared
@@ -233,9 +281,21 @@ class Program:
     body: tuple[Statement, ...]
     blocks_per_processor: int = 1
 
+    @property
+    def uses_groups(self) -> bool:
+        """Groups of warps multiply: only one architecture has that."""
+        return _has_groups(self.body)
+
     def __post_init__(self) -> None:
         declared = [s.name for s in self.body if isinstance(s, Let | Registers)]
         names = [*_KNOWN, *(b.name for b in self.buffers), *declared]
         twice = {name for name in names if names.count(name) > 1}
         if twice:
             raise ValueError(f"Names are declared twice: {', '.join(sorted(twice))}.")
+
+
+def _has_groups(body: tuple[Statement, ...]) -> bool:
+    return any(
+        isinstance(s, MultiplyGroup) or (isinstance(s, For | If) and _has_groups(s.body))
+        for s in body
+    )

@@ -51,18 +51,55 @@ def multiply(left: Array, right: Array, sums: Array, elements: tuple[Element, El
     for i in range(4):
         row, column = _sum_place(i)
         c[:, row, column] = sums[i]
-    d = a @ b + c
-    if sums.dtype == np.float32:
-        d = d.astype(np.float32)
-    else:
-        d = d.astype(np.int64)
-        if np.any(np.abs(d) >= 2**31):
-            raise ArithmeticError("A sum of a tensor core overflows 32 bits.")
+    d = _checked(a @ b + c, sums.dtype)
     result = np.empty_like(sums)
     for i in range(4):
         row, column = _sum_place(i)
         result[i] = d[:, row, column]
     return result
+
+
+def multiply_group(
+    left: Array, right: Array, sums: Array, elements: tuple[Element, Element]
+) -> Array:
+    """Execute one `wgmma` with 32 bytes of depth in several groups of warps.
+
+    Args:
+        left: (groups, 64, 32) bytes: the rows.
+        right: (groups, columns, 32) bytes: the columns, each with its depth side by side.
+        sums: Registers (columns / 2, groups, 128), float32 or int64 that holds int32.
+        elements: Element types of the left and the right operand.
+
+    Returns:
+        The new sums. Registers lie as PTX ISA 8.7, section 9.7.15.5.1.1.1, "Accumulator D", says.
+    """
+    a, b = (
+        np.ascontiguousarray(operand).view(_NUMPY[element]).astype(np.float64)
+        for operand, element in zip((left, right), elements, strict=True)
+    )
+    thread = np.arange(128)
+    result = np.empty_like(sums)
+    products = a @ b.swapaxes(1, 2)
+    for i in range(len(sums)):
+        row = thread // 32 * 16 + thread % 32 // 4 + 8 * (i // 2 % 2)
+        column = i // 4 * 8 + thread % 4 * 2 + i % 2
+        result[i] = _checked(products[:, row, column] + sums[i], sums.dtype)
+    return result
+
+
+def described_chunks(descriptor: int, rows: int) -> Array:
+    """Byte addresses (rows, 2) of the 16-byte chunks of 32 bytes of depth that a descriptor means.
+
+    Source: PTX ISA 8.7, sections 9.7.15.5.1.2 (matrix descriptor) and 9.7.15.5.1 (swizzling: in
+    patterns of 8 rows, bits 4 to 6 of the address are exchanged by exclusive or with bits 7 to 9;
+    fewer bits in the narrower modes).
+    """
+    start = (descriptor & 0x3FFF) << 4
+    stride = (descriptor >> 32 & 0x3FFF) << 4
+    pitch, bits = {1: (128, 7), 2: (64, 3), 3: (32, 1)}[descriptor >> 62 & 3]
+    row = np.arange(rows)[:, None]
+    address = start + row // 8 * stride + row % 8 * pitch + 16 * np.arange(2)
+    return np.asarray(address ^ (address >> 7 & bits) << 4)
 
 
 def load_matrix(rows: Array, transposed: bool) -> Array:
@@ -89,6 +126,12 @@ def round_to_tf32(bits: Array) -> Array:
     finite = (bits & 0x7F800000) != 0x7F800000
     rounded = (bits.astype(np.uint64) + 0x1000) & 0xFFFFE000
     return np.where(finite, rounded, bits).astype(np.uint32)
+
+
+def _checked(sums: Array, dtype: np.dtype[np.generic]) -> Array:
+    if dtype != np.float32 and np.any(np.abs(sums) >= 2**31):
+        raise ArithmeticError("A sum of a tensor core overflows 32 bits.")
+    return np.asarray(sums.astype(dtype))
 
 
 def _left_place(i: int, width: int) -> tuple[Array, Array]:

@@ -35,6 +35,8 @@ SMALL_TILES = (
     BlockTile(32, 64, 32, 16, depth_bytes=128, stages=3),
     BlockTile(16, 64, 16, 16, stages=4),
     BlockTile(48, 16, 16, 16, stages=3),
+    BlockTile(64, 32, 16, 32, stages=3, by_groups=True),
+    BlockTile(128, 48, 16, 48, depth_bytes=128, by_groups=True),
 )
 
 

@@ -98,6 +98,14 @@ def test_large_products_take_large_tiles_and_reach_most_of_the_peak() -> None:
     assert 0.9 * unit.efficiency * unit.peak_ops_per_s <= reached <= unit.peak_ops_per_s
 
 
+def test_large_products_of_an_h100_are_multiplied_by_groups_of_warps() -> None:
+    h100 = load_target("nvidia-h100-sxm")
+    tile = choose_tile(_matmul(8192, 8192, 8192, "bf16"), h100, 90)
+    assert tile.by_groups
+    assert not choose_tile(_matmul(8192, 8192, 8192, "tf32"), h100, 90).by_groups
+    assert not choose_tile(_matmul(8192, 8192, 8192, "bf16"), _A100, 80).by_groups
+
+
 def test_few_rows_and_a_long_depth_are_split_over_blocks() -> None:
     tile = choose_tile(_matmul(49, 512, 4608), _A100, 80)
     assert tile.split > 1

@@ -88,6 +88,20 @@ def test_fp8_runs_on_its_own_unit(tmp_path: Path) -> None:
     assert instructions(code, tmp_path)["QMMA"] > 0
 
 
+@pytest.mark.parametrize(
+    ("name", "unit"), [("f16", "HGMMA"), ("s8s8", "IGMMA"), ("e4m3", "QGMMA")]
+)
+def test_groups_of_warps_multiply_from_shared_memory(name: str, unit: str, tmp_path: Path) -> None:
+    tile = BlockTile(128, 128, 16, 128, 128, 4, by_groups=True)
+    (program,) = _fused(name, _CONVOLUTION, tile).programs()
+    assert program.uses_groups
+    code = compiled(program, "90a")
+    assert code.spilled_bytes == 0
+    found = instructions(code, tmp_path)
+    assert found[unit] == 4
+    assert found["LDSM"] == 0
+
+
 @pytest.mark.parametrize("m", [49, 12544])
 def test_chosen_tiles_never_spill(m: int) -> None:
     contraction = Contraction(

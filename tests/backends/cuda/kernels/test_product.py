@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from gcompile.backends.cuda.kernels.block_tile import BlockTile
@@ -38,6 +38,11 @@ from tests.backends.cuda.kernels.products import (
 _FEW = settings(max_examples=12, deadline=None)
 _names = st.sampled_from(sorted(INSTRUCTIONS))
 _tiles = st.sampled_from(SMALL_TILES)
+
+
+def _is_legal(name: str, tile: BlockTile) -> bool:
+    """Groups of warps read tf32 unrounded, which the kernels do not use."""
+    return not (tile.by_groups and name == "tf32")
 
 
 def _close(actual: Array, exact: Array, size: Array) -> None:
@@ -87,6 +92,7 @@ def _matmul(
 def test_matrices_of_any_size(
     name: str, m: int, n: int, k: int, tile: BlockTile, seed: int
 ) -> None:
+    assume(_is_legal(name, tile))
     _close(*_matmul(name, m, n, k, tile, seed))
 
 
@@ -101,6 +107,7 @@ def test_matrices_of_any_size(
 def test_the_depth_is_split_over_blocks(
     name: str, k: int, split: int, batch: int, tile: BlockTile
 ) -> None:
+    assume(_is_legal(name, tile))
     _close(*_matmul(name, 37, 24, k, replace(tile, split=split), seed=k, batch=batch))
 
 
@@ -149,6 +156,7 @@ def _convolutions(draw: st.DrawFn) -> Contraction:
 def test_convolutions_of_any_shape(
     name: str, c: Contraction, tile: BlockTile, split: int, spare: int
 ) -> None:
+    assume(_is_legal(name, tile))
     instruction = INSTRUCTIONS[name]
     rng = np.random.default_rng(c.m)
     channels = c.in_c + spare

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gcompile.backends.cuda.kernels import copies, main_loop, swizzle
+from gcompile.backends.cuda.kernels import copies, group_loop, main_loop, swizzle
 from gcompile.backends.cuda.kernels.block_tile import BlockTile
 from gcompile.backends.cuda.kernels.product import Product
 from gcompile.backends.cuda.program.instruction import INSTRUCTIONS, Instruction
@@ -25,10 +25,12 @@ from gcompile.backends.cuda.program.program import (
     Program,
     Registers,
     Set,
+    ShowToGroups,
     Statement,
     StoreGlobal,
     StoreShared,
     Wait,
+    WaitGroup,
 )
 from gcompile.backends.cuda.program.scalar import (
     Scalar,
@@ -214,6 +216,53 @@ def test_a_wrong_fragment_of_the_right_operand_gives_wrong_sums(
 ) -> None:
     monkeypatch.setattr(main_loop, "_pair", lambda _: ((0, 0), (8, 0), (0, 16), (8, 16)))
     assert _interpret(_product())[1] > 1
+
+
+def _by_groups() -> Program:
+    product = Product(
+        "gemm",
+        INSTRUCTIONS["f16"],
+        Contraction.matmul(32, 256, 32),
+        BlockTile(64, 32, 16, 32, stages=3, by_groups=True),
+        plain_epilogue(32, 32),
+        256,
+        256,
+    )
+    (program,) = product.programs()
+    return program
+
+
+def test_groups_of_warps_are_right_and_count_their_instructions() -> None:
+    run, error = _interpret(_by_groups())
+    assert error < 1e-4
+    assert run.multiplications == 256 // 16
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        (ShowToGroups, "no fence has shown"),
+        (WaitGroup, "overwrites what wgmma may still read"),
+        (Barrier, "just written"),
+        (Wait, "while a copy to it is under way"),
+    ],
+)
+def test_groups_need_every_fence_and_wait(kind: type[Statement], message: str) -> None:
+    program = _by_groups()
+    with pytest.raises(AccessError, match=message):
+        _interpret(replace(program, body=_without(program.body, kind)))
+
+
+def test_sums_are_not_read_while_groups_add_to_them() -> None:
+    program = _by_groups()
+    body = tuple(s for s in program.body if not isinstance(s, WaitGroup))
+    with pytest.raises(AccessError, match="sums is used while wgmma still adds"):
+        _interpret(replace(program, body=body))
+
+
+def test_a_wrong_descriptor_gives_wrong_sums(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(group_loop, "matrix_layout", lambda _: 2 << 62 | 16 << 32)
+    assert _interpret(_by_groups())[1] > 1
 
 
 def test_copies_must_be_aligned() -> None:
