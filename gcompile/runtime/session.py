@@ -155,8 +155,8 @@ def _on_cpu(runners: Mapping[str, Runner]) -> dict[str, NativeRunner]:
     found = {name: each for name, each in runners.items() if isinstance(each, NativeRunner)}
     if left := [name for name in runners if name not in found]:
         raise RunError(
-            f"Entry point {left[0]!r} runs on a GPU, and sessions are for the CPU; load its variant "
-            "for that."
+            f"Entry point {left[0]!r} runs on a GPU, and sessions are for the CPU; load its "
+            "variant for that."
         )
     return found
 
