@@ -12,6 +12,7 @@ from gcompile.backends.cuda.program.program import (
     Commit,
     CommitGroup,
     CopyAsync,
+    Exchange,
     For,
     If,
     Let,
@@ -62,6 +63,20 @@ __device__ __forceinline__ unsigned float_to_f16(float value) {
   unsigned short bits;
   asm("{.reg .f16 h; cvt.rn.f16.f32 h, %1; mov.b16 %0, h;}" : "=h"(bits) : "f"(value));
   return bits;
+}
+__device__ __forceinline__ unsigned pack_f16(float low, float high) {
+  unsigned bits;
+  asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(bits) : "f"(high), "f"(low));
+  return bits;
+}
+__device__ __forceinline__ unsigned pack_bf16(float low, float high) {
+  unsigned bits;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(bits) : "f"(high), "f"(low));
+  return bits;
+}
+__device__ __forceinline__ float exp2_approximately(float value) {
+  asm("ex2.approx.ftz.f32 %0, %0;" : "+f"(value));
+  return value;
 }
 __device__ __forceinline__ float bf16_to_float(unsigned bits) {
   return __uint_as_float(bits << 16);
@@ -171,7 +186,8 @@ def _lines(statement: Statement, depth: int) -> Iterable[str]:
             yield f"{scalar_text(target)} = {scalar_text(value)};"
         case For(counter, count, body, unrolled):
             yield "#pragma unroll" if unrolled else "#pragma unroll 1"
-            yield f"for (int {counter} = 0; {counter} < {count}; ++{counter}) {{"
+            limit = count if isinstance(count, int) else scalar_text(count)
+            yield f"for (int {counter} = 0; {counter} < {limit}; ++{counter}) {{"
             yield from ("\0" + line for line in _body(body, depth + 1))
             yield "}"
         case If(condition, body):
@@ -194,6 +210,9 @@ def _memory_lines(statement: Statement) -> Iterable[str]:
             yield "__syncthreads();"
         case WarpBarrier():
             yield "__syncwarp();"
+        case Exchange(target, value, distance):
+            mine = scalar_text(value)
+            yield f"{scalar_text(target)} = __shfl_xor_sync(0xffffffffu, {mine}, {distance});"
         case LoadMatrix():
             yield _load_matrix(statement)
         case ShowToGroups():

@@ -24,6 +24,7 @@ from gcompile.backends.cuda.program.program import (
     Commit,
     CommitGroup,
     CopyAsync,
+    Exchange,
     For,
     If,
     Let,
@@ -102,6 +103,8 @@ def interpret(program: Program, arrays: Sequence[Array]) -> Run:
     memory = GlobalMemory({b.name: a for b, a in zip(program.buffers, arrays, strict=True)})
     blocks = np.arange(program.grid[0] * program.grid[1] * program.grid[2])
     at_once = max(1, _AT_ONCE_BYTES // (16 * max(program.shared_bytes, 1024)))
+    if program.blocks_differ:
+        at_once = 1
     conflicts: dict[str, int] = {}
     multiplications = 0
     for start in range(0, len(blocks), at_once):
@@ -165,7 +168,7 @@ class _Machine:
             case Set(target, value):
                 self._set(target, self.value(value))
             case For(counter, count, body):
-                for i in range(count):
+                for i in range(count if isinstance(count, int) else uniform(self.value(count))):
                     self.variables[counter] = np.asarray(i)
                     self.run(body)
             case If(condition, body):
@@ -177,6 +180,10 @@ class _Machine:
             case WarpBarrier():
                 self._all_threads("A barrier")
                 self.shared.warp_barrier()
+            case Exchange(target, value, distance):
+                self._all_threads("An exchange")
+                lanes = np.broadcast_to(self.value(value), self.shape).reshape(-1, 32)
+                self._set(target, lanes[:, np.arange(32) ^ distance].reshape(self.shape))
             case Commit():
                 self._all_threads("A commit")
                 self.groups.append(self.open_group)

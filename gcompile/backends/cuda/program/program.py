@@ -82,10 +82,13 @@ class Set:
 
 @dataclass(frozen=True, slots=True)
 class For:
-    """Repeat the body for `counter` from 0 to count - 1; `unrolled` where it indexes registers."""
+    """Repeat the body for `counter` from 0 to count - 1; `unrolled` where it indexes registers.
+
+    A count that is an expression is the same for all threads of a block.
+    """
 
     counter: str
-    count: int
+    count: int | Scalar
     body: tuple[Statement, ...]
     unrolled: bool = False
 
@@ -132,6 +135,15 @@ class Barrier:
 @dataclass(frozen=True, slots=True)
 class WarpBarrier:
     """`__syncwarp`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """`__shfl_xor_sync`: a register receives what the lane at this distance (by xor) holds."""
+
+    register: Scalar
+    value: Scalar
+    distance: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,6 +257,7 @@ Statement = (
     | Wait
     | Barrier
     | WarpBarrier
+    | Exchange
     | LoadMatrix
     | Multiply
     | ShowToGroups
@@ -280,6 +293,11 @@ class Program:
     shared_bytes: int
     body: tuple[Statement, ...]
     blocks_per_processor: int = 1
+
+    @property
+    def blocks_differ(self) -> bool:
+        """Some loop runs another number of times in other blocks."""
+        return any(isinstance(s, For) and isinstance(s.count, Scalar) for s in self.body)
 
     @property
     def uses_groups(self) -> bool:

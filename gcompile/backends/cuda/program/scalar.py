@@ -176,6 +176,19 @@ def _saturated(low: int, high: int) -> Callable[[Array], Array]:
     return compute
 
 
+def _pack(dtype: np.dtype[np.generic]) -> Callable[[Array, Array], Array]:
+    """Two numbers of 16 bits in one register, the first in the lower half."""
+
+    def bits(value: Array) -> Array:
+        with np.errstate(over="ignore"):
+            return np.ascontiguousarray(np.asarray(value).astype(dtype)).view(np.uint16)
+
+    def compute(low: Array, high: Array) -> Array:
+        return np.asarray(bits(low).astype(np.uint32) | bits(high).astype(np.uint32) << 16)
+
+    return compute
+
+
 OPERATIONS: dict[str, Operation] = {
     "add": Operation("({} + {})", np.add),
     "sub": Operation("({} - {})", np.subtract),
@@ -202,6 +215,7 @@ OPERATIONS: dict[str, Operation] = {
     "fsub": Operation("__fsub_rn({}, {})", _float(np.subtract)),
     "fmul": Operation("__fmul_rn({}, {})", _float(np.multiply)),
     "fdiv": Operation("__fdiv_rn({}, {})", _float(np.divide)),
+    "fma": Operation("__fmaf_rn({}, {}, {})", _float(lambda a, b, c: a * b + c)),
     "fmin": Operation("fminf({}, {})", _float(np.fmin)),
     "fmax": Operation("fmaxf({}, {})", _float(np.fmax)),
     "abs": Operation("fabsf({})", _float(np.abs)),
@@ -209,7 +223,10 @@ OPERATIONS: dict[str, Operation] = {
     "ceil": Operation("ceilf({})", _float(np.ceil)),
     "rint": Operation("rintf({})", _float(np.rint)),
     "sqrt": Operation("__fsqrt_rn({})", _float(np.sqrt)),
+    "exp2": Operation("exp2_approximately({})", _float(np.exp2)),
     "exp": Operation("expf({})", _float(np.exp)),
+    "pack_f16": Operation("pack_f16({}, {})", _pack(np.dtype(np.float16)), "uint32"),
+    "pack_bf16": Operation("pack_bf16({}, {})", _pack(np.dtype(ml_dtypes.bfloat16)), "uint32"),
     "expm1": Operation("expm1f({})", _float(np.expm1)),
     "round_to_bf16": Operation(
         "bf16_to_float(float_to_bf16({}))",

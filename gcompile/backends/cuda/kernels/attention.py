@@ -1,0 +1,124 @@
+"""What attention is asked to do, and how its tensors lie.
+
+O = softmax(scale · Q Kᵀ + mask) V
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from gcompile.backends.cuda.program.program import Buffer, Storage
+
+QUERIES = 16
+"""Queries of one warp."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """How the heads of one tensor lie in memory; the elements of a vector lie side by side.
+
+    Attributes:
+        batch_pitch: Elements from one sequence of the batch to the next.
+        head_pitch: Elements from one head to the next.
+        pitch: Elements from one vector of a head to the next.
+    """
+
+    batch_pitch: int
+    head_pitch: int
+    pitch: int
+
+
+@dataclass(frozen=True)
+class Mask:
+    """Numbers that are added to the weights: (batch or 1, heads or 1, queries or 1, keys).
+
+    Attributes:
+        storage: `float16`, `bfloat16` or `float32`.
+    """
+
+    shape: tuple[int, int, int, int]
+    storage: Storage = "float32"
+
+
+@dataclass(frozen=True)
+class Attention:
+    """What is attended to.
+
+    The program's arguments are `q`, `k`, `v`, the `mask` if there is one, and `o`.
+
+    Attributes:
+        name: Of the program.
+        element: `f16` or `bf16`.
+        batch: Sequences.
+        heads: Heads of the queries.
+        key_heads: Heads of keys and values, which divide them: each serves a run of query heads.
+        queries: Vectors of each head of q and o.
+        keys: Vectors of each head of k and v.
+        depth: Elements of a vector, a multiple of 8.
+        scale: Factor of the products before the mask.
+        causal: Query i sees keys up to i + keys - queries.
+        rows: How q, k, v and o lie.
+        warps: Of a block; each has 16 queries.
+        block_keys: Keys that are brought into shared memory at once, a multiple of 16.
+
+    Raises:
+        ValueError: The sizes are none that the kernel can do.
+    """
+
+    name: str
+    element: str
+    batch: int
+    heads: int
+    key_heads: int
+    queries: int
+    keys: int
+    depth: int
+    scale: float
+    causal: bool
+    rows: tuple[Rows, Rows, Rows, Rows]
+    mask: Mask | None = None
+    warps: int = 4
+    block_keys: int = 64
+
+    def __post_init__(self) -> None:
+        if self.depth % 8 or self.heads % self.key_heads or self.block_keys % 16:
+            raise ValueError("Vectors have 8n elements, and key heads divide the heads.")
+        if self.element not in ("f16", "bf16"):
+            raise ValueError("Attention runs in fp16 and bf16.")
+
+    @property
+    def block_queries(self) -> int:
+        """Queries of one block."""
+        return self.warps * QUERIES
+
+    @property
+    def threads(self) -> int:
+        """Threads of a block."""
+        return 32 * self.warps
+
+    @property
+    def buffers(self) -> tuple[Buffer, Buffer, Buffer, Buffer]:
+        """The memory of q, k, v and o."""
+        q, k, v, o = self.rows
+        return (
+            self._buffer("q", q, self.heads, self.queries),
+            self._buffer("k", k, self.key_heads, self.keys),
+            self._buffer("v", v, self.key_heads, self.keys),
+            self._buffer("o", o, self.heads, self.queries, written=True),
+        )
+
+    @property
+    def mask_buffer(self) -> Buffer | None:
+        """The memory of the mask."""
+        if self.mask is None:
+            return None
+        return Buffer("mask", self.mask.storage, math.prod(self.mask.shape))
+
+    def _buffer(
+        self, name: str, rows: Rows, heads: int, count: int, written: bool = False
+    ) -> Buffer:
+        """Up to the last element that is used."""
+        last = (self.batch - 1) * rows.batch_pitch + (heads - 1) * rows.head_pitch
+        elements = last + (count - 1) * rows.pitch + self.depth
+        return Buffer(name, "float16" if self.element == "f16" else "bfloat16", elements, written)
