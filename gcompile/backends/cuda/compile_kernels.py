@@ -38,11 +38,16 @@ def compile_kernels(
                 f"The kernel {kernel.name} needs sm_{kernel.least_arch} and the target is "
                 f"sm_{arch}; please report this model as a bug."
             )
+        if kernel.only_arch and arch != int(kernel.only_arch.rstrip("af")):
+            raise CompileError(
+                f"The kernel {kernel.name} runs on sm_{kernel.only_arch} alone and the target is "
+                f"sm_{arch}; please report this model as a bug."
+            )
         key = _key(kernel, arch, compiler)
         stored = store.get(key) if store else None
         if stored is not None:
             return _unpacked(stored)
-        code = compiler.compile(kernel.source, kernel.name, str(arch))
+        code = compiler.compile(kernel.source, kernel.name, kernel.only_arch or str(arch))
         if store:
             store.put(key, _packed(code))
         return code
@@ -52,7 +57,8 @@ def compile_kernels(
 
 
 def _key(kernel: Kernel, arch: int, compiler: Nvrtc) -> str:
-    parts = ("cuda", kernel.name, kernel.source, str(arch), str(compiler.version))
+    name = kernel.only_arch or str(arch)
+    parts = ("cuda", kernel.name, kernel.source, name, str(compiler.version))
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
