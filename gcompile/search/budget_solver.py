@@ -15,13 +15,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import Bounds, LinearConstraint, milp
-from scipy.sparse import csr_array
 
 from gcompile.search.choice import Choice, Setting
+
+if TYPE_CHECKING:
+    from scipy.optimize import LinearConstraint
 
 _OBJECTIVE_SCALE = 1e4
 """HiGHS stops within 1e-6 of the best objective: scaled up, that is 1e-10 of the largest term."""
@@ -138,6 +140,8 @@ class _Problem:
     ) -> Solution | None:
         if not self.flat:
             return None if excluded else self._solution({})
+        from scipy.optimize import Bounds, milp  # Most programs never solve: a third of a second.
+
         largest = float(np.abs(objective).max()) or 1.0
         result = milp(
             objective / largest * _OBJECTIVE_SCALE,
@@ -155,6 +159,9 @@ class _Problem:
         return self._solution(taken)
 
     def _constraints(self, limit_j: float, excluded: Sequence[Choice]) -> list[LinearConstraint]:
+        from scipy.optimize import LinearConstraint
+        from scipy.sparse import csr_array
+
         rows = {name: index for index, name in enumerate(self.parts)}
         columns = np.arange(len(self.flat))
         one_each = csr_array(
@@ -172,6 +179,9 @@ class _Problem:
 
     def _needs(self) -> list[LinearConstraint]:
         """Let the options of one part that need one setting add up to no more than that has."""
+        from scipy.optimize import LinearConstraint
+        from scipy.sparse import csr_array
+
         groups: dict[tuple[str, str, Setting], list[int]] = {}
         holders: dict[tuple[str, Setting], list[int]] = {}
         for index, (name, option) in enumerate(self.flat):

@@ -16,7 +16,6 @@ from dataclasses import dataclass, replace
 from itertools import accumulate
 
 import numpy as np
-from scipy.optimize import nnls
 
 from gcompile.energy.calibration.prior import Vector
 from gcompile.energy.cost import Cost
@@ -117,6 +116,8 @@ def _operations_j(base: Target, reading: Reading) -> float:
 
 
 def _fit_factors(joules: Vector, dynamic: Vector, energies: Vector) -> Vector:
+    from scipy.optimize import nnls  # Importing it takes a third of a second.
+
     count = joules.shape[1]
     system = np.vstack([joules / energies[:, None] / _NOISE, np.eye(count) / _FACTOR_DEVIATION])
     wanted = np.concatenate([dynamic / energies / _NOISE, np.full(count, 1 / _FACTOR_DEVIATION)])
