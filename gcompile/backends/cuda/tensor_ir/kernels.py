@@ -22,12 +22,21 @@ from gcompile.backends.cuda.tensor_ir.expressions import Expressions
 from gcompile.backends.cuda.tensor_ir.nests import (
     Loop,
     Nest,
+    count,
     loads_of,
     nests_of,
     static_shape,
     variables_of,
 )
 from gcompile.backends.cuda.tensor_ir.prelude import C_TYPES, PRELUDE
+from gcompile.backends.cuda.tensor_ir.products import (
+    DEPTH,
+    NestProduct,
+    ProductTile,
+    Side,
+    product_of,
+    tile_for,
+)
 from gcompile.backends.cuda.tensor_ir.statements import Statements
 from gcompile.errors import CompileError
 
@@ -79,32 +88,36 @@ class _Writer:
         self.values: dict[Any, str] = {}
 
     def kernel(self) -> TensorKernel:
-        if self.nest.opaque is not None:
-            body, blocks, threads = self._opaque(), 1, 1
-        else:
-            reduction = self.nest.before or self.nest
-            elements = _count(self.nest.spatial)
-            terms = _count(reduction.reduced)
-            is_few = elements < _FEW_ELEMENTS and terms >= _MANY_TERMS
-            if is_few and _combine(reduction) and _walks_rows(reduction):
-                body, blocks = self._by_blocks(reduction), elements
-            else:
-                body, blocks = self._by_threads(reduction, elements), -(-elements // THREADS)
-            threads = THREADS
+        body, grid, threads = self._launch()
         arguments = tuple(self._argument(tensor) for tensor in self.tensors)
         parameters = ", ".join(map(_parameter, arguments))
         opening = f"__launch_bounds__({threads}) NAME({parameters})"
         text = f'extern "C" __global__ void {opening} {{\n{body}}}\n'
-        digest = hashlib.sha256(f"{blocks} {text}".encode()).hexdigest()[:16]
+        digest = hashlib.sha256(f"{grid} {text}".encode()).hexdigest()[:16]
         name = f"{self.title}_{digest}"
         kernel = Kernel(
             name=name,
             source=PRELUDE + text.replace("NAME(", f"{name}(", 1),
-            grid=(blocks, 1, 1),
+            grid=grid,
             block=(threads, 1, 1),
             arguments=arguments,
         )
         return TensorKernel(kernel, tuple(self.tensors))
+
+    def _launch(self) -> tuple[str, tuple[int, int, int], int]:
+        """The body, the grid, and the threads of a block."""
+        if self.nest.opaque is not None:
+            return self._opaque(), (1, 1, 1), 1
+        reduction = self.nest.before or self.nest
+        elements, terms = count(self.nest.spatial), count(reduction.reduced)
+        found = product_of(reduction)
+        tile = tile_for(found) if found is not None else None
+        if found is not None and tile is not None:
+            return self._by_tiles(found, tile), tile.grid(found), tile.threads
+        is_few = elements < _FEW_ELEMENTS and terms >= _MANY_TERMS
+        if is_few and _combine(reduction) and _walks_rows(reduction):
+            return self._by_blocks(reduction), (elements, 1, 1), THREADS
+        return self._by_threads(reduction, elements), (-(-elements // THREADS), 1, 1), THREADS
 
     def _argument(self, tensor: Any) -> Argument:
         access = Access.READ
@@ -149,17 +162,91 @@ class _Writer:
         guarded = "    if (threadIdx.x == 0) {\n" + _indented(last, 6) + "    }\n"
         return f"{text}  __syncthreads();\n  PHASE {{\n{guarded}  }}\n"
 
-    def _spatial_variables(self, index: str, nest: Nest) -> list[str]:
-        lines = [f"const int index = {index};"]
-        rest = _count(nest.spatial)
-        for position, loop in enumerate(nest.spatial):
+    def _by_tiles(self, product: NestProduct, tile: ProductTile) -> str:
+        """Blocks keep both operands of their tile in shared memory, threads sums in registers."""
+        reduction = product.nest
+        tensor = reduction.written[0]
+        sums = C_TYPES[str(tensor.dtype)]
+        text = "".join(
+            f"  __shared__ {sums} {name}[{DEPTH}][{width + 1}];\n"
+            for name, width in (("left", tile.rows), ("right", tile.columns))
+        )
+        own = tile.own_rows * tile.own_columns
+        text += f"  PRIVATE({sums}, sums, {own});\n"
+        text += f"  PHASE {{ for (int i = 0; i < {own}; ++i) OWN(sums)[i] = 0; }}\n"
+        text += f"  for (int first = 0; first < {product.depth}; first += {DEPTH}) {{\n"
+        for side in (product.left, product.right):
+            text += f"    PHASE {{\n{_indented(self._load_side(product, side, tile), 6)}    }}\n"
+        text += "    __syncthreads();\n    PHASE {\n" + _indented(tile.multiply(sums), 6)
+        text += "    }\n    __syncthreads();\n  }\n"
+        self.values[tensor] = f"OWN(sums)[i * {tile.own_columns} + j]"
+        lines = [
+            f"for (int i = 0; i < {tile.own_rows}; ++i) {{",
+            f"for (int j = 0; j < {tile.own_columns}; ++j) {{",
+            f"const int row = {tile.row()}, column = {tile.column()};",
+            f"if (row >= {product.rows} || column >= {product.columns}) continue;",
+            *self._decode("row", product.left.loops),
+            *self._decode("column", product.right.loops),
+            *self._decode("(int)blockIdx.z", product.batch),
+        ]
+        self._bind(reduction)
+        if reduction is self.nest.before:
+            self._match_around(reduction)
+        return text + "  PHASE {\n" + _indented([*lines, *self._result(), "}", "}"], 4) + "  }\n"
+
+    def _load_side(self, product: NestProduct, side: Side, tile: ProductTile) -> list[str]:
+        """Bring one operand's part of the tile into shared memory; what is outside is zero."""
+        width = tile.rows if side is product.left else tile.columns
+        block = "blockIdx.x" if side is product.left else "blockIdx.y"
+        line, depth = (
+            (f"at / {DEPTH}", f"at % {DEPTH}")
+            if side.walks_depth
+            else (f"at % {width}", f"at / {width}")
+        )
+        lines = [
+            f"for (int at = threadIdx.x; at < {DEPTH * width}; at += {tile.threads}) {{",
+            f"const int line = {block} * {width} + {line}, depth = first + {depth};",
+            f"{side.name}[{depth}][{line}] = 0;",
+            f"if (line < {count(side.loops)} && depth < {product.depth}) {{",
+            *self._decode("line", side.loops),
+            *self._decode("depth", product.nest.reduced),
+            *self._decode("(int)blockIdx.z", product.batch),
+        ]
+        self._bind(product.nest)
+        value = self.expressions(side.value)
+        return [*lines, f"{side.name}[{depth}][{line}] = {value};", "}", "}"]
+
+    def _decode(self, index: str, loops: Sequence[Loop]) -> list[str]:
+        """The counters of loops that one number walks, the last fastest."""
+        lines, rest = [], count(loops)
+        for position, loop in enumerate(loops):
             rest //= loop.extent
-            value = "index" if rest == 1 else f"index / {rest}"
+            value = index if rest == 1 else f"{index} / {rest}"
             if loop.extent == 1:
                 value = "0"
             elif position:
                 value = f"{value} % {loop.extent}"
             lines.append(f"const int {self._loop_name(loop)} = {value};")
+        return lines
+
+    def _match_around(self, reduction: Nest) -> None:
+        """Let the nest around a reduction be at the element that the reduction computes."""
+        (tensor,) = reduction.written
+        load = next(found for found in loads_of(self.nest.body) if found.source.same_as(tensor))
+        known = {
+            index: place
+            for index, place in zip(load.indices, reduction.body.indices, strict=True)
+            if isinstance(index, tirx.Var)
+        }
+        for variable, value in self.nest.bindings:
+            place = known.get(variable)
+            text = self.expressions(place) if place is not None else "0"
+            self.expressions.names[variable] = text
+            if isinstance(value, tirx.Var):
+                self.expressions.names[value] = text
+
+    def _spatial_variables(self, index: str, nest: Nest) -> list[str]:
+        lines = [f"const int index = {index};", *self._decode("index", nest.spatial)]
         self._bind(nest)
         return lines
 
@@ -201,7 +288,7 @@ class _Writer:
 
     def _strided(self, loops: Sequence[Loop]) -> list[str]:
         """One loop over all terms of a thread, from which the loops' own counters follow."""
-        terms = _count(loops)
+        terms = count(loops)
         lines = [f"for (int term = threadIdx.x; term < {terms}; term += {THREADS}) {{"]
         rest = terms
         for loop in loops:
@@ -224,6 +311,7 @@ class _Writer:
 
     def _result(self) -> list[str]:
         if self.nest.reduced:
+            self._bind(self.nest)
             lines: list[str] = []
             for statement in _stores(self.nest.body):
                 value = self.values[statement.buffer]
@@ -297,10 +385,6 @@ def _walks_rows(reduction: Nest) -> bool:
         for used in variables_of(load.indices[-1])
         for variable in innermost
     )
-
-
-def _count(loops: Sequence[Loop]) -> int:
-    return math.prod(loop.extent for loop in loops)
 
 
 def _indented(lines: Sequence[str], depth: int) -> str:

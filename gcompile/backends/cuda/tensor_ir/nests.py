@@ -7,6 +7,7 @@ element is computed with it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -157,7 +158,7 @@ def _follows(nest: Nest, before: Nest, others: Sequence[Nest]) -> bool:
         return False
     if nest.reduced or nest.opaque is not None or nest.init is not None:
         return False
-    if _elements(before.spatial) != _elements(nest.spatial):
+    if count(before.spatial) != count(nest.spatial):
         return False
     (tensor,) = before.written
     if any(tensor in other.read for other in others):
@@ -177,11 +178,9 @@ def _are_exactly(indices: Sequence[Any], variables: Sequence[Any]) -> bool:
     return -1 not in places and len(set(places)) == len(places)
 
 
-def _elements(loops: Sequence[Loop]) -> int:
-    count = 1
-    for loop in loops:
-        count *= loop.extent
-    return count
+def count(loops: Sequence[Loop]) -> int:
+    """Iterations of nested loops."""
+    return math.prod(loop.extent for loop in loops)
 
 
 def loads_of(node: Any) -> list[Any]:

@@ -1,8 +1,9 @@
 """What the text of generated kernels begins with, for CUDA and for a C++ compiler.
 
-A kernel's body is a sequence of phases with barriers between them. Nothing but shared memory and
-arguments outlives a phase. On a GPU all threads run a phase side by side; the CPU form of the same
-text runs a phase as a loop over the threads of a block, so that a barrier is nothing at all.
+A kernel's body is a sequence of phases with barriers between them. Nothing but shared memory,
+arguments and what is declared `PRIVATE` outlives a phase. On a GPU all threads run a phase side by
+side; the CPU form of the same text runs a phase as a loop over the threads of a block, so that a
+barrier is nothing at all and `PRIVATE` registers are an array with a row for each thread.
 """
 
 from __future__ import annotations
@@ -19,9 +20,13 @@ typedef long long int64;
 typedef unsigned long long uint64;
 #ifdef __CUDACC__
 #define PHASE
+#define PRIVATE(type, name, count) type name[count]
+#define OWN(name) name
 #define DEVICE static __device__ __forceinline__
 #else
 #define PHASE for (threadIdx.x = 0; threadIdx.x < blockDim.x; ++threadIdx.x)
+#define PRIVATE(type, name, count) static type name[1024][count]
+#define OWN(name) name[threadIdx.x]
 #define DEVICE static inline
 #define __global__
 #define __shared__ static
