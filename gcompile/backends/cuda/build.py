@@ -114,10 +114,10 @@ def generate(
         CompileError: Some operator has no kernel.
     """
     arch, compiler = arch_of(target), nvrtc()
-    program = lower_model(model)
-    code = compile_kernels(program.kernels, arch, compiler, store)
+    lowered = lower_model(model, target, arch)
+    code = compile_kernels(lowered.program.kernels, arch, compiler, store)
     driver = _FIRST_DRIVER.get(arch, compiler.version[0] * 1000)
-    return CudaCode(program, model, target, threads, arch, code, driver, {})
+    return CudaCode(lowered.program, model, target, threads, arch, code, driver, lowered.fallbacks)
 
 
 def _write_code(

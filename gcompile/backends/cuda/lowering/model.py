@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 import tvm
 from numpy.typing import NDArray
@@ -14,22 +14,41 @@ from tvm import relax, tirx
 
 from gcompile import ir
 from gcompile.backends.cuda.launches import Copy, Program, Role, Value
-from gcompile.backends.cuda.lowering.relax_module import relax_module
+from gcompile.backends.cuda.lowering.anchors import Anchor, itemsize
+from gcompile.backends.cuda.lowering.relax_module import ANCHOR_ATTRIBUTE, relax_module
 from gcompile.backends.cuda.tensor_ir.kernels import TensorKernel, kernels_of
 from gcompile.backends.cuda.tensor_ir.nests import static_shape
 from gcompile.errors import CompileError
+from gcompile.targets import Target
 
 
-def lower_model(model: ir.Model) -> Program:
+@dataclass(frozen=True)
+class Lowered:
+    """A model as a program.
+
+    Attributes:
+        fallbacks: Why a region with a product has no kernel of ours, by the region's name.
+    """
+
+    program: Program
+    fallbacks: Mapping[str, str]
+
+
+def lower_model(model: ir.Model, target: Target, arch: int) -> Lowered:
     """Lower a ready model, cut into regions.
+
+    Args:
+        model: The model.
+        target: The GPU that tiles are chosen for.
+        arch: Its architecture: 80 for sm_80.
 
     Raises:
         CompileError: Some operator has no kernel.
     """
-    module = relax_module(model)
-    reader = _Reader(module)
-    reader.read(module["main"])
-    return reader.program
+    written = relax_module(model, target, arch)
+    reader = _Reader(written.module, written.anchors)
+    reader.read(written.module["main"])
+    return Lowered(reader.program, written.fallbacks)
 
 
 @dataclass
@@ -37,6 +56,7 @@ class _Reader:
     """Reads the calls of a Relax function as launches."""
 
     module: tvm.IRModule
+    anchors: Mapping[str, Anchor]
     program: Program = field(default_factory=Program)
     values: dict[Any, Value] = field(default_factory=dict)
     tuples: dict[Any, list[Value]] = field(default_factory=dict)
@@ -94,6 +114,11 @@ class _Reader:
     def _launch(self, callee: Any, values: list[Value]) -> None:
         function = self.module[callee]
         name = str(callee.name_hint)
+        if ANCHOR_ATTRIBUTE in function.attrs:
+            anchor = self.anchors[str(function.attrs[ANCHOR_ATTRIBUTE])]
+            operands = dict(zip(anchor.operands, values, strict=True))
+            self.program.run_sequence(anchor.sequence, operands)
+            return
         if name not in self.kernels:
             self.kernels[name] = kernels_of(function, name)
         known = dict(zip(function.params, values, strict=True))
@@ -153,8 +178,3 @@ def _bytes(ty: Any) -> int:
 
 def _tensor_bytes(tensor: Any) -> int:
     return math.prod(static_shape(tensor)) * itemsize(str(tensor.dtype))
-
-
-def itemsize(dtype: str) -> int:
-    """Bytes of one element of a type, as numpy or `ml_dtypes` name it."""
-    return np.dtype(getattr(ml_dtypes, dtype, dtype)).itemsize

@@ -6,29 +6,67 @@ depends on values: the whole inference can be captured as one CUDA graph.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
+import ml_dtypes
+import numpy as np
 import tvm
-from tvm import relax
+from tvm import relax, tirx
+from tvm.script.ir_builder import IRBuilder
+from tvm.tirx.script import builder as T  # noqa: N812 - as all TensorIR is written
 
 from gcompile import ir
+from gcompile.backends.cuda.lowering.anchors import Anchor, Operand, anchor_of
 from gcompile.backends.tvm import safe_indexing
 from gcompile.backends.tvm.fallback import add_fallback
+from gcompile.backends.tvm.lowering.expressions import CannotEmitError
 from gcompile.backends.tvm.lowering.graph import region_proto
 from gcompile.backends.tvm.lowering.memory import array_of
+from gcompile.backends.tvm.lowering.placement import Layout
 from gcompile.backends.tvm.operators import refuse_fallback
 from gcompile.errors import CompileError
+from gcompile.targets import Target
 
 _CONFIG = {"tirx.disable_storage_rewrite": True}
 
 
-def relax_module(model: ir.Model) -> tvm.IRModule:
+ANCHOR_ATTRIBUTE = "gcompile.anchor"
+"""On a function without a body: the name of the anchor that computes it."""
+
+_BF16 = np.dtype(ml_dtypes.bfloat16)
+
+_OPAQUE = 8
+"""TVM's number for functions that nothing may be fused with (`OpPatternKind::kOpaque`)."""
+
+
+@dataclass(frozen=True)
+class Written:
+    """A model as a module.
+
+    Attributes:
+        anchors: What functions with `ANCHOR_ATTRIBUTE` stand for, by its value.
+        fallbacks: Why a region with a product has no kernel of ours, by the region's name.
+    """
+
+    module: tvm.IRModule
+    anchors: Mapping[str, Anchor]
+    fallbacks: Mapping[str, str]
+
+
+def relax_module(model: ir.Model, target: Target, arch: int) -> Written:
     """Write a ready model, cut into regions, as a Relax module whose entry is `main`.
+
+    Args:
+        model: The model.
+        target: The GPU that tiles are chosen for.
+        arch: Its architecture: 80 for sm_80.
 
     Raises:
         CompileError: A region cannot be imported.
     """
-    writer = _Writer(relax.BlockBuilder())
+    writer = _Writer(relax.BlockBuilder(), target, arch)
     graph = model.graph
     parameters = [
         relax.Var(f"p{i}", relax.TensorType(ir.static_shape(value), _dtype(value)))
@@ -41,7 +79,7 @@ def relax_module(model: ir.Model) -> tvm.IRModule:
             results = [writer.value(value) for value in graph.outputs]
             found = writer.builder.emit_output(relax.Tuple(results))
         writer.builder.emit_func_output(found)
-    return _optimized(writer.builder.get())
+    return Written(_optimized(writer.builder.get()), writer.anchors, writer.fallbacks)
 
 
 def _optimized(module: tvm.IRModule) -> tvm.IRModule:
@@ -65,7 +103,12 @@ def _optimized(module: tvm.IRModule) -> tvm.IRModule:
 @dataclass
 class _Writer:
     builder: relax.BlockBuilder
+    target: Target
+    arch: int
     values: dict[ir.Value, relax.Expr] = field(default_factory=dict)
+    images: dict[Operand, relax.Expr] = field(default_factory=dict)
+    anchors: dict[str, Anchor] = field(default_factory=dict)
+    fallbacks: dict[str, str] = field(default_factory=dict)
     imported: int = 0
 
     def write(self, graph: ir.Graph) -> None:
@@ -78,10 +121,71 @@ class _Writer:
     def value(self, value: ir.Value) -> relax.Expr:
         """The expression of a value; constants are put into the module."""
         if value not in self.values and ir.is_constant(value):
-            self.values[value] = self.builder.emit(relax.const(array_of(value)))
+            array = array_of(value)
+            constant = relax.const(array.astype(np.float32) if array.dtype == _BF16 else array)
+            if array.dtype == _BF16:
+                constant = relax.op.astype(constant, "bfloat16")
+            self.values[value] = self.builder.emit(constant)
+        if value not in self.values:  # An anchor wrote it with its channels last.
+            image = self.images[_last_channels(value)]
+            self.values[value] = self.builder.emit(relax.op.permute_dims(image, (0, 3, 1, 2)))
         return self.values[value]
 
     def _write_region(self, region: ir.Region) -> None:
+        """Write a region by a kernel of ours, or let TVM's importer write it."""
+        try:
+            self._write_anchor(anchor_of(region, self.target, self.arch))
+        except CannotEmitError as reason:
+            if region.anchor is not None:
+                self.fallbacks[region.name] = str(reason)
+            self._import_region(region)
+
+    def _write_anchor(self, anchor: Anchor) -> None:
+        arguments = [self._operand(anchor.x), *map(relax.const, anchor.constants)]
+        arguments += [self._operand(source) for source in anchor.sources]
+        written = _last_channels(anchor.output)
+        shape = ir.static_shape(anchor.output)
+        if anchor.layout is Layout.CHANNELS_LAST:
+            shape = (shape[0], *shape[2:], shape[1])
+        result = relax.TensorType(shape, _dtype(anchor.output))
+        types = [self.builder.normalize(argument).ty for argument in arguments]
+        name = f"anchor_{len(self.anchors)}"
+        self.anchors[name] = anchor
+        function = self.builder.add_func(_placeholder(name, [*types, result]), name)
+        call = self.builder.emit(relax.call_tir(function, arguments, result))
+        if anchor.layout is Layout.CHANNELS_LAST:
+            self.images[written] = call
+        else:
+            self.values[anchor.output] = call
+
+    def _operand(self, operand: Operand) -> relax.Expr:
+        """A value in the layout that a kernel reads."""
+        if operand not in self.images:
+            self.images[operand] = self.builder.emit(self._laid_out(operand))
+        return self.images[operand]
+
+    def _laid_out(self, operand: Operand) -> relax.Expr:
+        value, rank = operand.value, len(ir.static_shape(operand.value))
+        if operand.layout is not Layout.CHANNELS_LAST:
+            plain = self.value(value)
+            missing = operand.channels - (ir.static_shape(value)[-1] if rank else 1)
+            pads = [0] * (2 * rank - 1) + [missing]
+            return relax.op.nn.pad(plain, pads, "constant", 0) if missing else plain
+        plain_image = _last_channels(value)
+        image = self.images.get(plain_image)
+        if image is None:
+            image = relax.op.permute_dims(self.value(value), (0, 2, 3, 1))
+        if operand == plain_image:
+            return image
+        top, left, bottom, right = operand.border
+        missing = operand.channels - plain_image.channels
+        image = self.builder.emit(image)
+        if any(operand.border):
+            pads = [0, 0, top, bottom, left, right, 0, 0]
+            image = self.builder.emit(relax.op.nn.pad(image, pads, "constant", operand.fill))
+        return relax.op.nn.pad(image, [0] * 7 + [missing], "constant", 0) if missing else image
+
+    def _import_region(self, region: ir.Region) -> None:
         for node in region.nodes:
             refuse_fallback(node)
         inputs = [value for value in region.inputs if not ir.is_constant(value)]
@@ -111,6 +215,27 @@ class _Writer:
             chosen = [self.value(result) for result in results]
             flag = relax.op.reshape(self.value(condition), ())
             self.values[output] = self.builder.emit(relax.op.where(flag, *chosen))
+
+
+def _last_channels(value: ir.Value) -> Operand:
+    """An image with its channels last and nothing around it."""
+    shape = ir.static_shape(value)
+    return Operand(value, Layout.CHANNELS_LAST, shape[1] if len(shape) == 4 else 0)
+
+
+def _placeholder(name: str, types: Sequence[Any]) -> tirx.PrimFunc:
+    """A function that stands for an anchor: it has its arguments and no body."""
+    with IRBuilder() as builder, T.prim_func(s_tir=True):
+        T.func_name(name)
+        T.func_attr({ANCHOR_ATTRIBUTE: name, "op_pattern": _OPAQUE})
+        for index, ty in enumerate(types):
+            shape = tuple(int(size) for size in ty.shape)
+            T.arg(f"a{index}", T.Buffer(shape, str(ty.dtype), layout=None))
+        with T.sblock("root"):
+            T.reads([])
+            T.writes([])
+            T.evaluate(0)
+    return builder.get()
 
 
 def _dtype(value: ir.Value) -> str:
