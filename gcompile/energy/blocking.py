@@ -134,7 +134,9 @@ def _block_cycles(
 ) -> float:
     """Count the cycles of one register block, whole depth, from first load to last store."""
     loads = (rows + unit.pixels * columns) / unit.loads_per_cycle
-    sets = 1 if unit.kind == "matrix" else accumulator_sets(rows, columns)
+    operands = unit.operand_registers * (unit.pixels * columns + 1) + unit.spare_registers
+    room = 0 if unit.kind == "matrix" else unit.registers - operands
+    sets = accumulator_sets(rows * columns, room)
     step = max(rows * columns / products_per_cycle, loads, unit.latency_cycles / sets)
     # Addresses and loop control take issue slots: this also breaks ties towards small blocks.
     step += (rows + 2 * columns) / 50
@@ -142,12 +144,16 @@ def _block_cycles(
     return steps * step + rows * columns * store_cycles
 
 
-def accumulator_sets(rows: int, columns: int) -> int:
+def accumulator_sets(sums: int, room: int) -> int:
     """Count the sets of accumulators that steps of depth take in turn on a vector unit.
 
-    Eight sums at least are kept going at once.
+    Eight sums at least are kept going at once, as that hides the latency of an addition, where
+    so many registers have room.
     """
-    return 1 << max(0, math.ceil(math.log2(_FEWEST_SUMS / (rows * columns))))
+    sets = 1
+    while sets * sums < _FEWEST_SUMS and 2 * sets * sums <= room:
+        sets *= 2
+    return sets
 
 
 def _ops(unit: Unit) -> int:

@@ -41,7 +41,8 @@ def test_a_narrow_product_pays_for_the_whole_vector() -> None:
 def test_sets_of_sums_hide_the_latency_of_a_small_block_but_not_its_loads() -> None:
     product = Contraction.matmul(1, 1000, 16)
     assert 1000 <= _cycles(product, Tile("avx512", 1, 1)) < 2 * 1000
-    assert [accumulator_sets(1, columns) for columns in (1, 2, 3, 4, 8)] == [8, 4, 4, 2, 1]
+    assert [accumulator_sets(sums, 30) for sums in (1, 2, 3, 4, 8)] == [8, 4, 4, 2, 1]
+    assert [accumulator_sets(sums, 8) for sums in (3, 4, 7)] == [2, 2, 1]
 
 
 def test_a_short_line_moves_its_last_block_back_instead_of_cutting_it() -> None:

@@ -24,15 +24,13 @@ from gcompile.backends.tvm.kernels.lanes import Lanes, Register, bind
 from gcompile.backends.tvm.kernels.next_weights import NextWeights
 from gcompile.backends.tvm.kernels.parts import Multiplication, Part
 from gcompile.backends.tvm.kernels.pixels import Place
+from gcompile.energy.blocking import accumulator_sets
 
 _UNROLL = 2
 """Steps of depth per loop iteration. More would push accumulators out of sixteen registers."""
 
 _LONG_EXPRESSION = 12
 """Nodes from which an expression is emitted once in a loop over pixels, to bound code size."""
-
-_FEWEST_SUMS = 8
-"""Accumulators that hide the latency of an addition; smaller blocks have several sets of them."""
 
 Range = tuple[Expr, Expr]
 Ask = Callable[[Expr], None]
@@ -58,12 +56,8 @@ class VectorProduct:
         unit = shared.unit
         rows = -(-shape.pixels.rows // unit.pixels) * unit.pixels
         columns = min(shared.tile.columns, -(-shape.channels // unit.lanes))
-        sets = 1
-        while (
-            sets * rows * columns < _FEWEST_SUMS
-            and unit.registers_needed(2 * sets * rows, columns) <= unit.registers
-        ):
-            sets *= 2
+        room = unit.registers - (unit.registers_needed(rows, columns) - rows * columns)
+        sets = accumulator_sets(rows * columns, room)
 
         def register() -> Register:
             return Register.of(unit.accumulator_dtype, Lanes(unit.lanes))
