@@ -19,6 +19,7 @@ from gcompile.backends.cuda.program.program import (
     LoadGlobal,
     LoadMatrix,
     LoadShared,
+    LoadWords,
     Multiply,
     MultiplyGroup,
     Program,
@@ -74,6 +75,14 @@ __device__ __forceinline__ unsigned pack_bf16(float low, float high) {
   asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(bits) : "f"(high), "f"(low));
   return bits;
 }
+__device__ __forceinline__ unsigned fma_f16(unsigned a, unsigned b, unsigned c) {
+  asm("fma.rn.f16x2 %0, %1, %2, %3;" : "=r"(a) : "r"(a), "r"(b), "r"(c));
+  return a;
+}
+__device__ __forceinline__ unsigned fma_bf16(unsigned a, unsigned b, unsigned c) {
+  asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(a) : "r"(a), "r"(b), "r"(c));
+  return a;
+}
 __device__ __forceinline__ float exp2_approximately(float value) {
   asm("ex2.approx.ftz.f32 %0, %0;" : "+f"(value));
   return value;
@@ -113,6 +122,8 @@ def scalar_text(expression: Scalar) -> str:
     match expression.operation:
         case "constant" if expression.dtype == "float32":
             return _float_text(float(expression.value))
+        case "constant" if expression.dtype == "uint32":
+            return f"0x{int(expression.value):x}u"
         case "constant":
             return f"({expression.value})" if int(expression.value) < 0 else str(expression.value)
         case "variable":
@@ -237,6 +248,8 @@ def _memory_lines(statement: Statement) -> Iterable[str]:
             yield _load_shared(registers, address)
         case LoadGlobal():
             yield from _load_global(statement)
+        case LoadWords():
+            yield from _load_words(statement)
         case StoreGlobal():
             yield from _store_global(statement)
 
@@ -328,6 +341,17 @@ def _load_global(load: LoadGlobal) -> Iterable[str]:
             yield f"  const unsigned part{i} = {part};"
     for i, target in enumerate(targets):
         yield f"  {target} = {_widen(storage, _element(storage, i * size))};"
+    yield "}"
+
+
+def _load_words(load: LoadWords) -> Iterable[str]:
+    """One access of the whole width."""
+    total = 4 * len(load.registers)
+    pointer = f"{load.buffer.name} + {scalar_text(load.index)}"
+    yield "{"
+    yield f"  const {_VECTORS[total]} whole = *(const {_VECTORS[total]}*)({pointer});"
+    for target, part in zip(load.registers, _parts(total), strict=True):
+        yield f"  {scalar_text(target)} = {part};"
     yield "}"
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from gcompile.backends.cuda.program.scalar import OPERATIONS, Array, Scalar
 
 _LARGEST = 2**31
+_CONSTANTS = {"float32": np.float32, "uint32": np.uint32}
 
 
 def evaluate(
@@ -29,8 +30,7 @@ def evaluate(
     """
     match expression.operation:
         case "constant":
-            dtype = np.float32 if expression.dtype == "float32" else np.int64
-            return np.asarray(expression.value, dtype)
+            return np.asarray(expression.value, _CONSTANTS.get(expression.dtype, np.int64))
         case "variable":
             return variables[str(expression.value)]
         case "register":

@@ -31,6 +31,7 @@ from gcompile.backends.cuda.program.program import (
     LoadGlobal,
     LoadMatrix,
     LoadShared,
+    LoadWords,
     Multiply,
     MultiplyGroup,
     Program,
@@ -204,6 +205,11 @@ class _Machine:
                 self._access_shared(statement)
             case LoadGlobal():
                 self._load_global(statement)
+            case LoadWords(registers, buffer, index):
+                _, _, at = self._threads(index)
+                count = 4 * len(registers) // buffer.element_bytes
+                read = np.ascontiguousarray(self.memory.read(buffer, at, count))
+                self._set_active(registers, read.view(np.uint32))
             case StoreGlobal():
                 self._store_global(statement)
 

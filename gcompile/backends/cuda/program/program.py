@@ -238,6 +238,15 @@ class LoadGlobal:
 
 
 @dataclass(frozen=True, slots=True)
+class LoadWords:
+    """Load 4, 8 or 16 consecutive bytes as they are, into registers of 32 bits."""
+
+    registers: tuple[Scalar, ...]
+    buffer: Buffer
+    index: Scalar
+
+
+@dataclass(frozen=True, slots=True)
 class StoreGlobal:
     """Store consecutive elements in one access: float32, or int32 within the type's range."""
 
@@ -269,6 +278,7 @@ Statement = (
     | StoreShared
     | LoadShared
     | LoadGlobal
+    | LoadWords
     | StoreGlobal
 )
 

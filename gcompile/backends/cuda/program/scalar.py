@@ -85,6 +85,11 @@ def constant(value: int | float) -> Scalar:
     return Scalar("constant", "int32" if isinstance(value, int) else "float32", (), value)
 
 
+def word(value: int) -> Scalar:
+    """The bits of one register."""
+    return Scalar("constant", "uint32", (), value)
+
+
 def variable(name: str, dtype: DType = "int32") -> Scalar:
     """A named value: a loop counter, an index of the thread or block, or a `Let`."""
     return Scalar("variable", dtype, (), name)
@@ -189,6 +194,32 @@ def _pack(dtype: np.dtype[np.generic]) -> Callable[[Array, Array], Array]:
     return compute
 
 
+def _fma_pairs(dtype: np.dtype[np.generic]) -> Callable[[Array, Array, Array], Array]:
+    """A · b + c on both halves of each register, rounded once."""
+
+    def compute(*registers: Array) -> Array:
+        wide = [
+            np.atleast_1d(np.asarray(r).astype(np.uint32))[..., None]
+            .view(dtype)
+            .astype(np.float64)
+            for r in registers
+        ]
+        result = np.ascontiguousarray((wide[0] * wide[1] + wide[2]).astype(dtype))
+        return result.view(np.uint32)[..., 0]
+
+    return compute
+
+
+def _permute_bytes(low: Array, high: Array, selector: Array) -> Array:
+    """Byte i of the result is the byte of the eight that digit i of the selector names."""
+    both_words = np.asarray(low).astype(np.uint64) | np.asarray(high).astype(np.uint64) << 32
+    result = np.zeros_like(both_words)
+    for i in range(4):
+        chosen = np.asarray(selector).astype(np.uint64) >> (4 * i) & 7
+        result |= (both_words >> (8 * chosen) & 0xFF) << (8 * i)
+    return np.asarray(result.astype(np.uint32))
+
+
 OPERATIONS: dict[str, Operation] = {
     "add": Operation("({} + {})", np.add),
     "sub": Operation("({} - {})", np.subtract),
@@ -199,6 +230,15 @@ OPERATIONS: dict[str, Operation] = {
     "and": Operation("({} & {})", np.bitwise_and),
     "shift_right": Operation("({} >> {})", np.right_shift),
     "shift_left": Operation("({} << {})", np.left_shift),
+    "or": Operation("({} | {})", np.bitwise_or),
+    "permute_bytes": Operation("__byte_perm({}, {}, {})", _permute_bytes),
+    "as_float": Operation(
+        "__uint_as_float({})",
+        lambda word: np.asarray(word).astype(np.uint32).view(np.float32),
+        "float32",
+    ),
+    "fma_f16": Operation("fma_f16({}, {}, {})", _fma_pairs(np.dtype(np.float16))),
+    "fma_bf16": Operation("fma_bf16({}, {}, {})", _fma_pairs(np.dtype(ml_dtypes.bfloat16))),
     "min": Operation("min({}, {})", np.minimum),
     "less": Operation("({} < {})", np.less, "bool"),
     "less_equal": Operation("({} <= {})", np.less_equal, "bool"),
