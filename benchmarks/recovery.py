@@ -1,12 +1,12 @@
 """How much accuracy training gives back after pruning, and what it costs.
 
-    python -m benchmarks.recovery --data DIR [--ratios 0.25,0.45] [--epochs 30] [--json out.json]
+    python -m benchmarks.recovery --data DIR [--pruning PIPELINE …] [--epochs 30] [--json out.json]
 
 DIR holds cifar_resnet20.onnx, its calibration and evaluation rows, and cifar10.train_uint8.npz.
-The network is pruned by each ratio, fine-tuned on the training rows (flipped and shifted) with the
-original as its teacher, and quantized to int8. Energies are of int8 code, as a share of what the
-original takes in int8; accuracies are of ONNX Runtime on all evaluation rows, which nothing was
-trained or calibrated on. Needs the extra `[train]`.
+The network is pruned by each pipeline, fine-tuned on the training rows (flipped and shifted) with
+the original as its teacher, and quantized to int8. Energies are of int8 code, as a share of what
+the original takes in int8; accuracies are of ONNX Runtime on all evaluation rows, which nothing
+was trained or calibrated on. Needs the extra `[train]`.
 """
 
 from __future__ import annotations
@@ -28,20 +28,26 @@ from gcompile.energy import Roofline, estimate
 from gcompile.passes import PassContext
 from gcompile.passes.pipelines import canonicalize_pipeline, fuse_pipeline
 from gcompile.passes.precision.quantize_static import QuantizeStatic
-from gcompile.passes.prune.prune_channels import PruneChannels
+from gcompile.passes.registry import parse_pipeline
 from gcompile.targets import load_target
 from gcompile.train import FineTuning, fine_tune, recovery_of
 
 NAME = "cifar_resnet20"
 MEAN, DEVIATION = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
 _SHIFT = 4
+PRUNINGS = (
+    "prune-channels{ratio=0.25,precision=int8}",
+    "prune-blocks{count=2}",
+    "prune-blocks{count=3}",
+    "prune-blocks{count=4}",
+)
 
 
 @dataclass(frozen=True)
 class Row:
-    """One ratio: shares of the original's int8 energy, accuracies, and the price of training."""
+    """One pruning: shares of the original's int8 energy, accuracies, and the price of training."""
 
-    ratio: float
+    pruning: str
     energy: float
     pruned: float
     trained: float
@@ -54,7 +60,7 @@ class Row:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--ratios", type=lambda text: [float(x) for x in text.split(",")])
+    parser.add_argument("--pruning", nargs="+", default=PRUNINGS, metavar="PIPELINE")
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--learning-rate", type=float, default=0.003)
     parser.add_argument("--json", type=Path)
@@ -64,16 +70,16 @@ def main() -> None:
         parser.error(f"{path} is not there: --data names the folder of the tasks.")
     bench = Bench.of(arguments.data)
     print(f"{machine()}; {NAME} as given: top1 {bench.accuracy(bench.whole):.4f}")
-    print("ratio  energy  pruned  trained   int8   training  break-even   seconds")
+    print("energy  pruned  trained   int8   training  break-even   seconds  pruning")
     options = FineTuning(epochs=arguments.epochs, learning_rate=arguments.learning_rate)
     rows = []
-    for ratio in arguments.ratios or (0.25, 0.45):
-        row = bench.row(ratio, options)
+    for pruning in arguments.pruning:
+        row = bench.row(pruning, options)
         rows.append(row)
         print(
-            f"{row.ratio:5.2f} {row.energy:7.1%} {row.pruned:7.4f} {row.trained:8.4f}"
+            f"{row.energy:6.1%} {row.pruned:7.4f} {row.trained:8.4f}"
             f" {row.quantized:7.4f} {row.training_j:8.0f} J {row.break_even:11.2e}"
-            f" {row.seconds:9.0f}",
+            f" {row.seconds:9.0f}  {row.pruning}",
             flush=True,
         )
         if arguments.json:
@@ -107,11 +113,11 @@ class Bench:
         canonicalize_pipeline().apply(whole, ctx)
         return cls(whole, ctx, evaluation, scaled, labels.astype(np.int64))
 
-    def row(self, ratio: float, options: FineTuning) -> Row:
+    def row(self, pruning: str, options: FineTuning) -> Row:
         """Prune, train, quantize."""
         start = time.perf_counter()
         model = self.whole.clone()
-        PruneChannels(ratio=ratio, precision=ir.Precision.INT8).apply(model, self.ctx)
+        parse_pipeline(pruning).apply(model, self.ctx)
         pruned = self.accuracy(model)
         found = fine_tune(
             model, self.images, self.labels, options, teacher=self.whole, augment=flip_and_shift
@@ -124,7 +130,7 @@ class Bench:
             found, model, self.ctx.target, teacher=self.whole, before_j=before_j, after_j=after_j
         )
         return Row(
-            ratio, after_j / before_j, pruned, self.accuracy(model), self.accuracy(quantized),
+            pruning, after_j / before_j, pruned, self.accuracy(model), self.accuracy(quantized),
             cost.energy_j, cost.break_even, time.perf_counter() - start,
         )  # fmt: skip
 

@@ -26,6 +26,7 @@ from gcompile.passes.precision import (
 )
 from gcompile.passes.prune.prune_blocks import PruneBlocks
 from gcompile.passes.prune.prune_channels import PruneChannels
+from gcompile.passes.prune.prune_kernels import PruneKernels
 from gcompile.passes.registry import find_pass, parse_pipeline
 from gcompile.passes.tile.apply_winograd import ApplyWinograd
 from gcompile.passes.tile.tile_regions import TileRegions
@@ -34,9 +35,8 @@ from gcompile.search import (
     Journal,
     Realized,
     Reductions,
+    Removal,
     precisions_of,
-    removed_blocks,
-    sizes_of,
 )
 
 REGIONS = Pipeline("regions", (fuse_pipeline(), TileRegions(), MergeLaunches()))
@@ -179,8 +179,10 @@ class Realizer:
         model = found.reduced(choice, is_draft=is_draft)
         seconds = time.perf_counter() - start
         after = estimate(model, ctx.target, ctx.energy, ctx.threads)
-        names = [PruneChannels.name] if sizes_of(pruned) else []
-        names += [PruneBlocks.name] if removed_blocks(pruned) else []
+        removal = Removal.of(pruned)
+        names = [PruneChannels.name] if removal.sizes else []
+        names += [PruneKernels.name] if removal.taps else []
+        names += [PruneBlocks.name] if removal.blocks else []
         record = PassRecord(",".join(names), len(pruned), seconds, before, after)
         numerics = self.exact.numerics | {Numerics.LOSSY}
         return Stage(model, self.exact.before, after, (*self.exact.records, record), numerics)

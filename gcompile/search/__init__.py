@@ -1,7 +1,7 @@
 """Search for the precisions and the pruning that meet an energy budget at least loss."""
 
 from gcompile.search.budget_solver import Infeasible, Option, Solution, picked, solve
-from gcompile.search.choice import Choice, Setting, precisions_of, removed_blocks, sizes_of
+from gcompile.search.choice import Choice, Removal, Setting, precisions_of
 from gcompile.search.dataset import Dataset, read_dataset
 from gcompile.search.fit import Fitter
 from gcompile.search.journal import Journal
@@ -37,6 +37,7 @@ __all__ = [
     "Realize",
     "Realized",
     "Reductions",
+    "Removal",
     "SearchResult",
     "Setting",
     "Solution",
@@ -49,10 +50,8 @@ __all__ = [
     "precision_counts",
     "precisions_of",
     "read_dataset",
-    "removed_blocks",
     "search",
     "signal_to_noise_db",
-    "sizes_of",
     "solve",
     "sweep",
     "top1",

@@ -3,21 +3,53 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from gcompile import ir
 
 Setting = ir.Precision | int
-"""A precision for a region; how many channels of a group stay; whether a block does, 1 or 0."""
+"""A precision for a region; how many channels of a group, or taps of a kernel, stay; whether a
+block does, 1 or 0."""
 
 Choice = Mapping[str, Setting]
-"""A setting for each region, group and block, by name; what is left out stays as it is."""
+"""A setting for each region, group, kernel and block, by name; what is left out stays as it is."""
 
-_GROUP, _BLOCK = "channels of ", "block "
+_GROUP, _KERNEL, _BLOCK = "channels of ", "kernel of ", "block "
+
+
+@dataclass(frozen=True)
+class Removal:
+    """What is removed from a model.
+
+    Attributes:
+        sizes: How many channels stay, by group.
+        blocks: The blocks that go.
+        taps: How many taps stay, by kernel.
+    """
+
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    blocks: tuple[str, ...] = ()
+    taps: Mapping[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, choice: Choice) -> Removal:
+        """What a choice names; parts that stay as they are must be left out of it."""
+        blocks = (name for name in choice if name.startswith(_BLOCK) and choice[name] == 0)
+        return cls(
+            _counts(choice, _GROUP),
+            tuple(name.removeprefix(_BLOCK) for name in blocks),
+            _counts(choice, _KERNEL),
+        )
 
 
 def group_part(name: str) -> str:
     """The name a group of channels goes by in a choice, where regions have names too."""
     return _GROUP + name
+
+
+def kernel_part(name: str) -> str:
+    """The name the kernel of a product goes by in a choice."""
+    return _KERNEL + name
 
 
 def block_part(name: str) -> str:
@@ -30,19 +62,9 @@ def precisions_of(choice: Choice) -> dict[str, ir.Precision]:
     return {name: each for name, each in choice.items() if isinstance(each, ir.Precision)}
 
 
-def sizes_of(choice: Choice) -> dict[str, int]:
-    """How many channels stay, by group."""
+def _counts(choice: Choice, prefix: str) -> dict[str, int]:
     return {
-        name.removeprefix(_GROUP): each
+        name.removeprefix(prefix): each
         for name, each in choice.items()
-        if isinstance(each, int) and name.startswith(_GROUP)
+        if isinstance(each, int) and name.startswith(prefix)
     }
-
-
-def removed_blocks(choice: Choice) -> list[str]:
-    """The blocks that go."""
-    return [
-        name.removeprefix(_BLOCK)
-        for name, each in choice.items()
-        if name.startswith(_BLOCK) and each == 0
-    ]

@@ -6,11 +6,9 @@ other sizes of the same group follows from what its readers miss.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
-from itertools import product
+from dataclasses import dataclass, field
 
 from gcompile import ir
 from gcompile.energy import Estimate, estimate
@@ -22,7 +20,9 @@ from gcompile.passes.prune.branches import branches, drop
 from gcompile.passes.prune.eliminate import Elimination
 from gcompile.passes.prune.groups import Group, prune_groups
 from gcompile.passes.prune.importance import by_reconstruction, why_unranked
+from gcompile.passes.prune.kernels import Window, best_windows, first_taps, shrink, shrinkable
 from gcompile.passes.prune.observe import sample
+from gcompile.passes.prune.products import products
 from gcompile.passes.prune.reduce import reduce
 from gcompile.passes.prune.remove import kept_indices, resize
 from gcompile.passes.prune.sizes import SizePricer
@@ -30,24 +30,24 @@ from gcompile.runtime.threads import available_cpus
 from gcompile.search.budget_solver import Option
 from gcompile.search.choice import (
     Choice,
+    Removal,
     Setting,
     block_part,
     group_part,
-    removed_blocks,
-    sizes_of,
+    kernel_part,
 )
+from gcompile.search.combine import combine, precisions_in
 from gcompile.search.journal import Journal
 from gcompile.search.sensitivity import Progress
 
 _KEPT = (0.75, 0.5)
 """Shares of a group's channels that are looked at; sizes are rounded up to what costs no more."""
 
+_KEPT_TAPS = (0.67, 0.34)
+"""Shares of a kernel's taps: 3 by 2, and 3 by 1, of 3 by 3."""
+
 _SAME = 1e-9
 """Shares this close to the whole change nothing."""
-
-_MOST_WAYS = 96
-"""Ways to prune around one region that are told apart; groups beyond are left out of its price,
-and the price of the whole model corrects for them."""
 
 _HOPELESS = 0.25
 """More noise than this share of the signal is no option."""
@@ -55,9 +55,6 @@ _HOPELESS = 0.25
 _OPERATIONS = 2e12
 _RUNS_OF_A_REFIT = 4
 _LEAST_ROWS, _MOST_ROWS = 16, 64
-
-Parts = tuple[Mapping[str, int], Sequence[str]]
-"""Sizes of groups, and blocks that go."""
 
 
 @dataclass
@@ -69,8 +66,10 @@ class Reductions:
         fuse: Makes regions of a reduced copy, in place.
         groups: The groups that may be pruned, by name.
         orders: In which order their channels go.
+        windows: What kernels may keep, by the name of their product, most taps first.
         rows: Calibration rows to refit on.
-        space: The options of groups and blocks: how many channels stay, or whether a block does.
+        space: The options of groups, kernels and blocks: how many channels or taps stay, or
+            whether a block does.
     """
 
     model: ir.Model
@@ -78,6 +77,7 @@ class Reductions:
     fuse: Callable[[ir.Model], object]
     groups: Mapping[str, Group]
     orders: Mapping[str, Elimination]
+    windows: Mapping[str, Sequence[Window]]
     rows: Arrays
     run: Runner
     space: dict[str, list[Option]] = field(default_factory=dict)
@@ -109,7 +109,10 @@ class Reductions:
         able = [g for g in prune_groups(model) if not (g.reason or why_unranked(model, g))]
         tell("ranking channels", 0.0)
         orders = by_reconstruction(model, able, rows, ctx.run)
-        found = cls(model, ctx, fuse, {g.name: g for g in able}, orders, rows, ctx.run)
+        tell("ranking taps of kernels", 0.0)
+        windows = best_windows(model, shrinkable(model), _KEPT_TAPS, rows, ctx.run)
+        groups = {group.name: group for group in able}
+        found = cls(model, ctx, fuse, groups, orders, windows, rows, ctx.run)
         pricer = SizePricer.of(model, able, ctx, precision)
         sizes = {group.name: _sizes(pricer, group) for group in able}
         found._measure(sizes, [branch.name for branch in branches(model)], tell, journal)
@@ -137,38 +140,33 @@ class Reductions:
         copy = self.model.clone()
         if pruned:
             run = None if is_draft else self.run
-            self._reduce(copy, (sizes_of(pruned), removed_blocks(pruned)), self.rows, run)
+            self._reduce(copy, Removal.of(pruned), self.rows, run)
             self.fuse(copy)
         if not is_draft:
             self._made[key] = copy.clone()
         return copy
 
     def combined(self, space: Mapping[str, Sequence[Option]]) -> dict[str, list[Option]]:
-        """The options of regions for every way the groups and blocks around them may be pruned.
-
-        Shares that two groups leave of a region are multiplied. A region that a block takes along
-        costs nothing in any precision, and makes no error.
+        """The options of regions for every way that what is around them may be pruned.
 
         Args:
             space: The options of every region where nothing is pruned.
         """
-        precisions = sorted({p for options in space.values() for p in _precisions(options)})
+        precisions = sorted({p for options in space.values() for p in precisions_in(options)})
         shares = {precision: self._shares(precision) for precision in precisions}
         found = {
-            name: _combine(name, options, self.space, shares) for name, options in space.items()
+            name: combine(name, options, self.space, shares) for name, options in space.items()
         }
         return found | self.space
 
     def _shares(self, precision: ir.Precision) -> dict[tuple[str, Setting], dict[str, float]]:
         """What each option leaves of the energy of each region it touches, in one precision."""
-        whole = self._priced(({}, ()), precision).per_region
+        whole = self._priced(Removal(), precision).per_region
         found = {}
         for part, setting in self._options():
-            sizes, blocks = sizes_of({part: setting}), removed_blocks({part: setting})
-            less = self._priced((sizes, blocks), precision).per_region
-            touched = set(whole) - set(less)
-            for name in sizes:
-                touched |= self._readers_and_makers(self.groups[name])
+            removal = Removal.of({part: setting})
+            less = self._priced(removal, precision).per_region
+            touched = (set(whole) - set(less)) | self._around(removal)
             shares = {
                 name: less[name].energy_j / max(whole[name].energy_j, 1e-300)
                 if name in less
@@ -178,14 +176,15 @@ class Reductions:
             found[part, setting] = {n: s for n, s in shares.items() if abs(s - 1) > _SAME}
         return found
 
-    def _readers_and_makers(self, group: Group) -> set[str]:
-        """The regions that the channels of a group lie in."""
-        values = {member.value for member in group.members}
+    def _around(self, removal: Removal) -> set[str]:
+        """The regions that what is removed, short of blocks, lies in."""
+        values = {member.value for n in removal.sizes for member in self.groups[n].members}
         return {
             region.name
             for region in ir.regions(self.model.graph)
             for node in region.nodes
-            if any(v is not None and v.name in values for v in (*node.inputs, *node.outputs))
+            if node.name in removal.taps
+            or any(v is not None and v.name in values for v in (*node.inputs, *node.outputs))
         }
 
     def _options(self) -> Iterator[tuple[str, Setting]]:
@@ -199,32 +198,39 @@ class Reductions:
         tell: Progress,
         journal: Journal,
     ) -> None:
-        """Measure the error of the middle size of each group, and of removing each block."""
-        trials: list[tuple[str, Parts]] = [
-            (group_part(name), ({name: found[len(found) // 2]}, ()))
+        """Measure the error of the middle size of each group, of a window, and of each block."""
+        trials = {
+            group_part(name): Removal(sizes={name: found[len(found) // 2]})
             for name, found in sizes.items()
             if found
-        ]
-        trials += [(block_part(name), ({}, (name,))) for name in blocks]
+        }
+        trials |= {
+            kernel_part(name): Removal(taps={name: found[len(found) // 2].taps})
+            for name, found in self.windows.items()
+            if found
+        }
+        trials |= {block_part(name): Removal(blocks=(name,)) for name in blocks}
         errors = self._errors(trials, tell, journal)
-        for (part, parts), measured in zip(trials, errors, strict=True):
+        for (part, removal), measured in zip(trials.items(), errors, strict=True):
             options = [Option(1, 0.0, 0.0), Option(0, 0.0, measured)]
-            if parts[0]:
-                (name,) = parts[0]
-                options = self._sized(name, sizes[name], parts[0][name], measured)
+            for name, size in removal.sizes.items():
+                options = self._sized(name, sizes[name], size, measured)
+            for name, taps in removal.taps.items():
+                options = self._shrunk(name, taps, measured)
             self.space[part] = [options[0], *(o for o in options[1:] if o.sensitivity < _HOPELESS)]
 
     def _errors(
-        self, trials: Sequence[tuple[str, Parts]], tell: Progress, journal: Journal
+        self, trials: Mapping[str, Removal], tell: Progress, journal: Journal
     ) -> Iterator[float]:
         """The error of each trial, in order; as many at once as there are CPUs."""
-        names = [f"error with {part} {parts}" for part, parts in trials]
+        removals = list(trials.values())
+        names = [f"error with {removal}" for removal in removals]
         seen, fresh = self._few(len(trials))
         expected = run_rows(self.model, fresh, self.run)
 
-        def error(parts: Parts) -> float:
+        def error(removal: Removal) -> float:
             copy = self.model.clone()
-            self._reduce(copy, parts, seen, self.run)
+            self._reduce(copy, removal, seen, self.run)
             return normalised_error(expected, run_rows(copy, fresh, self.run))
 
         threads = len(available_cpus()) if isinstance(self.run, RowRunner) else 1
@@ -233,7 +239,7 @@ class Reductions:
                 tell("measuring what pruning costs", start / len(trials))
                 piece = range(start, min(start + threads, len(trials)))
                 missing = [index for index in piece if names[index] not in journal.known]
-                found = pool.map(error, (trials[index][1] for index in missing))
+                found = pool.map(error, (removals[index] for index in missing))
                 for index, measured in zip(missing, found, strict=True):
                     journal.put(names[index], measured)
         yield from (journal.known[name] for name in names)
@@ -247,21 +253,38 @@ class Reductions:
             *(Option(k, 0.0, scale * float(missed[whole - k - 1])) for k in sizes),
         ]
 
-    def _reduce(self, copy: ir.Model, parts: Parts, rows: Arrays, run: Runner | None) -> None:
-        sizes, blocks = parts
-        choices = [(self.groups[n], self.orders[n].keep(k)) for n, k in sizes.items()]
-        reduce(copy, choices, blocks, rows, run)
+    def _shrunk(self, name: str, measured: int, error: float) -> list[Option]:
+        """The options of a kernel; errors grow as what its product misses does."""
+        found = self.windows[name]
+        missed = {window.taps: window.error for window in found}
+        scale = error / max(missed[measured], 1e-12)
+        first = max(first_taps(p) for p in products(self.model) if p.name == name)
+        return [
+            Option(first, 0.0, 0.0),
+            *(Option(window.taps, 0.0, scale * window.error) for window in found),
+        ]
 
-    def _priced(self, parts: Parts, precision: ir.Precision) -> Estimate:
+    def _reduce(self, copy: ir.Model, removal: Removal, rows: Arrays, run: Runner | None) -> None:
+        choices = [(self.groups[n], self.orders[n].keep(k)) for n, k in removal.sizes.items()]
+        reduce(copy, choices, removal.blocks, rows, run, windows=self._windows(removal))
+
+    def _windows(self, removal: Removal) -> dict[str, Window]:
+        return {
+            name: next(w for w in self.windows[name] if w.taps == taps)
+            for name, taps in removal.taps.items()
+        }
+
+    def _priced(self, removal: Removal, precision: ir.Precision) -> Estimate:
         """What a reduced model costs in one precision. Shapes decide, no weight is looked at."""
-        sizes, blocks = parts
         copy = self.model.clone()
-        drop(copy, blocks)
+        drop(copy, removal.blocks)
+        shrink(copy, self._windows(removal))
         FuseRegions().run(copy, self.ctx)
         for graph in ir.all_graphs(copy):
             for region in ir.regions(graph):
                 ir.clear_tile(region)
-        resize(copy, kept_indices(copy, [(self.groups[n], range(k)) for n, k in sizes.items()]))
+        sizes = [(self.groups[n], range(k)) for n, k in removal.sizes.items()]
+        resize(copy, kept_indices(copy, sizes))
         energy = self.ctx.energy.at(precision)
         return estimate(copy, self.ctx.target, energy, self.ctx.threads)
 
@@ -279,54 +302,3 @@ def _sizes(pricer: SizePricer, group: Group) -> list[int]:
     asked = [max(int(group.size * share), group.least) for share in _KEPT]
     found = [pricer.round_up({group.name: k}).get(group.name, group.size) for k in asked]
     return sorted({k for k in found if k < group.size}, reverse=True)
-
-
-def _precisions(options: Sequence[Option]) -> list[ir.Precision]:
-    return [o.setting for o in options if isinstance(o.setting, ir.Precision)]
-
-
-def _combine(
-    name: str,
-    options: Sequence[Option],
-    parts: Mapping[str, Sequence[Option]],
-    shares: Mapping[ir.Precision, Mapping[tuple[str, Setting], Mapping[str, float]]],
-) -> list[Option]:
-    """The options of one region."""
-    changes = {
-        key: {p: found[key].get(name, 1.0) for p, found in shares.items()}
-        for key in next(iter(shares.values()), {})
-        if any(name in found[key] for found in shares.values())
-    }
-    gone = [key for key, left in changes.items() if not any(left.values())]
-    settings = _most_telling(changes, parts, {part for part, _ in gone})
-    there = tuple((part, parts[part][0].setting) for part, _ in gone)
-    combined = []
-    for option in options:
-        precision = option.setting
-        assert isinstance(precision, ir.Precision)
-        for needs in product(*settings):
-            left = (changes[key][precision] for key in needs if key in changes)
-            energy_j = option.energy_j * math.prod(left)
-            combined.append(replace(option, energy_j=energy_j, needs=(*needs, *there)))
-    combined += [Option(options[0].setting, 0.0, 0.0, (key,)) for key in gone]
-    return combined
-
-
-def _most_telling(
-    changes: Mapping[tuple[str, Setting], Mapping[ir.Precision, float]],
-    parts: Mapping[str, Sequence[Option]],
-    gone: Collection[str],
-) -> list[list[tuple[str, Setting]]]:
-    """The settings of those parts around a region that change it most, a bounded number."""
-    most: dict[str, float] = {}
-    for (part, _), left in changes.items():
-        if part not in gone:
-            most[part] = max(most.get(part, 0.0), 1 - min(left.values()))
-    found: list[list[tuple[str, Setting]]] = []
-    ways = 1
-    for part in sorted(most, key=lambda name: (-most[name], name)):
-        ways *= len(parts[part])
-        if ways > _MOST_WAYS:
-            break
-        found.append([(part, option.setting) for option in parts[part]])
-    return found

@@ -31,7 +31,7 @@ from gcompile.search import (
     solve,
     sweep,
 )
-from gcompile.search.choice import block_part, group_part
+from gcompile.search.choice import block_part, group_part, kernel_part
 from tests.passes.precision.models import context, fused
 from tests.passes.prune.test_prune_blocks import RESIDUAL
 
@@ -80,7 +80,9 @@ def test_every_group_and_every_block_has_options() -> None:
     model, reductions = shared()
     names = {group_part(g.name) for g in prune_groups(model) if g.reason is None}
     assert names < set(reductions.space)
-    assert set(reductions.space) - names == {block_part("Conv_c2"), block_part("Conv_c4")}
+    kernels = {kernel_part(f"Conv_c{index}") for index in range(5)}
+    blocks = {block_part("Conv_c2"), block_part("Conv_c4")}
+    assert set(reductions.space) - names == kernels | blocks
     for options in reductions.space.values():
         assert options[0].sensitivity == 0.0
         settings = [option.setting for option in options]

@@ -1,4 +1,4 @@
-"""Make a model smaller: remove channels and branches, then refit what is left."""
+"""Make a model smaller: remove channels, branches and taps, then refit what is left."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from gcompile.passes.precision.ranges import check_finite
 from gcompile.passes.precision.run_rows import batches, run_rows
 from gcompile.passes.prune.branches import drop
 from gcompile.passes.prune.groups import Group
+from gcompile.passes.prune.kernels import Window, shrink
 from gcompile.passes.prune.observe import sample
 from gcompile.passes.prune.refit import Refit, affected
 from gcompile.passes.prune.remove import remove
@@ -26,6 +27,7 @@ def reduce(
     rows: Arrays,
     run: Runner | None,
     ridge: float | None = None,
+    windows: Mapping[str, Window] | None = None,
 ) -> Mapping[str, str]:
     """Reduce a model in place.
 
@@ -36,6 +38,7 @@ def reduce(
         rows: Calibration rows.
         run: Runs a model on them; None leaves weights as they are.
         ridge: See `Refit`.
+        windows: What kernels keep, by the name of their product; dropped ones are left out.
 
     Returns:
         Why products were not refitted, by name.
@@ -46,11 +49,12 @@ def reduce(
     whole = model.clone()
     kept = remove(model, choices)
     stands = drop(model, dropped)
+    shrunk = shrink(model, windows or {})
     if run is None:
         return {}
     run_rows(whole, next(batches(rows, whole)), run)  # Shows that its rows are independent.
     refit = Refit(model, whole, kept, rows, run, ridge, stands)
-    refit.these(affected(model, (name for name, _ in kept), stands))
+    refit.these(affected(model, (name for name, _ in kept), stands, shrunk))
     return refit.skipped
 
 

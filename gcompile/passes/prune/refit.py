@@ -8,7 +8,7 @@ reach it past its own products.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -118,24 +118,28 @@ class Refit:
         return seen, observed(product, inputs, missed, count, range(first, count), seen.about)
 
 
-def affected(model: ir.Model, changed: Iterable[str], stands: Stands) -> list[Product]:
+def affected(
+    model: ir.Model, changed: Iterable[str], stands: Stands, shrunk: Collection[str] = ()
+) -> list[Product]:
     """The products that a pruning has something to do with, in the order they run.
 
     Args:
         model: The pruned model.
         changed: Values whose indices are fewer, by name.
         stands: Values that stand for others.
+        shrunk: Products whose kernels have fewer taps, by name.
     """
     moved = {*changed, *stands}
     found = {product.node: product for product in products(model)}
     chosen = []
     for node in model.graph:
         product = found.get(node)
-        is_moved = any(value.name in moved for value in ir.read_by(node))
+        is_shrunk = product is not None and product.name in shrunk
+        is_moved = is_shrunk or any(value.name in moved for value in ir.read_by(node))
         if is_moved:
             moved.update(str(value.name) for value in node.outputs)
         if product is not None and (
-            input_of(product).name in moved or target_of(product).name in stands
+            is_shrunk or input_of(product).name in moved or target_of(product).name in stands
         ):
             chosen.append(product)
     return chosen
