@@ -37,6 +37,7 @@ from gcompile.backends.cuda.program.program import (
     Multiply,
     Program,
     Registers,
+    Scope,
     Set,
     Statement,
     Storage,
@@ -237,7 +238,7 @@ class StoredProduct:
         body.append(
             For("i", 4 * rows, (Set(register("sums", i, "float32"), scaled),), unrolled=True)
         )
-        return [For(f"run{run}", 1, tuple(body), unrolled=True)]
+        return [Scope(tuple(body))]
 
     def _parameters(self) -> list[Statement]:
         """Load the scales and zero points of the lane's two columns."""

@@ -25,6 +25,7 @@ from gcompile.backends.cuda.program.program import (
     Program,
     Registers,
     RoundToTf32,
+    Scope,
     Set,
     ShowToGroups,
     Statement,
@@ -147,7 +148,7 @@ def _walk(body: Sequence[Statement], kind: type[Multiply]) -> Iterable[Multiply]
     for statement in body:
         if isinstance(statement, kind):
             yield statement
-        elif isinstance(statement, For | If):
+        elif isinstance(statement, For | If | Scope):
             yield from _walk(statement.body, kind)
 
 
@@ -199,6 +200,10 @@ def _lines(statement: Statement, depth: int) -> Iterable[str]:
             yield "#pragma unroll" if unrolled else "#pragma unroll 1"
             limit = count if isinstance(count, int) else scalar_text(count)
             yield f"for (int {counter} = 0; {counter} < {limit}; ++{counter}) {{"
+            yield from ("\0" + line for line in _body(body, depth + 1))
+            yield "}"
+        case Scope(body):
+            yield "{"
             yield from ("\0" + line for line in _body(body, depth + 1))
             yield "}"
         case If(condition, body):

@@ -37,6 +37,7 @@ from gcompile.backends.cuda.program.program import (
     Program,
     Registers,
     RoundToTf32,
+    Scope,
     Set,
     ShowToGroups,
     Statement,
@@ -172,6 +173,8 @@ class _Machine:
                 for i in range(count if isinstance(count, int) else uniform(self.value(count))):
                     self.variables[counter] = np.asarray(i)
                     self.run(body)
+            case Scope(body):
+                self.run(body)
             case If(condition, body):
                 with self._only(self.value(condition)):
                     self.run(body)

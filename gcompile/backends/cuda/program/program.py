@@ -94,6 +94,13 @@ class For:
 
 
 @dataclass(frozen=True, slots=True)
+class Scope:
+    """Statements whose names no one else uses."""
+
+    body: tuple[Statement, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class If:
     """Run the body in the threads for which the condition holds."""
 
@@ -260,6 +267,7 @@ Statement = (
     | Registers
     | Set
     | For
+    | Scope
     | If
     | CopyAsync
     | Commit
@@ -324,6 +332,6 @@ class Program:
 
 def _has_groups(body: tuple[Statement, ...]) -> bool:
     return any(
-        isinstance(s, MultiplyGroup) or (isinstance(s, For | If) and _has_groups(s.body))
+        isinstance(s, MultiplyGroup) or (isinstance(s, For | If | Scope) and _has_groups(s.body))
         for s in body
     )
