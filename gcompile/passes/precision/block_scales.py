@@ -42,7 +42,21 @@ def best_scales(blocks: Reals, bits: int) -> Reals:
         _scales(blocks[start : start + rows], bits, events)
         for start in range(0, len(blocks), rows)
     ]
-    mantissas, exponents = np.frexp(np.concatenate(found))
+    return _rounded(np.concatenate(found))
+
+
+def largest_scales(blocks: Reals, bits: int) -> Reals:
+    """The scale of each block with which its largest weight is the last integer, rounded alike.
+
+    A look at each weight: much quicker than the best scale, whose error is lower.
+    """
+    limit = 1 << (bits - 1)
+    scales = np.maximum(blocks.max(axis=1) / (limit - 1), blocks.min(axis=1) / -limit)
+    return _rounded(np.where(scales > 0, np.maximum(scales, _SMALLEST_SCALE), 1.0))
+
+
+def _rounded(scales: Reals) -> Reals:
+    mantissas, exponents = np.frexp(scales)
     digits = np.rint(np.ldexp(mantissas, _SCALE_BITS))
     return np.asarray(np.ldexp(digits, exponents - _SCALE_BITS), np.float64)
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from gcompile.passes.precision.block_scales import best_scales, nearest
+from gcompile.passes.precision.block_scales import best_scales, largest_scales, nearest
 
 Reals = NDArray[np.float64]
 
@@ -57,3 +57,16 @@ def test_float16_holds_every_scale_of_common_size() -> None:
 def test_many_blocks_are_looked_at_as_a_few_are() -> None:
     blocks = np.random.default_rng(0).standard_normal((40000, 16))
     np.testing.assert_array_equal(best_scales(blocks, 4)[-9:], best_scales(blocks[-9:], 4))
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_the_scale_of_the_largest_weight_clips_nothing(bits: int) -> None:
+    blocks = np.random.default_rng(0).standard_normal((200, 32))
+    scales, limit = largest_scales(blocks, bits), 1 << (bits - 1)
+    steps = blocks / scales[:, None]
+    assert -limit * (1 + 2**-11) <= steps.min() < steps.max() <= (limit - 1) * (1 + 2**-11)
+    is_tight = np.maximum(steps.max(axis=1) / (limit - 1), steps.min(axis=1) / -limit)
+    np.testing.assert_allclose(is_tight, 1, atol=2**-11)
+    errors = _errors(blocks, scales, bits)
+    assert errors.sum() > _errors(blocks, best_scales(blocks, bits), bits).sum()
+    assert largest_scales(np.zeros((2, 8)), bits).tolist() == [1, 1]
