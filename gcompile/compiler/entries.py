@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -135,6 +136,7 @@ def compile_entries(
             jobs = _jobs(entry, target, tell, options)
             reports[name] = compile_jobs(jobs, part, stem=name, with_model=with_models).report
             del jobs
+            gc.collect()  # Graphs are cycles, which would keep their weights for long.
             join.add(name, part)
             move_reports(part, whole, name)
             shutil.rmtree(part)
