@@ -8,13 +8,13 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 DEMO_OUT := out/digits
 
-.PHONY: help demo test check check-torch lint format schemas clean
+.PHONY: help demo test check check-ray check-torch lint format schemas clean
 
 help:
 	@echo "make demo    compile the example model under a budget and print where the energy goes"
 	@echo "make test    run the tests"
 	@echo "make check   linters, types, room borders, then the tests"
-	@echo "make check-torch  install PyTorch too, then the tests that need it"
+	@echo "make check-torch  install PyTorch too, then the tests that need it;  make check-ray  Ray"
 	@echo "make format  format the code;  make schemas  write the JSON schemas anew"
 
 $(BIN)/python:
@@ -47,6 +47,10 @@ check: lint test
 # The other tests skip these where PyTorch is not installed.
 check-torch: $(VENV)/.installed-torch
 	$(BIN)/python -m pytest -n $(JOBS) -m torch
+
+check-ray: $(VENV)/.installed-dev
+	$(PIP) -e '.[ray]'
+	$(BIN)/python -m pytest -m ray
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -36,6 +36,7 @@ from gcompile.cli.options import (
     SearchTimeOption,
     ShapeOption,
     ThreadsOption,
+    WorkersOption,
     parse_shapes,
 )
 from gcompile.cli.output import is_wide, say, show, show_json
@@ -120,6 +121,7 @@ def build(
     ] = None,
     search_time: SearchTimeOption = None,
     prune: PruneOption = False,
+    workers: WorkersOption = None,
     no_cache: NoCacheOption = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print no text.")] = False,
 ) -> None:
@@ -151,6 +153,7 @@ def build(
         "max_evals": max_evals,
         "search_time": search_time,
         "prune": prune or None,
+        "workers": workers,
         "carbon_zone": carbon_zone,
         "carbon_intensity": carbon_intensity,
         "carbon_provider": carbon_provider,

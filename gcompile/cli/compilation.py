@@ -47,6 +47,7 @@ def compiled(
         "evaluations": config.max_evals,
         "search_time": config.search_time,
         "prune": config.prune,
+        "workers": config.workers,
     }
     if config.entries:
         entries = named_entries(config)

@@ -99,6 +99,14 @@ PruneOption = Annotated[
     bool,
     typer.Option("--prune", help="Let the search remove channels and residual blocks as well."),
 ]
+WorkersOption = Annotated[
+    str | None,
+    typer.Option(
+        "--workers",
+        metavar="N|ray|ADDRESS",
+        help="Measure sensitivities in N processes, or on a Ray cluster. [default: this one]",
+    ),
+]
 NoCacheOption = Annotated[
     bool, typer.Option("--no-cache", help="Neither use nor keep kernels, searches and builds.")
 ]

@@ -14,6 +14,7 @@ from gcompile.cli.options import (
     PluginOption,
     ShapeOption,
     ThreadsOption,
+    WorkersOption,
     parse_shapes,
 )
 from gcompile.cli.output import say, show, show_json
@@ -35,6 +36,7 @@ def sensitivity(
         typer.Option("--output", "-o", help="Folder for sensitivity.json and sensitivity.html."),
     ] = None,
     format_: FormatOption = Format.TEXT,
+    workers: WorkersOption = None,
     no_cache: NoCacheOption = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print no progress.")] = False,
 ) -> None:
@@ -55,6 +57,7 @@ def sensitivity(
             plugins=plugin or (),
             progress=show_progress,
             cache=not no_cache,
+            workers=workers,
         )
     if output:
         write_sensitivity(report, output)

@@ -19,6 +19,7 @@ from gcompile.cli.options import (
     SearchTimeOption,
     ShapeOption,
     ThreadsOption,
+    WorkersOption,
     parse_shapes,
 )
 from gcompile.cli.output import say, show, show_json
@@ -43,6 +44,7 @@ def sweep(
         typer.Option("--output", "-o", help="Folder for sweep.json, sweep.html and sweep.png."),
     ] = None,
     format_: FormatOption = Format.TEXT,
+    workers: WorkersOption = None,
     no_cache: NoCacheOption = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print no progress.")] = False,
 ) -> None:
@@ -72,6 +74,7 @@ def sweep(
             plugins=plugin or (),
             progress=show_progress,
             cache=not no_cache,
+            workers=workers,
         )
     why_no_png = write_sweep(report, output) if output else None
     if format_ is Format.JSON:

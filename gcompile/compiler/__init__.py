@@ -57,6 +57,7 @@ def compile(
     search_time: float | str | None = None,
     quantization: Preset | str = Preset.BALANCED,
     prune: bool = False,
+    workers: str | int | None = None,
 ) -> Compiled:
     """Optimise a model for a target under an energy budget, build it, verify it, and report.
 
@@ -100,6 +101,8 @@ def compile(
         quantization: How integers are arrived at: `fast` once, `balanced` the best of several
             calibrations, `best` with channels scaled and weights rounded by the Gram matrix.
         prune: Let the search remove channels and residual blocks as well, without training.
+        workers: Who measures sensitivities: a number of processes, `ray`, or the address of a Ray
+            cluster; by default this process.
 
     Raises:
         UsageError: An option, a shape or a data file cannot be used.
@@ -119,7 +122,7 @@ def compile(
             evaluate=evaluate, precision=precision, passes=passes, shapes=shapes, threads=threads,
             seed=seed, plugins=plugins, progress=stages, carbon=carbon, cache=cache,
             emulator=emulator, require_verified=require_verified, evaluations=evaluations,
-            search_time=search_time, quantization=quantization, prune=prune,
+            search_time=search_time, quantization=quantization, prune=prune, workers=workers,
         )
         for name, device, stages in targets
     }  # fmt: skip

@@ -10,6 +10,7 @@ from gcompile import ir
 from gcompile.compiler.job import Job
 from gcompile.compiler.native import Measurer
 from gcompile.compiler.remember import search_journal
+from gcompile.compiler.spread import spread_sensitivities
 from gcompile.compiler.stages import Realizer, Stage
 from gcompile.passes.precision import Choice, QuantizeStatic, candidates, product_regions
 from gcompile.report.quantity import format_energy
@@ -105,6 +106,7 @@ def _search(job: Job, exact: Stage, measurer: Measurer, limit_j: float) -> Decis
     reductions = None
     if job.prune:
         reductions = realizer.find_reductions(job.candidates[-1], journal)
+    spread_sensitivities(job, plain.model, goal.precisions, histograms, journal)
     result = search(
         plain.model, job.context, goal, realizer, evaluate, job.progress, histograms, journal,
         reductions,

@@ -78,6 +78,7 @@ class Options(TypedDict, total=False):
     search_time: float | str | None
     quantization: Preset | str
     prune: bool
+    workers: str | int | None
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from gcompile.backends.onnxruntime import OnnxRuntime
 from gcompile.backends.tvm.cache import ObjectStore
 from gcompile.backends.tvm.pipeline import WeightLimits
 from gcompile.compiler.execution import Executor
+from gcompile.compiler.workers import Workers, parse_workers
 from gcompile.energy import Roofline
 from gcompile.energy.carbon import Accounting, Intensity, as_accounting, cpu_seconds
 from gcompile.errors import UsageError, VerificationError
@@ -56,6 +57,7 @@ class Job:
         prune: Whether a search may prune.
         tokens: Tokens of one inference; None counts those of `input_ids`.
         limits: Which weights are written to a file of their own.
+        workers: Who measures sensitivities; None measures them here.
     """
 
     model: ir.Model
@@ -83,6 +85,7 @@ class Job:
     prune: bool = False
     tokens: int | None = None
     limits: WeightLimits = field(default_factory=WeightLimits)
+    workers: Workers | None = None
 
     @property
     def may_use_integers(self) -> bool:
@@ -123,6 +126,7 @@ def prepare(
     prune: bool = False,
     tokens: int | None = None,
     limits: WeightLimits | None = None,
+    workers: str | int | None = None,
 ) -> Job:
     """Read everything a compilation needs.
 
@@ -194,6 +198,7 @@ def prepare(
         prune=prune,
         tokens=tokens,
         limits=limits or WeightLimits(),
+        workers=parse_workers(workers),
     )
 
 

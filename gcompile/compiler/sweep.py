@@ -14,6 +14,7 @@ from gcompile.compiler.job import Job, Progress, prepare
 from gcompile.compiler.native import Measurer
 from gcompile.compiler.one_thread import blas_on_one_thread
 from gcompile.compiler.remember import search_journal
+from gcompile.compiler.spread import spread_sensitivities
 from gcompile.compiler.stages import Realizer, Stage, apply_exact_passes
 from gcompile.errors import UsageError
 from gcompile.passes import Arrays
@@ -53,6 +54,7 @@ def sweep(
     progress: Progress | None = None,
     cache: bool | str | Path = True,
     prune: bool = False,
+    workers: str | int | None = None,
 ) -> SweepReport:
     """Measure the front of accuracy, energy and latency in one run.
 
@@ -75,6 +77,8 @@ def sweep(
         progress: Told what is being done and the fraction done.
         cache: Whether kernels and measurements are kept for later runs, or the folder.
         prune: Let points have fewer channels and residual blocks as well.
+        workers: Who measures sensitivities: a number of processes, `ray`, or the address of a Ray
+            cluster; by default this process.
 
     Raises:
         UsageError: An option, a shape or a data file cannot be used; or there are no rows at all.
@@ -91,6 +95,7 @@ def sweep(
         model, target, budget=None, max_drop=0.01, metric=metric, calib=calib, evaluate=evaluate,
         precision=None, passes=passes, shapes=shapes, threads=threads, seed=seed, plugins=plugins,
         progress=progress, cache=cache, search_time=search_time, prune=prune,
+        workers=workers,
     )  # fmt: skip
     start = _Start.of(job)
     measurer = Measurer(job, reference=start.given)
@@ -99,6 +104,8 @@ def sweep(
     reductions = None
     if job.prune:
         reductions = start.realizer.find_reductions(job.candidates[-1], journal)
+    histograms = start.realizer.observed() if job.calibration else None
+    spread_sensitivities(job, plain.model, _narrow(job), histograms, journal)
     found = search_sweep(
         plain.model,
         job.context,
@@ -108,7 +115,7 @@ def sweep(
         points=points,
         deadline_s=time.monotonic() + job.search_s if job.search_s is not None else None,
         on_progress=job.progress,
-        histograms=start.realizer.observed() if job.calibration else None,
+        histograms=histograms,
         journal=journal,
         reductions=reductions,
     )
@@ -138,6 +145,7 @@ def sensitivity(
     plugins: Sequence[str] = (),
     progress: Progress | None = None,
     cache: bool | str | Path = True,
+    workers: str | int | None = None,
 ) -> SensitivityReport:
     """Measure how much each region minds each format, beside what it costs in it.
 
@@ -153,6 +161,7 @@ def sensitivity(
         plugins: Modules that bring passes.
         progress: Told what is being done and the fraction done.
         cache: Whether measurements are kept for later runs, or the folder to keep them in.
+        workers: As for `sweep`.
 
     Raises:
         UsageError: An option, a shape or a data file cannot be used.
@@ -163,20 +172,24 @@ def sensitivity(
     job = prepare(
         model, target, budget=None, max_drop=0.01, metric="top1", calib=calib, evaluate=None,
         precision=None, passes=passes, shapes=shapes, threads=threads, seed=seed, plugins=plugins,
-        progress=progress, cache=cache,
+        progress=progress, cache=cache, workers=workers,
     )  # fmt: skip
     assert job.calibration is not None
     start = _Start.of(job)
     plain = start.realizer.plain
     count = min(rows or job.calibration.count, job.calibration.count)
+    measured_rows = next(batches(job.calibration.inputs, plain.model, count))
+    histograms = start.realizer.observed()
+    journal = search_journal(job, plain.model, f"{count} rows")
+    spread_sensitivities(job, plain.model, _narrow(job), histograms, journal, measured_rows)
     measured = measure_sensitivity(
         plain.model,
         job.context,
         _narrow(job),
-        histograms=start.realizer.observed(),
+        histograms=histograms,
         on_progress=job.progress,
-        rows=next(batches(job.calibration.inputs, plain.model, count)),
-        journal=search_journal(job, plain.model, f"{count} rows"),
+        rows=measured_rows,
+        journal=journal,
     )
     space = Fitter.start(start.realizer, _narrow(job), measured).space
     totals: dict[Setting, float] = {

@@ -60,6 +60,7 @@ from gcompile.ir.store_bytes import store_bytes
 from gcompile.ir.stored_weights import weight_decoder, weight_path
 from gcompile.ir.strided import MOVES as STRIDED_MOVES
 from gcompile.ir.tile import Tile
+from gcompile.ir.transfer import from_bytes, to_bytes
 from gcompile.ir.verify import verify
 from gcompile.ir.walk import all_graphs, all_nodes, remove_unused
 from gcompile.ir.work import (
@@ -123,6 +124,7 @@ __all__ = [
     "evaluate_node",
     "example_inputs",
     "extract",
+    "from_bytes",
     "from_graphsurgeon",
     "from_torch",
     "infer_shapes",
@@ -163,6 +165,7 @@ __all__ = [
     "stored",
     "take_elements",
     "tensor",
+    "to_bytes",
     "to_graphsurgeon",
     "to_networkx",
     "to_proto",

@@ -52,6 +52,7 @@ class BuildConfig(BaseModel):
     max_evals: int = 8
     search_time: str | None = None
     prune: bool = False
+    workers: str | None = None
     carbon_zone: str | None = None
     carbon_intensity: float | None = None
     carbon_provider: str | None = None

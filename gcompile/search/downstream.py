@@ -97,12 +97,15 @@ class Downstream:
             {str(value.name): ir.value_bytes(value) for value in (*cut, *beside)},
         )
 
-    def errors(self, trials: Sequence[Trial | None]) -> Iterator[float]:
+    def errors(
+        self, trials: Sequence[Trial | None], at_once: int | None = None
+    ) -> Iterator[float]:
         """Yield the normalised error of the outputs of each trial, in order.
 
         Trials of one region should follow each other: they share what comes after the region.
+        `at_once` run at the same time, by default one on each CPU.
         """
-        threads = len(available_cpus()) if isinstance(self.run, RowRunner) else 1
+        threads = (at_once or len(available_cpus())) if isinstance(self.run, RowRunner) else 1
         with ThreadPoolExecutor(threads) as pool:
             for group in self._groups(trials):
                 noises = [Noise() for _ in group]

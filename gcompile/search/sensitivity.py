@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 
 from gcompile import ir
@@ -44,6 +44,8 @@ def measure_sensitivity(
     on_progress: Progress | None = None,
     rows: Arrays | None = None,
     journal: Journal | None = None,
+    regions: Collection[str] | None = None,
+    at_once: int | None = None,
 ) -> dict[str, dict[ir.Precision, float]]:
     """Convert each region alone to each precision and measure the outputs on calibration rows.
 
@@ -58,10 +60,17 @@ def measure_sensitivity(
         on_progress: Told what is going on and the fraction that is done.
         rows: The rows to measure on; by default a sample of the calibration rows.
         journal: What is known already, for this model and these rows.
+        regions: Measure only these; by default all.
+        at_once: Trials that run at the same time; by default one on each CPU.
     """
-    able = {region.name: candidates(region, precisions) for region in product_regions(model)}
-    found = {name: {ir.Precision.FP32: 0.0} for name in able}
-    todo = [(name, p) for name, ps in able.items() for p in ps if p is not ir.Precision.FP32]
+    todo = [
+        (name, p) for name, p in _trials(model, precisions) if regions is None or name in regions
+    ]
+    found = {
+        region.name: {ir.Precision.FP32: 0.0}
+        for region in product_regions(model)
+        if regions is None or region.name in regions
+    }
     if not ctx.calibration or ctx.run is None:
         for name, precision in todo:
             found[name][precision] = ROUNDING_ERROR[precision]
@@ -69,7 +78,7 @@ def measure_sensitivity(
     journal = journal or Journal()
     rows = sample(model, ctx.calibration, len(todo)) if rows is None else rows
     quick = replace(options or QuantizeStatic(), bias_correction=False)
-    names = {(name, p): f"sensitivity {name} {p} {quick}" for name, p in todo}
+    names = {each: _entry(*each, quick) for each in todo}
     missing = [each for each in todo if names[each] not in journal.known]
     downstream = Downstream.of(model, rows, ctx.run)
     trials = []
@@ -78,13 +87,42 @@ def measure_sensitivity(
         assign_precisions(narrow, {name: precision}, ctx, quick, histograms)
         trials.append(downstream.trial(narrow))
     known = len(todo) - len(missing)
-    for done, (each, error) in enumerate(zip(missing, downstream.errors(trials), strict=True), 1):
+    for done, (each, error) in enumerate(
+        zip(missing, downstream.errors(trials, at_once), strict=True), 1
+    ):
         journal.put(names[each], error)
         if on_progress:
             on_progress("measuring sensitivities", (known + done) / len(todo))
     for name, precision in todo:
         found[name][precision] = journal.known[names[name, precision]]
     return found
+
+
+def unknown_regions(
+    model: ir.Model, precisions: tuple[ir.Precision, ...], journal: Journal
+) -> tuple[tuple[str, ...], int]:
+    """The regions that `measure_sensitivity` has to measure, and how many trials all take."""
+    quick = replace(QuantizeStatic(), bias_correction=False)
+    trials = _trials(model, precisions)
+    missing = {name: None for name, p in trials if _entry(name, p, quick) not in journal.known}
+    return tuple(missing), len(trials)
+
+
+def _trials(
+    model: ir.Model, precisions: tuple[ir.Precision, ...]
+) -> list[tuple[str, ir.Precision]]:
+    """Each region that can be converted, with each format it can have."""
+    return [
+        (region.name, precision)
+        for region in product_regions(model)
+        for precision in candidates(region, precisions)
+        if precision is not ir.Precision.FP32
+    ]
+
+
+def _entry(name: str, precision: ir.Precision, options: QuantizeStatic) -> str:
+    """What the journal calls a sensitivity."""
+    return f"sensitivity {name} {precision} {options}"
 
 
 def choice_error(

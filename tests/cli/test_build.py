@@ -46,6 +46,7 @@ def test_every_option_reaches_the_compiler(call: Call, compiler: FakeCompiler) -
         *("--plugin", "one", "--plugin", "two", "--no-cache"),
         *("--emulator", "qemu-aarch64 python3", "--require-verified"),
         *("--max-evals", "3", "--search-time", "10m", "--quantization", "best"),
+        *("--workers", "2"),
     )
     assert call("tiny.onnx", *arguments).code == 0
     seen = compiler.calls[0]
@@ -74,6 +75,7 @@ def test_every_option_reaches_the_compiler(call: Call, compiler: FakeCompiler) -
         "search_time": "10m",
         "quantization": "best",
         "prune": False,
+        "workers": "2",
     }
 
 
