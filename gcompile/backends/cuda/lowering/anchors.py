@@ -20,6 +20,7 @@ from gcompile.backends.cuda.kernels.choose_tile import choose_tile
 from gcompile.backends.cuda.kernels.epilogue import Epilogue
 from gcompile.backends.cuda.kernels.product import Product
 from gcompile.backends.cuda.kernels.tile_cost import Work
+from gcompile.backends.cuda.lowering.numeric_form import numeric_forms
 from gcompile.backends.cuda.program.instruction import INSTRUCTIONS, Instruction
 from gcompile.backends.cuda.program.launch import as_kernel
 from gcompile.backends.tvm.kernels.spec import (
@@ -63,6 +64,9 @@ _WEIGHTS: dict[str, Any] = {
 _UNIT_PRECISION = {"bf16": "bf16", "f16": "fp16", "s8": "int8", "u8": "int8"}
 _UNIT_BYTES = 16
 """What a thread copies at once: channels are filled up to it, so that no copy is shorter."""
+
+_INTERPRETED_OPERATIONS = 1_000_000
+"""Operations of a launch whose CPU form is the interpreter, which does about 10^7 in a second."""
 
 _FEWEST_ROWS = 16
 _FEWEST_COLUMNS = 8
@@ -343,6 +347,9 @@ def _sequence(product: Product) -> KernelSequence:
             (program, instruction.architecture) for program in product.programs()
         )
     ]
+    if issued > _INTERPRETED_OPERATIONS:
+        forms = numeric_forms(product)
+        kernels = [replace(k, cpu=form) for k, form in zip(kernels, forms, strict=True)]
     steps = tuple(
         Step(kernel, tuple(argument.name for argument in kernel.arguments)) for kernel in kernels
     )
