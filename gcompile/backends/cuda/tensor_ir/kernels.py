@@ -264,7 +264,7 @@ class _Writer:
 
     def _reduction(self, reduction: Nest, strided: list[str]) -> list[str]:
         """The loops that add up one result, in registers."""
-        if not reduction.reduced:
+        if not reduction.is_reduction:
             return []
         if reduction is self.nest.before:
             self._match_spatial(reduction)
@@ -310,7 +310,7 @@ class _Writer:
                 self.expressions.names.setdefault(value, self.expressions.names[variable])
 
     def _result(self) -> list[str]:
-        if self.nest.reduced:
+        if self.nest.is_reduction:
             self._bind(self.nest)
             lines: list[str] = []
             for statement in _stores(self.nest.body):

@@ -54,6 +54,11 @@ class Nest:
     before: Nest | None = None
 
     @property
+    def is_reduction(self) -> bool:
+        """Whether it adds up terms; where there is one term only, no loop over them is left."""
+        return self.init is not None
+
+    @property
     def read(self) -> list[Any]:
         """The tensors that are read, in order of first use."""
         found: dict[Any, None] = {}
@@ -154,9 +159,9 @@ def _merged(nests: Sequence[Nest], kept: set[Any]) -> list[Nest]:
 
 def _follows(nest: Nest, before: Nest, others: Sequence[Nest]) -> bool:
     """Whether a nest reads each element of a reduction once, and no other nest reads any."""
-    if not before.reduced or before.before is not None or len(before.written) != 1:
+    if not before.is_reduction or before.before is not None or len(before.written) != 1:
         return False
-    if nest.reduced or nest.opaque is not None or nest.init is not None:
+    if nest.is_reduction or nest.opaque is not None:
         return False
     if count(before.spatial) != count(nest.spatial):
         return False

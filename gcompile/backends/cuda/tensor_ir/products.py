@@ -137,7 +137,7 @@ class ProductTile:
 def product_of(nest: Nest) -> NestProduct | None:
     """Read a reduction as a product; None where it is none."""
     factors = _factors(nest)
-    if factors is None:
+    if factors is None or not nest.reduced:
         return None
     used = [_loops_used(factor, nest) for factor in factors]
     both = [loop for loop in nest.spatial if (loop in used[0]) == (loop in used[1])]
