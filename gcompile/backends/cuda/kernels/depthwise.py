@@ -117,9 +117,7 @@ class Depthwise:
             0,
             (
                 Let("unit", BLOCK_X * _THREADS + THREAD),
-                If(less(unit, count), tuple(body))
-                if count % _THREADS
-                else For("all", 1, tuple(body)),
+                If(less(unit, count), tuple(body)),
             ),
         )
 

@@ -23,6 +23,7 @@ from gcompile.backends.cuda.kernels.pack_stored import COLUMNS, RUN, unit_of
 from gcompile.backends.cuda.program.instruction import INSTRUCTIONS, Instruction
 from gcompile.backends.cuda.program.program import (
     BLOCK_X,
+    BLOCK_Y,
     LANE,
     THREAD,
     WARP,
@@ -55,7 +56,7 @@ from gcompile.backends.cuda.program.scalar import (
 )
 
 MOST_ROWS = 64
-"""Rows of x for which weights are decoded once; more of them pay for another kernel."""
+"""Rows of x for which weights are decoded once; more rows are more blocks."""
 
 _TOGETHER = 4
 """Loads of weights that each lane has under way."""
@@ -81,7 +82,7 @@ class StoredProduct:
         name: Of the program.
         element: Type of x: `f16` or `bf16`.
         bits: Of a weight: 4 or 8.
-        m: Rows of x, at most 64.
+        m: Rows of x.
         n: Columns of the product.
         k: Depth.
         block: Elements of depth that share a scale, a multiple of 32 or all of them.
@@ -106,8 +107,8 @@ class StoredProduct:
     def __post_init__(self) -> None:
         if self.element not in ("f16", "bf16") or self.bits not in (4, 8):
             raise ValueError("Weights of 4 or 8 bits are multiplied in fp16 and bf16.")
-        if self.m > MOST_ROWS or self.x_pitch % 8 or self.k % 8:
-            raise ValueError("There are up to 64 rows, of multiples of eight elements.")
+        if self.x_pitch % 8 or self.k % 8:
+            raise ValueError("Rows are multiples of eight elements long.")
         if self.block % RUN and self.block < self.k:
             raise ValueError("Scales belong to multiples of 32 elements.")
 
@@ -128,8 +129,8 @@ class StoredProduct:
 
     @property
     def tiles(self) -> tuple[int, int]:
-        """Instructions along the rows of x and the columns of the product."""
-        return math.ceil(self.m / 8), math.ceil(self.n / COLUMNS)
+        """Instructions along the rows of a block, and blocks along the columns."""
+        return math.ceil(min(self.m, MOST_ROWS) / 8), math.ceil(self.n / COLUMNS)
 
     @property
     def buffers(self) -> tuple[Buffer, ...]:
@@ -152,11 +153,12 @@ class StoredProduct:
         return Program(
             self.name,
             (*self.buffers, *read, written),
-            (self.tiles[1], 1, 1),
+            (self.tiles[1], math.ceil(self.m / MOST_ROWS), 1),
             32 * self.warps,
             4 * self.warps * 8 * self.tiles[0] * _PITCH,
             (
                 Let("first_column", BLOCK_X * COLUMNS),
+                Let("first_row", BLOCK_Y * MOST_ROWS),
                 Registers("sums", "float32", sums, zero=True),
                 For("round", rounds, tuple(self._round())),
                 *self._share(),
@@ -164,6 +166,11 @@ class StoredProduct:
                 *self._finish(),
             ),
         )
+
+    @property
+    def _has_slack(self) -> bool:
+        """Some blocks have rows that do not exist."""
+        return self.m % (MOST_ROWS if self.m > MOST_ROWS else 8) > 0
 
     @property
     def _instruction(self) -> Instruction:
@@ -201,11 +208,11 @@ class StoredProduct:
         # Past the depth x is zero, so the clamped block may be any.
         block = apply("min", depth // self.block, self.blocks - 1)
         element = depth + (LANE & 3) * 8
-        row = tile * 8 + (LANE >> 2)
+        row = variable("first_row") + tile * 8 + (LANE >> 2)
         x = tuple(register("x_words", tile * 4 + i, "uint32") for i in range(4))
         exists = both(
             less(element, self.k) if self.k % (self.unit * self.warps * _TOGETHER) else None,
-            less(row, self.m) if self.m % 8 else None,
+            less(row, self.m) if self._has_slack else None,
         )
         load: Statement = LoadWords(x, self.buffers[0], row * self.x_pitch + element)
         if exists is not None:
@@ -324,11 +331,11 @@ class StoredProduct:
         unit, total = variable("unit"), register("total", 0, "float32")
         part = register("part", 0, "float32")
         row, column = variable("row"), variable("column")
-        index = variable("source_warp") * (8 * self.tiles[0]) + row
+        index = variable("source_warp") * (8 * self.tiles[0]) + unit // COLUMNS
         load = LoadShared((part,), (index * _PITCH + unit % COLUMNS) * 4)
         exists = both(
             less(unit, count) if count % threads else None,
-            less(row, self.m) if self.m % 8 else None,
+            less(row, self.m) if self._has_slack else None,
             less(column, self.n) if self.n % COLUMNS else None,
         )
         body: tuple[Statement, ...] = (
@@ -348,7 +355,7 @@ class StoredProduct:
                 math.ceil(count / threads),
                 (
                     Let("unit", variable("turn") * threads + THREAD),
-                    Let("row", unit // COLUMNS),
+                    Let("row", variable("first_row") + unit // COLUMNS),
                     Let("column", variable("first_column") + unit % COLUMNS),
                     *(body if exists is None else (If(exists, body),)),
                 ),
