@@ -58,8 +58,8 @@ from gcompile.backends.cuda.program.scalar import (
 MOST_ROWS = 64
 """Rows of x for which weights are decoded once; more rows are more blocks."""
 
-_TOGETHER = 4
-"""Loads of weights that each lane has under way."""
+_MOST_LOADS = 4
+"""Loads of weights that each lane has under way, fewer where sums take the registers."""
 
 _PITCH = 20
 """Sums of one row of x in shared memory: 16, and four more so that lanes use all banks."""
@@ -148,7 +148,7 @@ class StoredProduct:
     def program(self) -> Program:
         """The kernel: a block computes 16 columns, its warps share the depth."""
         read, written = self.epilogue.read, self.epilogue.written
-        rounds = math.ceil(self.units / (self.warps * _TOGETHER))
+        rounds = math.ceil(self.units / (self.warps * self._loads))
         sums = 4 * self.tiles[0]
         return Program(
             self.name,
@@ -168,6 +168,10 @@ class StoredProduct:
         )
 
     @property
+    def _loads(self) -> int:
+        return max(1, min(_MOST_LOADS, 8 // self.tiles[0]))
+
+    @property
     def _has_slack(self) -> bool:
         """Some blocks have rows that do not exist."""
         return self.m % (MOST_ROWS if self.m > MOST_ROWS else 8) > 0
@@ -177,7 +181,7 @@ class StoredProduct:
         return INSTRUCTIONS[self.element]
 
     def _unit_number(self) -> Scalar:
-        return (variable("round") * _TOGETHER + variable("turn")) * self.warps + WARP
+        return (variable("round") * self._loads + variable("turn")) * self.warps + WARP
 
     def _round(self) -> list[Statement]:
         """Load the weights of several units, then decode and multiply each."""
@@ -187,11 +191,11 @@ class StoredProduct:
         words = tuple(register("words", turn * 4 + i, "uint32") for i in range(4))
         load = LoadWords(words, self.buffers[1], place * 16)
         return [
-            Registers("words", "uint32", 4 * _TOGETHER),
-            For("turn", _TOGETHER, (load,), unrolled=True),
+            Registers("words", "uint32", 4 * self._loads),
+            For("turn", self._loads, (load,), unrolled=True),
             For(
                 "turn",
-                _TOGETHER,
+                self._loads,
                 (
                     Let("depth", self._unit_number() * self.unit),
                     *(s for run in range(self.unit // RUN) for s in self._run(run)),
@@ -211,7 +215,7 @@ class StoredProduct:
         row = variable("first_row") + tile * 8 + (LANE >> 2)
         x = tuple(register("x_words", tile * 4 + i, "uint32") for i in range(4))
         exists = both(
-            less(element, self.k) if self.k % (self.unit * self.warps * _TOGETHER) else None,
+            less(element, self.k) if self.k % (self.unit * self.warps * self._loads) else None,
             less(row, self.m) if self._has_slack else None,
         )
         load: Statement = LoadWords(x, self.buffers[0], row * self.x_pitch + element)
