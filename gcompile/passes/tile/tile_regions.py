@@ -36,6 +36,8 @@ class TileRegions(Pass):
 
 
 def _tile(region: ir.Region, ctx: PassContext, footprint_bytes: int) -> ir.Tile | Skip:
+    if ctx.target.kind == "gpu":
+        return Skip("tiles of a GPU's kernels are chosen when those are written")
     if ctx.target.kind != "cpu":
         return Skip(f"no kernels are generated for target {ctx.target.name!r}")
     if any(_is_graph(attr) for node in region.nodes for attr in node.attributes.values()):
