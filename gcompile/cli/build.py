@@ -21,6 +21,7 @@ from gcompile.cli.compilation import compiled
 from gcompile.cli.entries import EntriesOption, parse_entries
 from gcompile.cli.options import (
     CalibOption,
+    DynamicOption,
     EvalOption,
     Format,
     FormatOption,
@@ -37,6 +38,7 @@ from gcompile.cli.options import (
     ShapeOption,
     ThreadsOption,
     WorkersOption,
+    parse_dynamic,
     parse_shapes,
 )
 from gcompile.cli.output import is_wide, say, show, show_json
@@ -76,6 +78,7 @@ def build(
     precision: PrecisionOption = None,
     quantization: QuantizationOption = None,
     shape: ShapeOption = None,
+    dynamic: DynamicOption = None,
     input_shape: InputShapeOption = None,
     threads: ThreadsOption = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Of every random choice.")] = None,
@@ -141,6 +144,7 @@ def build(
         "precision": _text(precision),
         "quantization": _text(quantization),
         "shapes": {name: list(sizes) for name, sizes in parse_shapes(shape or ()).items()} or None,
+        "dynamic": parse_dynamic(dynamic or ()) or None,
         "input_shapes": input_shape or None,
         "threads": threads,
         "seed": seed,
@@ -219,6 +223,8 @@ def _check(config: BuildConfig) -> None:
     parse_drop(config.max_drop)
     if config.threads < 1:
         raise UsageError(f"--threads {config.threads} is less than one. Give 1 or more.")
+    if config.dynamic and config.entries:
+        raise UsageError("--dynamic is for one model. Bind the shapes of several with --shape.")
     if config.seed < 0:
         raise UsageError(f"--seed {config.seed} is negative. Give 0 or more.")
     if config.precision is not None and config.precision not in list(PrecisionName):

@@ -61,6 +61,7 @@ def compiled(
         config.target,
         example_inputs=inputs,
         shapes={name: tuple(sizes) for name, sizes in config.shapes.items()},
+        dynamic=config.dynamic,
         output=folder,
         progress=progress,
         **options,

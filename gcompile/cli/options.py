@@ -53,6 +53,14 @@ ShapeOption = Annotated[
         "--shape", metavar="NAME=SIZES", help="Shape of one input, NAME=1,3,224,224. Repeatable."
     ),
 ]
+DynamicOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--dynamic",
+        metavar="NAME=SIZES",
+        help="Keep a free dimension free: batch=1..64, or length=16,32. Repeatable.",
+    ),
+]
 InputShapeOption = Annotated[
     list[str] | None,
     typer.Option(
@@ -135,3 +143,22 @@ def parse_shapes(texts: Iterable[str]) -> dict[str, tuple[int, ...]]:
             raise UsageError(f"--shape gives the input {name!r} twice. Give it once.")
         shapes[name] = tuple(map(int, sizes))
     return shapes
+
+
+def parse_dynamic(texts: Iterable[str]) -> dict[str, str]:
+    """Read `NAME=SIZES` for each free dimension; the compiler reads the sizes.
+
+    Raises:
+        UsageError: A text is not of that form, or names a dimension twice.
+    """
+    dynamic: dict[str, str] = {}
+    for text in texts:
+        name, _, sizes = text.rpartition("=")
+        if not name or not sizes:
+            raise UsageError(
+                f"Dimension {text!r:.80} is not NAME=SIZES. Write it as --dynamic batch=1..64."
+            )
+        if name in dynamic:
+            raise UsageError(f"--dynamic gives {name!r} twice. Give it once.")
+        dynamic[name] = sizes
+    return dynamic

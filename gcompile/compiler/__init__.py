@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gcompile import ir
+from gcompile.compiler.dynamic import Dynamic, compile_dynamic
 from gcompile.compiler.entries import CompiledEntries, Entry, compile_entries, decoder_entries
 from gcompile.compiler.estimate import estimate
 from gcompile.compiler.job import Progress, Source, prepare, read_graph
@@ -36,6 +37,7 @@ def compile(
     *,
     example_inputs: ir.Inputs | None = None,
     dynamic_shapes: object = None,
+    dynamic: Dynamic | None = None,
     budget: Budget | str | None = None,
     max_drop: float | str = 0.01,
     metric: str | Metric = "top1",
@@ -70,7 +72,11 @@ def compile(
         example_inputs: What the `forward` of a PyTorch module takes, in order or by name; only
             shapes and types count.
         dynamic_shapes: Free dimensions of a module's inputs, as `torch.export.export` takes them,
-            or by name: `{"x": {0: "batch"}}`. `shapes` binds them.
+            or by name: `{"x": {0: "batch"}}`. `shapes` binds them, `dynamic` keeps them free.
+        dynamic: Free dimensions that stay free, with their sizes, such as
+            `{"batch": "1..64", "length": [16, 32]}`: the artefact has code for several sizes, and
+            runs those between where the model allows it. A budget, calibration and evaluation rows
+            are those of one sample at the largest of the other sizes.
         budget: `50mJ`, `0.2Wh/1000`, `5gCO2e/1000`, or `-40%` of the model compiled exactly.
         max_drop: Loss of the metric that is accepted where `evaluate` is given: 0.01 or `1%`.
         metric: `top1`, `module:function`, or a function of (outputs by name, labels).
@@ -116,6 +122,17 @@ def compile(
     check_output(folder)
     targets = list(named_targets(target, progress))
     graph = read_graph(model, example_inputs, dynamic_shapes)
+    if dynamic:
+        name = graph.stem if isinstance(graph, Path) else str(graph.graph.name or "model")
+        unbound = ir.read_file(graph) if isinstance(graph, Path) else graph
+        return compile_dynamic(
+            unbound, name, target, dynamic, shapes=shapes, output=output, budget=budget,
+            max_drop=max_drop, metric=metric, calib=calib, evaluate=evaluate, precision=precision,
+            passes=passes, threads=threads, seed=seed, plugins=plugins, progress=progress,
+            carbon=carbon, cache=cache, emulator=emulator, require_verified=require_verified,
+            evaluations=evaluations, search_time=search_time, quantization=quantization,
+            prune=prune, workers=workers,
+        )  # fmt: skip
     jobs = {
         name: prepare(
             graph, device, budget=budget, max_drop=max_drop, metric=metric, calib=calib,

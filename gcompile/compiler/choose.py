@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from gcompile import ir
-from gcompile.compiler.job import Job
+from gcompile.compiler.job import Job, Recipe
 from gcompile.compiler.native import Measurer
 from gcompile.compiler.remember import search_journal
 from gcompile.compiler.spread import spread_sensitivities
@@ -25,6 +25,7 @@ class Decision:
     Attributes:
         reference_accuracy: Of the model as given, where it was measured on the way.
         errors: The output error each region causes, by name, where it was measured.
+        recipe: How to make the same of the model at another size.
     """
 
     stage: Stage
@@ -32,12 +33,18 @@ class Decision:
     message: str = ""
     reference_accuracy: float | None = None
     errors: Mapping[str, float] = field(default_factory=dict)
+    recipe: Recipe = field(default_factory=Recipe)
 
 
 def choose(
     job: Job, exact: Stage, prepared: Stage, measurer: Measurer, limit_j: float | None
 ) -> Decision:
     """Decide what to build from the exact model, or from what was prepared to become integers."""
+    if job.recipe is not None:
+        realizer = Realizer(job, exact, histograms=job.recipe.histograms)
+        if not job.recipe.choice:
+            return Decision(realizer.plain)
+        return Decision(realizer.realize(job.recipe.choice, job.recipe.options))
     if job.precision is not None:
         return _uniform(job, prepared, limit_j)
     if limit_j is None or exact.estimate.total.energy_j <= limit_j:
@@ -54,25 +61,29 @@ def _uniform(job: Job, exact: Stage, limit_j: float | None) -> Decision:
         if job.precision in candidates(region, (job.precision,))
     }
     realizer = Realizer(job, exact)
-    stage = realizer.plain
-    if job.precision is not ir.Precision.FP32:
-        stage = _calibrated(job, realizer, choice)
+    stage, options = realizer.plain, QuantizeStatic()
+    if job.precision is ir.Precision.FP32:
+        choice = {}
+    else:
+        stage, options = _calibrated(job, realizer, choice)
+    recipe = Recipe(choice, options, realizer.histograms)
     reached_j = stage.estimate.total.energy_j
     if limit_j is None or reached_j <= limit_j:
-        return Decision(stage)
+        return Decision(stage, recipe=recipe)
     return Decision(
         stage,
         Status.BUDGET_NOT_MET,
         f"The budget of {format_energy(limit_j)} binds: with precision {job.precision} wherever "
         f"it is possible the model takes {format_energy(reached_j)}. Allow that much, or leave "
         "the precision to a search.",
+        recipe=recipe,
     )
 
 
-def _calibrated(job: Job, realizer: Realizer, choice: Choice) -> Stage:
-    """The choice with the calibration that moves the outputs least."""
+def _calibrated(job: Job, realizer: Realizer, choice: Choice) -> tuple[Stage, QuantizeStatic]:
+    """The choice with the calibration that moves the outputs least, and that calibration."""
     if job.precision is not ir.Precision.INT8 or not choice:
-        return realizer.realize(choice, QuantizeStatic())
+        return realizer.realize(choice, QuantizeStatic()), QuantizeStatic()
     job.progress("observing ranges", 0.0)
     plain, histograms = realizer.plain, realizer.observed()
     start = Point(choice, QuantizeStatic(), plain.model, plain.estimate)
@@ -81,7 +92,7 @@ def _calibrated(job: Job, realizer: Realizer, choice: Choice) -> Stage:
     )
     job.progress("comparing calibrations", 0.0)
     best = judge.variants(start, realizer)[0]
-    return realizer.stages.get(best.model, plain)
+    return realizer.stages.get(best.model, plain), best.options
 
 
 def _search(job: Job, exact: Stage, measurer: Measurer, limit_j: float) -> Decision:
@@ -112,7 +123,8 @@ def _search(job: Job, exact: Stage, measurer: Measurer, limit_j: float) -> Decis
         reductions,
     )  # fmt: skip
     stage = realizer.stages.get(result.best.model, plain)
-    return Decision(stage, result.status, result.explanation, baseline, _errors(result))
+    recipe = Recipe(result.best.choice, result.best.options, realizer.histograms)
+    return Decision(stage, result.status, result.explanation, baseline, _errors(result), recipe)
 
 
 def _errors(result: SearchResult) -> dict[str, float]:

@@ -34,7 +34,7 @@ from gcompile.search import Metric
 from gcompile.targets import Target
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,79}")
-_LIMITS = WeightLimits(file_bytes=0, each_bytes=1 << 10)
+ENTRY_LIMITS = WeightLimits(file_bytes=0, each_bytes=1 << 10)
 """Each library has a copy of the weights that stay in it: only very small ones do."""
 
 
@@ -132,7 +132,7 @@ def compile_entries(
         join = ArtifactJoin(whole)
         for name, given in entries.items():
             entry = given if isinstance(given, Entry) else Entry(given)
-            tell = _prefixed(name, progress)
+            tell = prefixed(name, progress)
             part = whole / f".{name}"
             jobs = _jobs(entry, target, tell, options)
             reports[name] = compile_jobs(jobs, part, stem=name, with_model=with_models).report
@@ -184,7 +184,7 @@ def _jobs(
             shapes=entry.shapes,
             progress=stages,
             tokens=entry.tokens,
-            limits=_LIMITS,
+            limits=ENTRY_LIMITS,
             **options,
         )
         for name, device, stages in named_targets(target, progress)
@@ -201,7 +201,8 @@ def _check_names(entries: Mapping[str, object]) -> None:
             )
 
 
-def _prefixed(name: str, progress: Progress | None) -> Progress | None:
+def prefixed(name: str, progress: Progress | None) -> Progress | None:
+    """Who is told of progress, with the name of the entry point before it."""
     if progress is None:
         return None
     tell = progress

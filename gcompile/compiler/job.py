@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,10 +17,10 @@ from gcompile.energy import Roofline
 from gcompile.energy.carbon import Accounting, Intensity, as_accounting, cpu_seconds
 from gcompile.errors import UsageError, VerificationError
 from gcompile.passes import Arrays, PassContext
-from gcompile.passes.precision import Preset
+from gcompile.passes.precision import Histogram, Preset, QuantizeStatic
 from gcompile.passes.registry import load_plugin
 from gcompile.report import Budget, parse_drop, parse_duration
-from gcompile.search import EVALUATIONS, Dataset, Metric, load_metric, read_dataset
+from gcompile.search import EVALUATIONS, Choice, Dataset, Metric, load_metric, read_dataset
 from gcompile.targets import Target, load_build_target
 
 Progress = Callable[[str, float], None]
@@ -32,6 +32,21 @@ PRECISIONS = (ir.Precision.FP32, ir.Precision.BF16, ir.Precision.INT8)
 
 Source = ir.Model | str | Path | ir.TorchModule
 """A model: an ONNX file, a graph, a PyTorch module or an exported program."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What was decided about a model, to be done again with the same model at another size.
+
+    Attributes:
+        choice: The precision of each region that does not keep its own.
+        options: How regions become integers.
+        histograms: The ranges they were quantized by; None where nothing was.
+    """
+
+    choice: Choice = field(default_factory=dict)
+    options: QuantizeStatic = field(default_factory=QuantizeStatic)
+    histograms: dict[str, Histogram] | None = None
 
 
 @dataclass(frozen=True)
@@ -58,6 +73,7 @@ class Job:
         tokens: Tokens of one inference; None counts those of `input_ids`.
         limits: Which weights are written to a file of their own.
         workers: Who measures sensitivities; None measures them here.
+        recipe: What to do, where that was decided already; None leaves it to be decided.
     """
 
     model: ir.Model
@@ -86,6 +102,7 @@ class Job:
     tokens: int | None = None
     limits: WeightLimits = field(default_factory=WeightLimits)
     workers: Workers | None = None
+    recipe: Recipe | None = None
 
     @property
     def may_use_integers(self) -> bool:
@@ -112,6 +129,7 @@ def prepare(
     precision: ir.Precision | str | None = None,
     passes: str | None = None,
     shapes: ir.Shapes | None = None,
+    sizes: Mapping[str, int] | None = None,
     threads: int = 1,
     seed: int = 0,
     plugins: Sequence[str] = (),
@@ -155,7 +173,7 @@ def prepare(
             f"The code for {device.name!r} could not be verified: {executor.why_not_here}. Name "
             "an emulator with --emulator, build on such a machine, or drop --require-verified."
         )
-    ready, name = load_model(model, shapes)
+    ready, name = load_model(model, shapes, sizes=sizes)
     calibration = read_dataset(calib, ready, "calibration") if calib is not None else None
     if prune and calibration is None:
         raise UsageError("Pruning needs calibration rows: give them with --calib FILE.npz.")
@@ -224,13 +242,16 @@ def read_graph(
 
 
 def load_model(
-    model: ir.Model | str | Path, shapes: ir.Shapes | None, batch: int = 1
+    model: ir.Model | str | Path,
+    shapes: ir.Shapes | None,
+    batch: int = 1,
+    sizes: Mapping[str, int] | None = None,
 ) -> tuple[ir.Model, str]:
     """A ready model that may be changed, and its name; the caller's model is left alone."""
     graph = read_graph(model, None, None)
     if isinstance(graph, ir.Model):
-        return ir.prepare(graph.clone(), shapes, batch), str(graph.graph.name or "model")
-    return ir.load(graph, shapes, batch), graph.stem
+        return ir.prepare(graph.clone(), shapes, batch, sizes), str(graph.graph.name or "model")
+    return ir.load(graph, shapes, batch, sizes), graph.stem
 
 
 def parse_precision(name: ir.Precision | str | None) -> ir.Precision | None:

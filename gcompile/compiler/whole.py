@@ -5,13 +5,13 @@ from __future__ import annotations
 import secrets
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from gcompile import ir
 from gcompile.backends.tvm.artifact import Artifact
 from gcompile.backends.write_artifact import STEM, record_outcome, write_artifact
-from gcompile.compiler.job import Job
+from gcompile.compiler.job import Job, Recipe
 from gcompile.compiler.variant import build_variant, verify_variant
 from gcompile.report import Report, artifact_folder, joint_report, write_report
 
@@ -22,12 +22,14 @@ class Compiled:
 
     Attributes:
         is_restored: Whether an equal build had left it in the cache.
+        recipes: What was decided for each variant, by its name.
     """
 
     model: ir.Model
     artifact: Artifact
     report: Report
     is_restored: bool = False
+    recipes: Mapping[str, Recipe] = field(default_factory=dict, repr=False)
 
 
 def temporary_folder() -> Path:
@@ -65,4 +67,5 @@ def compile_jobs(
         }
         record_outcome(folder, manifest, report.status, verified)
         write_report(report, folder)
-    return Compiled(first.decision.stage.model, Artifact(output), report)
+    recipes = {name: variant.decision.recipe for name, variant in built.items()}
+    return Compiled(first.decision.stage.model, Artifact(output), report, recipes=recipes)

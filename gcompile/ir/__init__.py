@@ -39,7 +39,7 @@ from gcompile.ir.notes import add_note, notes_of
 from gcompile.ir.origin import add_origin, origin_of
 from gcompile.ir.place import Place, place_of
 from gcompile.ir.precision import Precision, decodes_storage
-from gcompile.ir.read import OPSET, default_bindings, load, parse, prepare
+from gcompile.ir.read import OPSET, default_bindings, load, parse, prepare, read_file
 from gcompile.ir.recurrence import Recurrence, recurrence_of
 from gcompile.ir.region import (
     Region,
@@ -52,7 +52,7 @@ from gcompile.ir.region import (
 )
 from gcompile.ir.rewire import bypass, only_reader
 from gcompile.ir.row_write import RowWrite, row_write_of
-from gcompile.ir.shapes import Shapes, infer_shapes, static_shape
+from gcompile.ir.shapes import Shapes, free_dimensions, infer_shapes, static_shape
 from gcompile.ir.split_weights import split_weights
 from gcompile.ir.static.borders import take_elements
 from gcompile.ir.static.branches import inline_branch
@@ -124,6 +124,7 @@ __all__ = [
     "evaluate_node",
     "example_inputs",
     "extract",
+    "free_dimensions",
     "from_bytes",
     "from_graphsurgeon",
     "from_torch",
@@ -149,6 +150,7 @@ __all__ = [
     "puts_heads_side_by_side",
     "read_by",
     "read_bytes",
+    "read_file",
     "recurrence_of",
     "regions",
     "remove_unused",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import onnx
@@ -32,18 +33,34 @@ _BOUND = "gcompile.bound."
 _PICKLED = frozenset({".pt", ".pth", ".ckpt"})
 
 
-def load(path: str | Path, shapes: Shapes | None = None, batch: int = 1) -> onnx_ir.Model:
+def load(
+    path: str | Path,
+    shapes: Shapes | None = None,
+    batch: int = 1,
+    sizes: Mapping[str, int] | None = None,
+) -> onnx_ir.Model:
     """Read an ONNX file and make it ready. Weights stay on disk until something reads them.
 
     Args:
         path: The `.onnx` file; external data is looked for beside it.
         shapes: A static shape for each graph input that has free dimensions.
-        batch: What a free leading dimension is bound to where `shapes` says nothing.
+        batch: What a free leading dimension is bound to where nothing else says so.
+        sizes: What free dimensions are bound to, by their names.
 
     Raises:
         UsageError: The file does not exist, or a shape is missing or contradicts the model.
         InvalidModelError: The file is not an ONNX model, or is damaged.
         UnsupportedOperatorsError: The model uses operators ONNX does not define.
+    """
+    return prepare(read_file(path), shapes, batch, sizes)
+
+
+def read_file(path: str | Path) -> onnx_ir.Model:
+    """Read an ONNX file as it is, free dimensions included.
+
+    Raises:
+        UsageError: The file does not exist.
+        InvalidModelError: The file is not an ONNX model, or is damaged.
     """
     path = Path(path)
     if not path.is_file():
@@ -66,7 +83,7 @@ def load(path: str | Path, shapes: Shapes | None = None, batch: int = 1) -> onnx
             "Export or copy it again."
         )
     _check_external_data(model, path.resolve().parent)
-    return prepare(model, shapes, batch)
+    return model
 
 
 def parse(text: str, shapes: Shapes | None = None) -> onnx_ir.Model:
@@ -74,8 +91,13 @@ def parse(text: str, shapes: Shapes | None = None) -> onnx_ir.Model:
     return prepare(onnx_ir.from_onnx_text(text), shapes)
 
 
-def prepare(model: onnx_ir.Model, shapes: Shapes | None = None, batch: int = 1) -> onnx_ir.Model:
-    """Make a model ready, in place where possible; return the ready model."""
+def prepare(
+    model: onnx_ir.Model,
+    shapes: Shapes | None = None,
+    batch: int = 1,
+    sizes: Mapping[str, int] | None = None,
+) -> onnx_ir.Model:
+    """Make a model ready, in place where possible; return the ready model. See `load`."""
     _refuse_undefined_operators(model)
     model = onnx_passes.InlinePass()(model).model
     while expand_functions(model, OPSET):
@@ -83,7 +105,7 @@ def prepare(model: onnx_ir.Model, shapes: Shapes | None = None, batch: int = 1) 
     _name_nodes(model)
     model = onnx_passes.NameFixPass()(model).model
     _make_initializers_constant(model)
-    defaults = bind_shapes(model, shapes or {}, batch)
+    defaults = bind_shapes(model, shapes or {}, batch, sizes)
     if model.graph.opset_imports.get("", OPSET) >= ceil_pools.FIRST_OPSET:
         ceil_pools.settle_ceil_pools(model)
     model = _convert_opset(model)

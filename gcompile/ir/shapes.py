@@ -45,11 +45,27 @@ def static_shape(value: onnx_ir.Value | None) -> tuple[int, ...]:
     return cast("tuple[int, ...]", sizes)
 
 
-def bind_shapes(model: onnx_ir.Model, shapes: Shapes, batch: int = 1) -> dict[str, int]:
+def free_dimensions(model: onnx_ir.Model) -> dict[str, list[tuple[str, int]]]:
+    """Return where each free dimension of the inputs stands: input and axis.
+
+    A dimension without a name is called after its place, such as `x[0]`.
+    """
+    places: dict[str, list[tuple[str, int]]] = {}
+    for value in model.graph.inputs:
+        for axis, dim in enumerate(value.shape or ()):
+            if not isinstance(dim, int) and value.name not in model.graph.initializers:
+                places.setdefault(_symbol(value, axis), []).append((str(value.name), axis))
+    return places
+
+
+def bind_shapes(
+    model: onnx_ir.Model, shapes: Shapes, batch: int = 1, sizes: Mapping[str, int] | None = None
+) -> dict[str, int]:
     """Give every graph input a static shape; return the free dimensions bound by default.
 
     A free leading dimension that all free inputs share a position for is the batch: it is bound to
-    one sample, because budgets are joules per sample. Every other free dimension must be given.
+    one sample, because budgets are joules per sample. Every other free dimension must be given, in
+    `shapes` by input or in `sizes` by name.
 
     Raises:
         UsageError: A shape names an unknown input, contradicts the model, or is missing.
@@ -60,7 +76,7 @@ def bind_shapes(model: onnx_ir.Model, shapes: Shapes, batch: int = 1) -> dict[st
             f"--shape names an input the model does not have: {', '.join(unknown)}. "
             f"Its inputs are: {', '.join(inputs)}."
         )
-    bound: dict[str, int] = {}
+    bound = dict(sizes or {})
     for name, shape in shapes.items():
         _bind_one(inputs[name], shape, bound)
     defaults = _bind_batch(inputs, bound, batch)

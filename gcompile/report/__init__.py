@@ -4,6 +4,7 @@ from gcompile.report.bench import BenchEnergy, BenchResult, Latency, measured_en
 from gcompile.report.budget import Budget, parse_drop, parse_duration
 from gcompile.report.carbon import CarbonSection, carbon_rows, carbon_section
 from gcompile.report.config import BuildConfig
+from gcompile.report.dynamic import dynamic_section
 from gcompile.report.entries import entries_report, move_reports
 from gcompile.report.folder import artifact_folder, check_output
 from gcompile.report.html import to_html
@@ -59,6 +60,7 @@ __all__ = [
     "carbon_rows",
     "carbon_section",
     "check_output",
+    "dynamic_section",
     "entries_report",
     "gcompile_version",
     "joint_report",

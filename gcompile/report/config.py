@@ -41,6 +41,7 @@ class BuildConfig(BaseModel):
     quantization: str = "balanced"
     shapes: dict[str, list[int]] = {}
     input_shapes: list[str] = []
+    dynamic: dict[str, str] = {}
     threads: int = 1
     seed: int = 0
     passes: str | None = None
@@ -121,7 +122,7 @@ class BuildConfig(BaseModel):
     def to_toml(self, name: str = "config.resolved.toml") -> str:
         """The configuration as TOML; options that are not set are left out."""
         values = self.model_dump(exclude_none=True)
-        tables = {key: values.pop(key) for key in ("entries", "shapes")}
+        tables = {key: values.pop(key) for key in ("entries", "shapes", "dynamic")}
         lines = [f"{key} = {_toml(value)}" for key, value in values.items()]
         for key, table in tables.items():
             if table:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from gcompile.report.budget import Budget
 from gcompile.report.carbon import carbon_rows
+from gcompile.report.dynamic import dynamic_rows
 from gcompile.report.quantity import (
     format_change,
     format_energy,
@@ -55,6 +56,8 @@ def summary_rows(report: Report) -> list[tuple[str, str]]:
     if report.peak_memory_bytes is not None:
         rows.append(("peak memory", f"{report.peak_memory_bytes / 1e6:.2f} MB of tensors"))
     rows += [_variant_row(variant) for variant in report.variants]
+    if report.dynamic is not None:
+        return rows + dynamic_rows(report.dynamic)
     return rows + [_entry_row(entry) for entry in report.entries]
 
 

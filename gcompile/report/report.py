@@ -181,6 +181,47 @@ class EntrySection(Section):
     peak_memory_bytes: int | None = None
 
 
+class DimensionSection(Section):
+    """One free dimension of a model that was compiled for several of its sizes."""
+
+    name: str
+    kind: Literal["rows", "padded", "exact"]
+    """Rows are divided among runs, padded sizes are filled up with zeros, of exact ones no others
+    run."""
+    sizes: list[int]
+    """Those that were compiled."""
+
+
+class SizeSection(Section):
+    """The model at one size of its free dimensions."""
+
+    entry: str
+    """The entry point; its section in `entries` says more."""
+    sizes: dict[str, int]
+    energy_j: float
+    """Of one run."""
+    low_j: float
+    high_j: float
+    time_s: float
+
+
+class FitSection(Section):
+    """Joules of one run as a sum of products of sizes."""
+
+    terms: dict[str, float]
+    """Joules by what they are multiplied with: `1`, `batch`, `length` or `batch*length`."""
+    max_relative_error: float
+    """The most that the sum misses a compiled size by, as a share of its joules."""
+
+
+class DynamicSection(Section):
+    """Energy as a function of the free dimensions."""
+
+    dimensions: list[DimensionSection]
+    points: list[SizeSection]
+    fit: FitSection
+
+
 class Report(Section):
     """What a compilation did, and where every joule went."""
 
@@ -214,6 +255,8 @@ class Report(Section):
     """One for each target of an artefact with several; the rest of the report is on the first."""
     entries: list[EntrySection] = Field(default_factory=list)
     """One for each entry point of an artefact with several; the rest is on the first."""
+    dynamic: DynamicSection | None = None
+    """Where the entry points are one model at several sizes: what a run takes by its size."""
     tokens: int | None = None
     """Tokens that one inference takes in; null where it takes none."""
     energy_per_token_j: float | None = None

@@ -107,7 +107,10 @@ def read_report(path: str | Path) -> Report:
 
 
 def ledger_text(report: Report) -> str:
-    """The ledger as JSON: for every pass its joules before and after, and what became of it."""
+    """The ledger as JSON: for every pass its joules before and after, and what became of it.
+
+    Where the model was compiled for several sizes, the joules of each follow.
+    """
     entries = [
         entry.model_dump()
         | {"delta_j": entry.after_j - entry.before_j, "outcome": pass_outcome(entry)}
@@ -121,7 +124,8 @@ def ledger_text(report: Report) -> str:
         "boundary": report.energy.after.boundary,
         "idle_policy": report.energy.after.idle_policy,
     }
-    return json.dumps(head | {"passes": entries}, indent=2, ensure_ascii=False) + "\n"
+    sizes = {"dynamic": report.dynamic.model_dump()} if report.dynamic is not None else {}
+    return json.dumps(head | {"passes": entries} | sizes, indent=2, ensure_ascii=False) + "\n"
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:

@@ -16,6 +16,7 @@ from gcompile.errors import ArtifactError, BackendUnavailableError, RunError
 from gcompile.runtime.cuda.open import open_cuda
 from gcompile.runtime.entry_point import EntryPoint
 from gcompile.runtime.isa import cpu_flags
+from gcompile.runtime.ladder_runner import LadderRunner
 from gcompile.runtime.manifest import WEIGHTS_NAME, Manifest, Variant
 from gcompile.runtime.runner import NativeRunner, Runner
 from gcompile.runtime.threads import thread_count, use_threads
@@ -51,7 +52,8 @@ def load(
             may use that many CPUs.
         bind: Pin the calling thread and the workers to one CPU each (see `threads.py`).
         variant: The name of the variant to load instead.
-        entry: The entry point to load, where the artefact has several.
+        entry: The entry point to load, where the artefact has several. Those that are one model
+            at several sizes are loaded together without it: the runner takes all sizes.
         device: Which GPU runs a variant for GPUs, as the driver counts; by default the first.
 
     Raises:
@@ -63,6 +65,9 @@ def load(
     """
     folder = Path(folder)
     manifest = Manifest.read(folder)
+    if manifest.ladder is not None and entry is None:
+        runners = load_entries(folder, threads=threads, bind=bind, variant=variant, device=device)
+        return LadderRunner(manifest, manifest.ladder, runners)
     name = manifest.entry_point(entry).name
     found = load_entries(
         folder, [name], threads=threads, bind=bind, variant=variant, device=device

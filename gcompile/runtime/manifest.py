@@ -23,10 +23,11 @@ from gcompile.runtime.entry_point import (
     read_entries,
     read_tensors,
 )
+from gcompile.runtime.ladder import Ladder, read_ladder
 from gcompile.runtime.old_manifests import translated
 from gcompile.runtime.untrusted import REMEDY, Scalar
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 MANIFEST_NAME = "manifest.json"
 WEIGHTS_NAME = "weights.bin"
 
@@ -90,6 +91,7 @@ class Manifest:
         files: The files of the artefact that are checked before anything is loaded.
         weights: The tensors in `weights.bin`; variants may share some.
         seed: The seed of every random choice made while compiling.
+        ladder: Says that the entries are one model at several sizes; None where they are not.
     """
 
     gcompile_version: str
@@ -101,6 +103,7 @@ class Manifest:
     files: Mapping[str, FileRecord]
     weights: tuple[TensorSpec, ...] = ()
     seed: int = 0
+    ladder: Ladder | None = None
     schema_version: int = SCHEMA_VERSION
 
     def entry_point(self, name: str | None = None) -> EntryPoint:
@@ -209,6 +212,7 @@ def _manifest(data: object) -> Manifest:
         files=files,
         weights=weights,
         seed=untrusted.whole(entries["seed"], "seed", 0, (1 << 64) - 1),
+        ladder=read_ladder(entries["ladder"], points),
     )
 
 

@@ -7,6 +7,7 @@ from gcompile.runtime.entry_point import ONLY_ENTRY
 
 _ONE_VARIANT_VERSION = 2
 _ONE_ENTRY_VERSION = 3
+_ONE_SIZE_VERSION = 4
 _OF_THE_VARIANT = ("target", "platform", "isa_required", "library", "needs_amx", "verification")
 """What schema version 2 said of the whole artefact, which then had one variant."""
 _OF_THE_ENTRY = ("model_name", "inputs", "outputs")
@@ -22,14 +23,18 @@ def translated(entries: dict[str, object], newest: int) -> dict[str, object]:
     version = entries.get("schema_version")
     if version == newest:
         return entries
-    if version not in (_ONE_VARIANT_VERSION, _ONE_ENTRY_VERSION):
+    if version not in (_ONE_VARIANT_VERSION, _ONE_ENTRY_VERSION, _ONE_SIZE_VERSION):
         raise untrusted.refused(
             f"has schema version {version!r:.40} where this gcompile reads "
             f"{_ONE_VARIANT_VERSION} to {newest}"
         )
     if version == _ONE_VARIANT_VERSION:
         entries = _with_variants(entries)
-    return _with_entries(entries) | {"schema_version": newest}
+    if version != _ONE_SIZE_VERSION:
+        entries = _with_entries(entries)
+    if "ladder" in entries:
+        raise untrusted.refused("has a ladder, which its schema version does not know")
+    return entries | {"ladder": None, "schema_version": newest}
 
 
 def _with_variants(entries: dict[str, object]) -> dict[str, object]:

@@ -63,6 +63,13 @@ def whole(data: object, what: str, low: int, high: int) -> int:
     return data
 
 
+def number(data: object, what: str, high: float) -> float:
+    """A finite number from 0 to a bound."""
+    if not isinstance(data, int | float) or isinstance(data, bool) or not 0 <= data <= high:
+        raise refused(f"has something else where {what} must be a number 0 to {high:g}")
+    return float(data)
+
+
 def truth(data: object, what: str) -> bool:
     """True or false."""
     if not isinstance(data, bool):

@@ -45,6 +45,7 @@ def test_every_option_reaches_the_compiler(call: Call, compiler: FakeCompiler) -
         *("--threads", "2", "--seed", "7", "--passes", "fold-batch-norm"),
         *("--plugin", "one", "--plugin", "two", "--no-cache"),
         *("--emulator", "qemu-aarch64 python3", "--require-verified"),
+        *("--dynamic", "batch=1..8", "--dynamic", "x[2]=4,6"),
         *("--max-evals", "3", "--search-time", "10m", "--quantization", "best"),
         *("--workers", "2"),
     )
@@ -63,6 +64,7 @@ def test_every_option_reaches_the_compiler(call: Call, compiler: FakeCompiler) -
         "evaluate": "e.npz",
         "precision": "int8",
         "shapes": {"x": (1, 4), "a=b": (2,)},
+        "dynamic": {"batch": "1..8", "x[2]": "4,6"},
         "threads": 2,
         "seed": 7,
         "passes": "fold-batch-norm",

@@ -163,9 +163,16 @@ def test_writing_refuses_what_reading_would_refuse(tmp_path: Path) -> None:
     assert not (tmp_path / MANIFEST_NAME).exists()
 
 
+def _of_schema_4() -> dict[str, Any]:
+    """What version 4 wrote: it knew no ladders."""
+    data: dict[str, Any] = json.loads(_manifest().to_text())
+    del data["ladder"]
+    return {**data, "schema_version": 4}
+
+
 def _of_schema_3() -> dict[str, Any]:
     """What version 3 wrote: the one entry point's tensors stand among the others."""
-    data: dict[str, Any] = json.loads(_manifest().to_text())
+    data = _of_schema_4()
     (entry,) = data.pop("entries")
     for variant in data["variants"]:
         del variant["entry"]
@@ -181,11 +188,11 @@ def _of_schema_2() -> dict[str, Any]:
     return {**data, **variant, "schema_version": 2}
 
 
-OLD = [_of_schema_2, _of_schema_3]
+OLD = [_of_schema_2, _of_schema_3, _of_schema_4]
 
 
 @pytest.mark.parametrize("old", OLD)
-def test_a_manifest_of_an_old_version_has_one_entry_point(
+def test_a_manifest_of_an_old_version_says_what_it_said(
     old: Callable[[], dict[str, Any]],
 ) -> None:
     assert Manifest.from_text(json.dumps(old())) == _manifest()
@@ -200,6 +207,12 @@ def test_a_manifest_of_an_old_version_is_believed_no_more_than_another(
         del data[key]
         with pytest.raises(ArtifactError):
             Manifest.from_text(json.dumps(data))
+    with pytest.raises(ArtifactError, match="has a ladder, which its schema"):
+        Manifest.from_text(json.dumps(old() | {"ladder": None}))
+
+
+@pytest.mark.parametrize("old", [_of_schema_2, _of_schema_3])
+def test_a_manifest_without_entry_points_has_one(old: Callable[[], dict[str, Any]]) -> None:
     with pytest.raises(ArtifactError, match="lists entries"):
         Manifest.from_text(json.dumps(old() | {"entries": []}))
     with pytest.raises(ArtifactError, match="another entry"):
@@ -229,3 +242,33 @@ def test_two_variants_need_two_names() -> None:
     data["variants"] *= 2
     with pytest.raises(ArtifactError, match="same name twice"):
         Manifest.from_text(json.dumps(data))
+
+
+DIMENSION = {"name": "n", "kind": "rows", "inputs": [["x", 0]], "outputs": []}
+LADDER = {"dimensions": [DIMENSION], "energy_j": {"main": 1e-6}}
+
+
+def test_a_ladder_survives_writing_and_reading() -> None:
+    manifest = Manifest.from_text(_changed("ladder", LADDER))
+    assert manifest.ladder is not None
+    assert manifest.ladder.dimensions[0].size_in(manifest.entries[0]) == 1
+    assert Manifest.from_text(manifest.to_text()) == manifest
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("energy_j", {"other": 1.0}),
+        ("energy_j", {"main": -1.0}),
+        ("energy_j", {"main": "much"}),
+        ("dimensions", []),
+        ("dimensions", [{**DIMENSION, "kind": "columns"}]),
+        ("dimensions", [{**DIMENSION, "inputs": []}]),
+        ("dimensions", [{**DIMENSION, "inputs": [["x", 2]]}]),
+        ("dimensions", [{**DIMENSION, "outputs": [["y", 0]]}]),
+        ("dimensions", [{**DIMENSION, "inputs": [["x"]]}]),
+    ],
+)
+def test_a_ladder_that_does_not_fit_is_refused(key: str, value: object) -> None:
+    with pytest.raises(ArtifactError):
+        Manifest.from_text(_changed("ladder", LADDER | {key: value}))

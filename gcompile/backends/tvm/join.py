@@ -15,6 +15,7 @@ from pathlib import Path
 
 from gcompile.errors import UsageError
 from gcompile.runtime.entry_point import EntryPoint
+from gcompile.runtime.ladder import Ladder
 from gcompile.runtime.manifest import WEIGHTS_NAME, FileRecord, Manifest, Variant
 from gcompile.runtime.weights import WeightsWriter, map_weights
 
@@ -70,8 +71,12 @@ class ArtifactJoin:
         ]
         self.last = manifest
 
-    def finish(self, status: str) -> Manifest:
+    def finish(self, status: str, ladder: Ladder | None = None) -> Manifest:
         """Write the manifest.
+
+        Args:
+            status: How the build ended.
+            ladder: Says that the entry points are one model at several sizes.
 
         Raises:
             UsageError: No entry point was added.
@@ -88,6 +93,7 @@ class ArtifactJoin:
             variants=tuple(self.variants),
             files=files,
             weights=tuple(self.weights.specs),
+            ladder=ladder,
         )
         manifest.write(self.folder)
         return manifest
