@@ -14,8 +14,12 @@ from tvm import relax, tirx
 
 from gcompile import ir
 from gcompile.backends.cuda.launches import Copy, Program, Role, Value
-from gcompile.backends.cuda.lowering.anchors import Anchor, itemsize
-from gcompile.backends.cuda.lowering.relax_module import ANCHOR_ATTRIBUTE, relax_module
+from gcompile.backends.cuda.lowering.anchors import itemsize
+from gcompile.backends.cuda.lowering.relax_module import (
+    ANCHOR_ATTRIBUTE,
+    KernelCall,
+    relax_module,
+)
 from gcompile.backends.cuda.tensor_ir.kernels import TensorKernel, kernels_of
 from gcompile.backends.cuda.tensor_ir.nests import static_shape
 from gcompile.errors import CompileError
@@ -46,7 +50,7 @@ def lower_model(model: ir.Model, target: Target, arch: int) -> Lowered:
         CompileError: Some operator has no kernel.
     """
     written = relax_module(model, target, arch)
-    reader = _Reader(written.module, written.anchors)
+    reader = _Reader(written.module, written.calls)
     reader.read(written.module["main"])
     return Lowered(reader.program, written.fallbacks)
 
@@ -56,7 +60,7 @@ class _Reader:
     """Reads the calls of a Relax function as launches."""
 
     module: tvm.IRModule
-    anchors: Mapping[str, Anchor]
+    calls: Mapping[str, KernelCall]
     program: Program = field(default_factory=Program)
     values: dict[Any, Value] = field(default_factory=dict)
     tuples: dict[Any, list[Value]] = field(default_factory=dict)
@@ -115,9 +119,9 @@ class _Reader:
         function = self.module[callee]
         name = str(callee.name_hint)
         if ANCHOR_ATTRIBUTE in function.attrs:
-            anchor = self.anchors[str(function.attrs[ANCHOR_ATTRIBUTE])]
-            operands = dict(zip(anchor.operands, values, strict=True))
-            self.program.run_sequence(anchor.sequence, operands)
+            call = self.calls[str(function.attrs[ANCHOR_ATTRIBUTE])]
+            operands = dict(zip(call.operands, values, strict=True))
+            self.program.run_sequence(call.sequence, operands)
             return
         if name not in self.kernels:
             self.kernels[name] = kernels_of(function, name)

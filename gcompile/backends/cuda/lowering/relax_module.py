@@ -18,7 +18,9 @@ from tvm.script.ir_builder import IRBuilder
 from tvm.tirx.script import builder as T  # noqa: N812 - as all TensorIR is written
 
 from gcompile import ir
+from gcompile.backends.cuda.kernel import KernelSequence
 from gcompile.backends.cuda.lowering.anchors import Anchor, Operand, anchor_of
+from gcompile.backends.cuda.lowering.recurrences import recurrence_of
 from gcompile.backends.tvm import safe_indexing
 from gcompile.backends.tvm.fallback import add_fallback
 from gcompile.backends.tvm.lowering.expressions import CannotEmitError
@@ -42,16 +44,24 @@ _OPAQUE = 8
 
 
 @dataclass(frozen=True)
+class KernelCall:
+    """Kernels of ours, and the names of their operands in the order of a call."""
+
+    sequence: KernelSequence
+    operands: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Written:
     """A model as a module.
 
     Attributes:
-        anchors: What functions with `ANCHOR_ATTRIBUTE` stand for, by its value.
+        calls: What functions with `ANCHOR_ATTRIBUTE` stand for, by its value.
         fallbacks: Why a region with a product has no kernel of ours, by the region's name.
     """
 
     module: tvm.IRModule
-    anchors: Mapping[str, Anchor]
+    calls: Mapping[str, KernelCall]
     fallbacks: Mapping[str, str]
 
 
@@ -79,7 +89,7 @@ def relax_module(model: ir.Model, target: Target, arch: int) -> Written:
             results = [writer.value(value) for value in graph.outputs]
             found = writer.builder.emit_output(relax.Tuple(results))
         writer.builder.emit_func_output(found)
-    return Written(_optimized(writer.builder.get()), writer.anchors, writer.fallbacks)
+    return Written(_optimized(writer.builder.get()), writer.calls, writer.fallbacks)
 
 
 def _optimized(module: tvm.IRModule) -> tvm.IRModule:
@@ -107,7 +117,7 @@ class _Writer:
     arch: int
     values: dict[ir.Value, relax.Expr] = field(default_factory=dict)
     images: dict[Operand, relax.Expr] = field(default_factory=dict)
-    anchors: dict[str, Anchor] = field(default_factory=dict)
+    calls: dict[str, KernelCall] = field(default_factory=dict)
     fallbacks: dict[str, str] = field(default_factory=dict)
     imported: int = 0
 
@@ -134,7 +144,10 @@ class _Writer:
     def _write_region(self, region: ir.Region) -> None:
         """Write a region by a kernel of ours, or let TVM's importer write it."""
         try:
-            self._write_anchor(anchor_of(region, self.target, self.arch))
+            if len(region.nodes) == 1 and ir.recurrence_of(region.nodes[0]) is not None:
+                self._write_recurrence(region)
+            else:
+                self._write_anchor(anchor_of(region, self.target, self.arch))
         except CannotEmitError as reason:
             if region.anchor is not None:
                 self.fallbacks[region.name] = str(reason)
@@ -148,15 +161,39 @@ class _Writer:
         if anchor.layout is Layout.CHANNELS_LAST:
             shape = (shape[0], *shape[2:], shape[1])
         result = relax.TensorType(shape, _dtype(anchor.output))
-        types = [self.builder.normalize(argument).ty for argument in arguments]
-        name = f"anchor_{len(self.anchors)}"
-        self.anchors[name] = anchor
-        function = self.builder.add_func(_placeholder(name, [*types, result]), name)
-        call = self.builder.emit(relax.call_tir(function, arguments, result))
+        call = self._call(KernelCall(anchor.sequence, anchor.operands), arguments, [result])
         if anchor.layout is Layout.CHANNELS_LAST:
             self.images[written] = call
         else:
             self.values[anchor.output] = call
+
+    def _call(
+        self, call: KernelCall, arguments: Sequence[relax.Expr], results: Sequence[Any]
+    ) -> relax.Expr:
+        """Call kernels of ours by a function that stands for them."""
+        types = [self.builder.normalize(argument).ty for argument in arguments]
+        name = f"anchor_{len(self.calls)}"
+        self.calls[name] = call
+        function = self.builder.add_func(_placeholder(name, [*types, *results]), name)
+        given = list(results) if len(results) > 1 else results[0]
+        return self.builder.emit(relax.call_tir(function, list(arguments), given))
+
+    def _write_recurrence(self, region: ir.Region) -> None:
+        net = recurrence_of(region)
+        x, *states = [self.value(value) for value in net.inputs]
+        steps, batch, depth = ir.static_shape(net.inputs[0])
+        rows = relax.op.reshape(x, (steps * batch, depth))
+        product = relax.op.matmul(rows, relax.const(net.projection))
+        projected = self.builder.emit(relax.op.add(product, relax.const(net.bias)))
+        constants = [relax.const(array) for array in net.constants]
+        types = [relax.TensorType(ir.static_shape(value), _dtype(value)) for value in net.outputs]
+        kernel = net.kernel.kernel()
+        names = tuple(argument.name for argument in kernel.arguments)
+        call = KernelCall(KernelSequence.of(kernel), names)
+        result = self._call(call, [projected, *constants, *states], types)
+        for index, value in enumerate(net.outputs):
+            item = relax.TupleGetItem(result, index) if len(types) > 1 else result
+            self.values[value] = self.builder.emit(item)
 
     def _operand(self, operand: Operand) -> relax.Expr:
         """A value in the layout that a kernel reads."""

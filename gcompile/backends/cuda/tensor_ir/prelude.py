@@ -44,6 +44,7 @@ template <class T> DEVICE T larger(T a, T b) { return a > b ? a : b; }
 template <class T> DEVICE T smaller(T a, T b) { return a < b ? a : b; }
 template <class T> DEVICE T floor_div(T a, T b) { return a / b - ((a % b != 0) & ((a ^ b) < 0)); }
 template <class T> DEVICE T floor_mod(T a, T b) { return a - floor_div(a, b) * b; }
+DEVICE float sigmoid(float x) { return 1.0f / (1.0f + expf(-x)); }
 template <class To, class From> DEVICE To bits_of(From a) {
   static_assert(sizeof(To) == sizeof(From), "");
   To b;
