@@ -2,10 +2,10 @@
 
     python -m benchmarks.weight_only --data DIR [--sizes 4096x4096] [--rows 1,4,64] [--rounds 15]
 
-DIR holds NAME.onnx and NAME.eval.npz with inputs and labels: each model that has a product with
-a constant matrix is compiled as it is and with `quantize-weights`, and the compiled code runs on
-all rows. Then products of few rows are timed in turn with a loop that reads as many bytes as their
-weights and scales take; the share is the quotient of their CPU times.
+DIR holds NAME.onnx, NAME.calib.npz and NAME.eval.npz with inputs and labels: each model that has a
+product with a constant matrix is compiled as it is and with `quantize-weights`, and the compiled
+code runs on all rows. Then products of few rows are timed in turn with a loop that reads as many
+bytes as their weights and scales take; the share is the quotient of their CPU times.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ FORMS = {
     "fp32": "canonicalize",
     "int8/128": "canonicalize,quantize-weights{bits=8,block=128}",
     "int4/32": "canonicalize,quantize-weights{bits=4,block=32}",
+    "int4/32 gram": "canonicalize,quantize-weights{bits=4,block=32,rounding=gram}",
     "int4/64": "canonicalize,quantize-weights{bits=4,block=64}",
     "int4/128": "canonicalize,quantize-weights{bits=4,block=128}",
 }
@@ -58,17 +59,17 @@ def main() -> None:
 
 
 def _measure_accuracy(data: Path) -> None:
-    print(f"{'':18}" + "".join(f"{name:>10}" for name in FORMS) + "   % of labels right")
+    print(f"{'':18}" + "".join(f"{name:>13}" for name in FORMS) + "   % of labels right")
     for path in sorted(data.glob("*.onnx")):
-        rows = path.with_suffix(".eval.npz")
-        if not rows.is_file() or not _has_a_matrix(path):
+        rows, calib = path.with_suffix(".eval.npz"), path.with_suffix(".calib.npz")
+        if not rows.is_file() or not calib.is_file() or not _has_a_matrix(path):
             continue
         arrays = dict(np.load(rows))
         labels = arrays.pop("labels", None)
         if labels is None:
             continue
-        found = [_accuracy(path, passes, arrays, labels) for passes in FORMS.values()]
-        print(f"{path.stem:18}" + "".join(f"{100 * share:10.2f}" for share in found), flush=True)
+        found = [_accuracy(path, passes, calib, arrays, labels) for passes in FORMS.values()]
+        print(f"{path.stem:18}" + "".join(f"{100 * share:13.2f}" for share in found), flush=True)
 
 
 def _has_a_matrix(path: Path) -> bool:
@@ -76,8 +77,11 @@ def _has_a_matrix(path: Path) -> bool:
     return bool(operators & {"MatMul", "Gemm"})
 
 
-def _accuracy(path: Path, passes: str, rows: Arrays, labels: NDArray[np.generic]) -> float:
-    built = gcompile.compile(path, passes=passes, cache=False)
+def _accuracy(
+    path: Path, passes: str, calib: Path, rows: Arrays, labels: NDArray[np.generic]
+) -> float:
+    given = {name: a for name, a in np.load(calib).items() if name != "labels"}
+    built = gcompile.compile(path, passes=passes, calib=given, cache=False)
     outputs = [built.artifact.run(one) for one in _each(rows)]
     name = next(iter(outputs[0]))
     return top1({name: np.concatenate([np.atleast_2d(out[name]) for out in outputs])}, labels)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from gcompile import energy, ir
-from gcompile.compiler.job import Source, load_model, read_graph
+from gcompile.compiler.job import Source, available, load_model, read_graph
 from gcompile.compiler.stages import REGIONS
 from gcompile.energy import ColdStart, Estimate, Roofline
 from gcompile.errors import UsageError
@@ -13,8 +13,11 @@ from gcompile.passes import PassContext
 from gcompile.passes.pipelines import canonicalize_pipeline
 from gcompile.targets import Target, load_target
 
-PRICED = (ir.Precision.FP32, ir.Precision.FP16, ir.Precision.BF16, ir.Precision.INT8)
-"""What can be priced: devices run formats that gcompile emits no code for."""
+PRICED = (
+    ir.Precision.FP32, ir.Precision.FP16, ir.Precision.BF16, ir.Precision.INT8, ir.Precision.FP8,
+    ir.Precision.MXFP8, ir.Precision.MXFP6, ir.Precision.MXFP4,
+)  # fmt: skip
+"""What can be priced, on devices that have it: some run formats that gcompile has no code for."""
 
 
 def estimate(
@@ -44,7 +47,7 @@ def estimate(
         cold: Price the first inference, whose weights are in no cache yet, with the same kernels.
 
     Raises:
-        UsageError: An option or a shape cannot be used.
+        UsageError: An option or a shape cannot be used, or the target lacks the precision.
         ExportError: A PyTorch module cannot become a graph.
     """
     if batch is not None and batch < 1:
@@ -52,7 +55,7 @@ def estimate(
     graph = read_graph(model, example_inputs, dynamic_shapes)
     ready, _ = load_model(graph, shapes, batch or 1)
     device = load_target(target) if isinstance(target, str) else target
-    pricing = Roofline().at(_priced(precision))
+    pricing = Roofline().at(_priced(precision, device))
     ctx = PassContext(target=device, energy=pricing, threads=threads, keeps_ledger=False)
     given = energy.estimate(ready, device, pricing, threads)
     canonicalize_pipeline().apply(ready, ctx, given)
@@ -68,7 +71,9 @@ def places_of(model: ir.Model) -> dict[str, ir.Place]:
     return {region.name: region.place for region in regions if region.place is not None}
 
 
-def _priced(name: ir.Precision | str | None) -> ir.Precision | None:
-    if name is None or name in PRICED:
-        return None if name is None else ir.Precision(name)
+def _priced(name: ir.Precision | str | None, target: Target) -> ir.Precision | None:
+    if name is None:
+        return None
+    if name in PRICED:
+        return available(ir.Precision(name), target)
     raise UsageError(f"Unknown precision {str(name)!r}. Known precisions: {', '.join(PRICED)}.")

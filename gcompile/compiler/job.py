@@ -178,6 +178,8 @@ def prepare(
     if prune and calibration is None:
         raise UsageError("Pruning needs calibration rows: give them with --calib FILE.npz.")
     wanted = parse_precision(precision)
+    if wanted is not None:
+        available(wanted, device)
     if wanted is ir.Precision.INT8 and calibration is None:
         raise UsageError("Precision int8 needs calibration rows: give them with --calib FILE.npz.")
     rows = None
@@ -261,6 +263,20 @@ def parse_precision(name: ir.Precision | str | None) -> ir.Precision | None:
     raise UsageError(
         f"Unknown precision {str(name)!r}. Known precisions: {', '.join(PRECISIONS)}."
     )
+
+
+def available(precision: ir.Precision, target: Target) -> ir.Precision:
+    """The precision, which the target must have a unit for.
+
+    Raises:
+        UsageError: Listing those it has.
+    """
+    if precision not in target.precisions:
+        raise UsageError(
+            f"Target {target.name!r} does not compute in {precision}. It computes in: "
+            f"{', '.join(target.precisions)}."
+        )
+    return precision
 
 
 def parse_preset(name: Preset | str) -> Preset:

@@ -213,4 +213,4 @@ def _without_folded(region: ir.Region) -> tuple[ir.Node, ...]:
 
 
 _FLOAT_BYTES = 4
-_SCALABLE = {ir.Precision.FP32, ir.Precision.FP16, ir.Precision.BF16, ir.Precision.INT8}
+_SCALABLE = frozenset(ir.Precision) - {ir.Precision.FP64, ir.Precision.INT32}

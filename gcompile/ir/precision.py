@@ -16,10 +16,14 @@ class Precision(StrEnum):
     BF16 = "bf16"
     INT32 = "int32"
     INT8 = "int8"
+    FP8 = "fp8"
+    MXFP8 = "mxfp8"
+    MXFP6 = "mxfp6"
+    MXFP4 = "mxfp4"
 
     @property
     def bits(self) -> int:
-        """Storage of one element, in bits."""
+        """Storage of one element, in bits; scales that blocks share are left out."""
         return _BITS[self]
 
 
@@ -30,6 +34,10 @@ _BITS = {
     Precision.BF16: 16,
     Precision.INT32: 32,
     Precision.INT8: 8,
+    Precision.FP8: 8,
+    Precision.MXFP8: 8,
+    Precision.MXFP6: 6,
+    Precision.MXFP4: 4,
 }
 
 

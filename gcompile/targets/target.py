@@ -248,6 +248,11 @@ class Target:
     def __hash__(self) -> int:
         return hash((self.name, self.cores, self.clock_hz))
 
+    @property
+    def precisions(self) -> tuple[Precision, ...]:
+        """The formats that it has units for, the widest first."""
+        return tuple(sorted({u.precision for u in self.units}, key=lambda p: (-p.bits, p)))
+
     def unit_for(self, precision: Precision, *, dense: bool = True) -> Unit:
         """Return the fastest unit that runs `precision`, as the code generator would choose it.
 

@@ -58,3 +58,16 @@ def test_the_model_of_the_caller_stays_as_it_is() -> None:
 def test_a_wrong_option_is_refused_in_a_sentence(options: dict[str, object], part: str) -> None:
     with pytest.raises(UsageError, match=part):
         gcompile.estimate(task().model, **options)  # type: ignore[arg-type]
+
+
+def test_formats_are_priced_where_the_target_has_them() -> None:
+    model = free(FREE)
+    sixteen, eight, six, four = (
+        gcompile.estimate(model, "nvidia-b200", batch=512, precision=p).total.energy_j
+        for p in ("bf16", "mxfp8", "mxfp6", "mxfp4")
+    )
+    assert sixteen > eight > six > four
+    with pytest.raises(UsageError, match="not compute in mxfp4"):
+        gcompile.estimate(model, "nvidia-h100-sxm", precision="mxfp4")
+    with pytest.raises(UsageError, match="It computes in: fp32, bf16, int8"):
+        gcompile.estimate(model, "generic-x86-avx2", precision="fp8")
