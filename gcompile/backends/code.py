@@ -44,6 +44,10 @@ class Code(Protocol):
         """Of activations, while one inference runs."""
 
     @property
+    def remarks(self) -> tuple[str, ...]:
+        """What a report should tell of the code, as sentences."""
+
+    @property
     def on_cpu(self) -> OnCpu | None:
         """The CPU form of code for a device that is not a CPU; None where there is none."""
 

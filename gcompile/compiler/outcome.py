@@ -50,7 +50,7 @@ def make_outcome(
         carbon=job.carbon,
         build=_build_energy(job),
         tokens=job.tokens,
-        notes=(*job.notes, *_advice(job, decision)),
+        notes=(*job.notes, *code.remarks, *_advice(job, decision)),
     )
 
 

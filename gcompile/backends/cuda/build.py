@@ -14,6 +14,7 @@ from gcompile.backends.cuda.architecture import PLATFORM, arch_of
 from gcompile.backends.cuda.compile_kernels import compile_kernels
 from gcompile.backends.cuda.host_execution import HostExecution
 from gcompile.backends.cuda.launches import Program
+from gcompile.backends.cuda.ledger import emitted
 from gcompile.backends.cuda.lowering.model import lower_model
 from gcompile.backends.cuda.planning import plan_of
 from gcompile.backends.cuda.toolchain import MachineCode, nvrtc
@@ -56,6 +57,19 @@ class CudaCode:
     def peak_memory_bytes(self) -> int:
         """Of activations, while one inference runs."""
         return self.plan.arena_bytes
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What was emitted, and what it should cost: fusion does not follow regions exactly."""
+        found = emitted(self.program, self.target)
+        spilled = sum(code.spilled_bytes > 0 for code in self.machine_code)
+        return (
+            f"As emitted, one inference is {found.launches} launches, {found.tensor_launches} of "
+            f"them on tensor cores and {found.narrow_launches} with fewer blocks than the GPU has "
+            f"processors; they move {found.bytes / 1e6:.2f} MB and should take "
+            f"{1e3 * found.cost.energy_j:.3g} mJ and {1e3 * found.cost.time_s:.3g} ms. "
+            f"Kernels that spill registers: {spilled}.",
+        )
 
     @property
     def on_cpu(self) -> OnCpu | None:

@@ -68,7 +68,6 @@ class Kernel:
         unit: The unit of the target that does its arithmetic, such as `tensor-core-fp16`.
         operations: Arithmetic of one launch on that unit, 2 per multiply-accumulate, padding
             included.
-        bytes_read: Bytes of one launch from each level below the processors, by the level's name.
     """
 
     name: str
@@ -82,7 +81,6 @@ class Kernel:
     only_arch: str = ""
     unit: str = "cuda-core"
     operations: int = 0
-    bytes_read: Mapping[str, int] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,11 @@ class NativeCode:
         return self.module.peak_memory_bytes
 
     @property
+    def remarks(self) -> tuple[str, ...]:
+        """The regions of the report are the kernels, so there is nothing to add."""
+        return ()
+
+    @property
     def on_cpu(self) -> None:
         """Nothing stands in for native code."""
         return None

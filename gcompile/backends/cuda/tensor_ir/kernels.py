@@ -101,6 +101,7 @@ class _Writer:
             grid=grid,
             block=(threads, 1, 1),
             arguments=arguments,
+            operations=self._operations(),
         )
         return TensorKernel(kernel, tuple(self.tensors))
 
@@ -118,6 +119,12 @@ class _Writer:
         if is_few and _combine(reduction) and _walks_rows(reduction):
             return self._by_blocks(reduction), (elements, 1, 1), THREADS
         return self._by_threads(reduction, elements), (-(-elements // THREADS), 1, 1), THREADS
+
+    def _operations(self) -> int:
+        """One for each element, or for each term of its sum; two for terms that are products."""
+        reduction = self.nest.before or self.nest
+        each = 2 if product_of(reduction) is not None else 1
+        return each * count(self.nest.spatial) * count(reduction.reduced)
 
     def _argument(self, tensor: Any) -> Argument:
         access = Access.READ

@@ -1,0 +1,85 @@
+"""What the emitted kernels should cost, launch by launch: their units, operations and bytes.
+
+The ledger of a report prices regions, before any kernel exists; so do budgets. This prices what
+was emitted: launches that were fused away cost nothing, all that a region became are counted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gcompile.backends.cuda.kernel import Access, Kernel
+from gcompile.backends.cuda.launches import Action, Launch, Program, Role, Value
+from gcompile.backends.cuda.memory import touched
+from gcompile.energy import Cost
+from gcompile.energy.gpu import gpu_cost
+from gcompile.energy.job import Job
+from gcompile.ir import Precision, Tile
+from gcompile.targets import Target
+
+_VECTOR = "cuda-core"
+
+
+@dataclass(frozen=True)
+class Emitted:
+    """What one inference starts.
+
+    Attributes:
+        launches: Kernels that are started; copies and fills count as such.
+        tensor_launches: Those whose products run on tensor cores.
+        narrow_launches: Those with fewer blocks than the GPU has processors.
+        bytes: Read and written by all of them, each argument once.
+    """
+
+    launches: int
+    tensor_launches: int
+    narrow_launches: int
+    bytes: int
+    cost: Cost
+
+
+def emitted(program: Program, target: Target) -> Emitted:
+    """Price a program on a GPU."""
+    weights = float(sum(array.nbytes for array in program.weights))
+    jobs = [_job(action, target) for action in program.actions]
+    launched = [action.kernel for action in program.actions if isinstance(action, Launch)]
+    return Emitted(
+        len(jobs),
+        sum(kernel.unit.startswith("tensor-core") for kernel in launched),
+        sum(_blocks(kernel) < target.processors for kernel in launched),
+        sum(sum(job.activation_bytes) + job.constant_bytes for job, _ in jobs),
+        Cost.total(gpu_cost(job, tile, target, weights) for job, tile in jobs),
+    )
+
+
+def _job(action: Action, target: Target) -> tuple[Job, Tile]:
+    """What an action does, and on which unit."""
+    name, operations = _VECTOR, 0
+    sizes = [(value, value.bytes) for value in touched(action)]
+    if isinstance(action, Launch):
+        kernel = action.kernel
+        name, operations = kernel.unit, kernel.operations
+        sizes = [
+            (value, value.bytes * (2 if argument.access is Access.UPDATE else 1))
+            for value, argument in zip(action.values, kernel.arguments, strict=True)
+        ]
+    unit = target.unit_named(name)
+    job = Job(
+        precision=unit.precision if unit is not None else Precision.FP32,
+        contraction=None,
+        product_ops=operations,
+        vector_ops=0,
+        image_bytes=0,
+        activation_bytes=tuple(size for value, size in sizes if not _is_weight(value)),
+        constant_bytes=sum(size for value, size in sizes if _is_weight(value)),
+    )
+    return job, Tile(name, 1, 1)
+
+
+def _is_weight(value: Value) -> bool:
+    return value.role is Role.WEIGHT
+
+
+def _blocks(kernel: Kernel) -> int:
+    x, y, z = kernel.grid
+    return x * y * z
