@@ -48,3 +48,19 @@ def pack_stored(
     shifts = np.arange(4)[:, None] * 4 + np.array([0, 16])
     words = (registers << shifts.astype(np.uint32)).sum(axis=(-1, -2), dtype=np.uint32)
     return np.ascontiguousarray(words).view(np.uint8).reshape(columns, units, 32, 16)
+
+
+def unpack_stored(packed: NDArray[np.uint8], n: int, k: int, bits: int) -> NDArray[np.float32]:
+    """Read back what `pack_stored` wrote: (n, k) numbers, none negative, as they are stored."""
+    unit = unit_of(bits)
+    columns, units = math.ceil(n / COLUMNS), math.ceil(k / unit)
+    if bits == 8:
+        registers = packed.astype(np.uint32)
+    else:
+        words = np.ascontiguousarray(packed).view(np.uint32).reshape(-1, 1, 1)
+        shifts = np.arange(4, dtype=np.uint32)[:, None] * 4 + np.array([0, 16], np.uint32)
+        registers = (words >> shifts) & np.uint32(15)
+    parts = registers.reshape(columns, units, 8, 4, unit // RUN, 2, 2, 2, 2)
+    # tile, unit, g, t, run, step, pair, half, element
+    ordered = parts.transpose(0, 7, 2, 1, 4, 3, 5, 6, 8)
+    return ordered.reshape(columns * COLUMNS, units * unit)[:n, :k].astype(np.float32)

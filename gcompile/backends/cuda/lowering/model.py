@@ -14,7 +14,7 @@ from tvm import relax, tirx
 
 from gcompile import ir
 from gcompile.backends.cuda.launches import Copy, Program, Role, Value
-from gcompile.backends.cuda.lowering.anchors import itemsize
+from gcompile.backends.cuda.lowering.anchor import itemsize
 from gcompile.backends.cuda.lowering.relax_module import (
     ANCHOR_ATTRIBUTE,
     KernelCall,

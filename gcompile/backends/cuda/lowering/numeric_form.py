@@ -26,6 +26,9 @@ from gcompile.ir import Contraction
 
 Array = NDArray[Any]
 
+INTERPRETED_OPERATIONS = 1_000_000
+"""Operations of a launch whose CPU form is the interpreter, which does about 10^7 in a second."""
+
 
 def numeric_forms(product: Product) -> tuple[CpuForm, ...]:
     """The CPU form of each of a product's programs; it has one product in its batch.
@@ -38,7 +41,7 @@ def numeric_forms(product: Product) -> tuple[CpuForm, ...]:
 
     def whole(buffers: Sequence[Buffer]) -> None:
         x, weights, *rest, y = buffers
-        _finish(product, _sums(product, x, weights), rest, y)
+        finish(product.epilogue, _sums(product, x, weights), rest, y)
 
     def share(buffers: Sequence[Buffer]) -> None:
         x, weights, shares = buffers
@@ -48,7 +51,7 @@ def numeric_forms(product: Product) -> tuple[CpuForm, ...]:
 
     def add(buffers: Sequence[Buffer]) -> None:
         shares, *rest, y = buffers
-        _finish(product, shares.reshape(product.tile.split, c.m, c.n).sum(0), rest, y)
+        finish(product.epilogue, shares.reshape(product.tile.split, c.m, c.n).sum(0), rest, y)
 
     return (whole,) if product.tile.split == 1 else (share, add)
 
@@ -57,13 +60,13 @@ def _sums(product: Product, x: Buffer, weights: Buffer) -> Array:
     """Sums in float32, or exactly for integers."""
     c = product.contraction
     wide = np.float64 if product.instruction.sums == "int32" else np.float32
-    rows = _windows(x.astype(wide).reshape(c.batch, c.in_h, c.in_w, product.x_pitch), c)
+    rows = windows(x.astype(wide).reshape(c.batch, c.in_h, c.in_w, product.x_pitch), c)
     columns = weights.astype(wide).reshape(c.n, product.weights_pitch)[:, : c.k]
     found: Array = rows @ columns.T
     return found.astype(np.int32) if product.instruction.sums == "int32" else found
 
 
-def _windows(image: Array, c: Contraction) -> Array:
+def windows(image: Array, c: Contraction) -> Array:
     """The rows of the implicit product, the depth in the order (y, x, channel)."""
     pads = [(0, 0), (c.pad_top, c.pad_bottom), (c.pad_left, c.pad_right), (0, 0)]
     padded = np.pad(image[..., : c.in_c], pads)
@@ -79,9 +82,8 @@ def _windows(image: Array, c: Contraction) -> Array:
     return np.concatenate(views, -1).reshape(c.m, c.k)
 
 
-def _finish(product: Product, sums: Array, read: Sequence[Buffer], y: Buffer) -> None:
+def finish(epilogue: Epilogue, sums: Array, read: Sequence[Buffer], y: Buffer) -> None:
     """Evaluate the epilogue's own expressions for all elements at once, and store them."""
-    epilogue = product.epilogue
     vectors = read[: epilogue.channel_vectors]
     known = {f"v{i}": vector[None, :] for i, vector in enumerate(vectors)}
     for i, (source, buffer) in enumerate(
@@ -89,7 +91,7 @@ def _finish(product: Product, sums: Array, read: Sequence[Buffer], y: Buffer) ->
     ):
         known[f"s{i}"] = _broadcast(buffer, source.image, epilogue.output.image)
     known["sum"] = sums
-    y[:] = _evaluate(epilogue, known, product.instruction.sums).reshape(-1).astype(y.dtype)
+    y[:] = _evaluate(epilogue, known).reshape(-1).astype(y.dtype)
 
 
 def _broadcast(buffer: Buffer, image: Image, output: Image) -> Array:
@@ -100,10 +102,10 @@ def _broadcast(buffer: Buffer, image: Image, output: Image) -> Array:
     return values.astype(np.float32) if is_real else values
 
 
-def _evaluate(epilogue: Epilogue, known: dict[str, Array], sums: str) -> Array:
+def _evaluate(epilogue: Epilogue, known: dict[str, Array]) -> Array:
     variables: dict[str, Array] = {"element": np.asarray(0)}
     result = known["sum"]
-    total = register("sum", 0, "int32" if sums == "int32" else "float32")
+    total = register("sum", 0, "int32" if result.dtype.kind == "i" else "float32")
     for statement in epilogue.statements(Place(constant(0), constant(0)), [total]):
         if not isinstance(statement, For):
             continue

@@ -19,8 +19,9 @@ from tvm.tirx.script import builder as T  # noqa: N812 - as all TensorIR is writ
 
 from gcompile import ir
 from gcompile.backends.cuda.kernel import KernelSequence
-from gcompile.backends.cuda.lowering.anchors import Anchor, Operand, anchor_of
+from gcompile.backends.cuda.lowering.anchor import Anchor, Operand
 from gcompile.backends.cuda.lowering.recurrences import recurrence_of
+from gcompile.backends.cuda.lowering.region_anchor import region_anchor
 from gcompile.backends.tvm import safe_indexing
 from gcompile.backends.tvm.fallback import add_fallback
 from gcompile.backends.tvm.lowering.expressions import CannotEmitError
@@ -147,7 +148,7 @@ class _Writer:
             if len(region.nodes) == 1 and ir.recurrence_of(region.nodes[0]) is not None:
                 self._write_recurrence(region)
             else:
-                self._write_anchor(anchor_of(region, self.target, self.arch))
+                self._write_anchor(region_anchor(region, self.target, self.arch))
         except CannotEmitError as reason:
             if region.anchor is not None:
                 self.fallbacks[region.name] = str(reason)

@@ -43,7 +43,7 @@ def lower_weight_only(region: ir.Region, memory: Memory) -> None:
         raise CannotEmitError(
             f"unit {unit.name} does not multiply {x.image.dtype} with stored integers"
         )
-    matrix = _matrix(node, decoder, x.image.channels)
+    matrix = stored_matrix(node, decoder, x.image.channels)
     bias = np.zeros(shape.out_c)
     if node.op_type == "Gemm":
         addend = constant_bias(node.inputs[2] if len(node.inputs) > 2 else None, shape.out_c)
@@ -68,7 +68,7 @@ def lower_weight_only(region: ir.Region, memory: Memory) -> None:
     memory.put(body.output, Placement(var, Layout.ROWS, image))
 
 
-def _matrix(node: ir.Node, decoder: ir.Node, depth: int) -> Matrix:
+def stored_matrix(node: ir.Node, decoder: ir.Node, depth: int) -> Matrix:
     """The right operand as (channels, depth), its numbers signed; `depth` may be padded."""
     arrays = [ir.constant_array(value) for value in decoder.inputs]
     stored, scales = arrays[0], arrays[1]

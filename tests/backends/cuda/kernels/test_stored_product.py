@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gcompile.backends.cuda.kernels.epilogue import Epilogue
-from gcompile.backends.cuda.kernels.pack_stored import pack_stored
+from gcompile.backends.cuda.kernels.pack_stored import pack_stored, unpack_stored
 from gcompile.backends.cuda.kernels.stored_product import StoredProduct
 from gcompile.backends.cuda.program.interpret import interpret
 from gcompile.backends.tvm.kernels.spec import (
@@ -92,6 +92,13 @@ def test_packing_keeps_every_weight_once() -> None:
     assert packed.shape == (1, 1, 32, 16)
     nibbles = np.stack([packed & 15, packed >> 4]).reshape(-1)
     np.testing.assert_array_equal(np.bincount(nibbles), np.full(16, 64))
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_packed_weights_are_read_back(bits: int) -> None:
+    numbers = np.random.default_rng(0).integers(0, 1 << bits, (37, 200))
+    packed = pack_stored(numbers, bits, has_points=True)
+    np.testing.assert_array_equal(unpack_stored(packed.reshape(-1), 37, 200, bits), numbers)
 
 
 @pytest.mark.parametrize(

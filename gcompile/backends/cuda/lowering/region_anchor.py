@@ -1,0 +1,30 @@
+"""Which kernels of ours compute a region."""
+
+from __future__ import annotations
+
+from gcompile import ir
+from gcompile.backends.cuda.lowering.anchor import Anchor
+from gcompile.backends.cuda.lowering.anchors import anchor_of
+from gcompile.backends.cuda.lowering.depthwise_anchor import depthwise_anchor
+from gcompile.backends.cuda.lowering.stored_anchor import stored_anchor
+from gcompile.targets import Target
+
+
+def region_anchor(region: ir.Region, target: Target, arch: int) -> Anchor:
+    """Give a region kernels of ours.
+
+    Args:
+        region: Any region.
+        target: The GPU that tiles are chosen for.
+        arch: Its architecture: 80 for sm_80.
+
+    Raises:
+        CannotEmitError: There are none for it.
+    """
+    if region.weight_decoder is not None:
+        return stored_anchor(region, target, arch)
+    node = region.anchor
+    shape = ir.contraction_of(node) if node is not None else None
+    if shape is not None and shape.is_depthwise:
+        return depthwise_anchor(region, target)
+    return anchor_of(region, target, arch)
