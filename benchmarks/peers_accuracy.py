@@ -1,6 +1,6 @@
 """Accuracy at equal joules, and joules at equal accuracy: gcompile beside other quantizers.
 
-    python -m benchmarks.peers_accuracy --data DIR [--target cpu] [--peer-python INTERPRETER]
+    python -m benchmarks.peers_accuracy --data DIR [--target cpu] [--prune] [--peer-python PYTHON]
 
 Every model is priced by the same estimate for the same target, that of another tool as the Q/DQ
 file it wrote. Ours are the points of one sweep, measured as compiled code; NNCF's are `quantize`
@@ -49,6 +49,7 @@ def main() -> int:
     parser = task_parser(__doc__.splitlines()[0])
     parser.add_argument("--target", default="cpu")
     parser.add_argument("--points", type=int, default=8)
+    parser.add_argument("--prune", action="store_true", help="Let our points be pruned too.")
     parser.add_argument("--peer-python", default=sys.executable)
     given = parser.parse_args()
     tasks = find_tasks(given.data, given.model, given.task)
@@ -62,7 +63,7 @@ def main() -> int:
         reference = accuracy_of(task.model, task.evaluation)
         exact_j = gcompile.estimate(task.model, given.target).total.energy_j
         points = [
-            *ours(task, given.target, exact_j, given.points),
+            *ours(task, given.target, exact_j, given.points, prune=given.prune),
             *theirs(task, given.target, exact_j, given.peer_python),
         ]
         print_task(task.name, reference, points)
@@ -73,12 +74,15 @@ def main() -> int:
     return 0
 
 
-def ours(task: Labelled, target: str, exact_j: float, points: int) -> list[Measured]:
+def ours(
+    task: Labelled, target: str, exact_j: float, points: int, *, prune: bool
+) -> list[Measured]:
     """The points of a sweep."""
     try:
         report = sweep(
-            task.model, target, points=points, calib=task.calib, evaluate=task.evaluation
-        )
+            task.model, target, points=points, calib=task.calib, evaluate=task.evaluation,
+            prune=prune,
+        )  # fmt: skip
     except GcompileError as error:
         return [Measured(task.name, OURS, "sweep", None, None, f"failed: {error!s:.100}")]
     return [
