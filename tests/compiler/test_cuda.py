@@ -61,10 +61,23 @@ def test_narrow_precisions_run_on_tensor_cores(tmp_path: Path, precision: str, u
     assert any(name.startswith(unit) for name in _kernels(folder))
 
 
+def test_kernels_of_one_architecture_alone_come_without_ptx(tmp_path: Path) -> None:
+    model = parse("""
+        g (float[512,512] x) => (float[512,1024] y) <float[512,1024] w> { y = MatMul(x, w) }
+    """)
+    for target, has_ptx in (("nvidia-h100", False), ("nvidia-a100", True)):
+        folder = tmp_path / target
+        gcompile.compile(model, target, precision="bf16", output=folder)
+        assert bool(list(folder.glob("*.ptx"))) == has_ptx
+        assert len(list(folder.glob("*.cubin"))) == 1
+
+
 def test_an_architecture_without_the_unit_computes_the_same_elsewhere(tmp_path: Path) -> None:
     folder = tmp_path / "out"
-    report = gcompile.compile(task().model, "nvidia-t4", precision="bf16", output=folder).report
-    assert not any("bf16_" in name for name in _kernels(folder))
+    report = gcompile.compile(
+        task().model, "nvidia-t4", precision="int8", calib=task().calib, output=folder
+    ).report
+    assert not any(name.startswith("conv_") for name in _kernels(folder))
     assert any("sm_75 has no mma" in reason for reason in report.fallbacks.values())
 
 

@@ -90,13 +90,17 @@ class CudaCode:
     def write(
         self, name: str, folder: Path, stem: str, writer: WeightsWriter
     ) -> tuple[Variant, list[str]]:
-        """Write the plan and the kernels; see `gcompile.backends.code.Code`."""
+        """Write the plan and the kernels; see `gcompile.backends.code.Code`.
+
+        PTX of kernels with instructions of one architecture alone would not run on newer ones.
+        """
         cubins = [code.cubin for code in self.machine_code]
-        texts = [code.ptx for code in self.machine_code]
-        codes = [
-            _write_code(folder, f"{stem}.sm_{self.arch}.cubin", "cubin", self.arch, cubins),
-            _write_code(folder, f"{stem}.compute_{self.arch}.ptx", "ptx", self.arch, texts),
-        ]
+        file = f"{stem}.sm_{self.arch}.cubin"
+        codes = [_write_code(folder, file, "cubin", self.arch, cubins)]
+        if not any(kernel.only_arch for kernel in self.program.kernels):
+            texts = [code.ptx for code in self.machine_code]
+            file = f"{stem}.compute_{self.arch}.ptx"
+            codes.append(_write_code(folder, file, "ptx", self.arch, texts))
         library = f"{stem}.plan.json"
         plan = plan_of(self.program, codes, self.driver)
         (folder / library).write_text(plan.to_text(), encoding="utf-8")
