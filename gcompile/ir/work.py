@@ -148,6 +148,8 @@ def _operations(node: onnx_ir.Node) -> tuple[int, int]:
         case "LSTM" | "GRU" | "RNN":
             net = recurrence_of(node)
             return (2 * net.projection.macs, net.step_ops) if net is not None else (0, 0)
+        case "ScatterElements" | "ScatterND" if row_write_of(node) is not None:
+            return 0, 0
         case "MaxPool" | "AveragePool" | "LpPool":
             return 0, out * math.prod(node.attributes.get_ints("kernel_shape", [1]))
         case name if name.startswith(("Reduce", "Global")) or name == "ArgMax":

@@ -13,10 +13,12 @@ from gcompile.passes.canonicalize.fold_batch_norm import FoldBatchNorm
 from gcompile.passes.canonicalize.fold_constants import FoldConstants
 from gcompile.passes.canonicalize.fold_pad import FoldPad
 from gcompile.passes.canonicalize.fold_scale import FoldScale
+from gcompile.passes.canonicalize.group_heads import GroupHeads
 from gcompile.passes.canonicalize.inline_constant_if import InlineConstantIf
 from gcompile.passes.canonicalize.lower_batch_norm import LowerBatchNorm
 from gcompile.passes.canonicalize.lower_quantized_products import LowerQuantizedProducts
 from gcompile.passes.canonicalize.merge_common_subexpressions import MergeCommonSubexpressions
+from gcompile.passes.canonicalize.move_scale import MoveScale
 from gcompile.passes.canonicalize.remove_dead_nodes import RemoveDeadNodes
 from gcompile.passes.fuse.duplicate_dequantize import DuplicateDequantize
 from gcompile.passes.fuse.fuse_regions import FuseRegions
@@ -41,6 +43,8 @@ def canonicalize_pipeline() -> Pipeline:
             FoldBatchNorm(),
             LowerBatchNorm(),
             LowerQuantizedProducts(),
+            MoveScale(),
+            GroupHeads(),
             FoldScale(),
             FoldAddIntoBias(),
             MergeCommonSubexpressions(),
