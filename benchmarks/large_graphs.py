@@ -7,7 +7,8 @@ Every measurement is a process of its own, without a cache of kernels. `estimate
 code. The graphs are residual blocks with identities, transposes and dead branches in between: in
 the one called `repeating` all blocks are alike, in the one called `varied` they have 64 widths, so
 that there are as many different kernels. The slope is that of a line fitted to the logarithms of
-seconds and nodes: 1 is linear, and n log n has 1.1 over these sizes.
+seconds and nodes over the three largest sizes, where what every process does once counts least:
+1 is linear, and n log n has 1.1 there.
 """
 
 from __future__ import annotations
@@ -102,9 +103,9 @@ def series_of(found: list[Measured]) -> dict[tuple[str, str], list[Measured]]:
 
 
 def slope(series: list[Measured]) -> float:
-    """The exponent of the power law fitted to CPU seconds over nodes, by least squares."""
-    nodes = np.log([one.nodes for one in series])
-    seconds = np.log([one.cpu_s for one in series])
+    """The exponent of the power law fitted to CPU seconds of the three largest sizes."""
+    nodes = np.log([one.nodes for one in series[-3:]])
+    seconds = np.log([one.cpu_s for one in series[-3:]])
     return float(np.polyfit(nodes, seconds, 1)[0])
 
 

@@ -1,7 +1,11 @@
-"""Small models of the architectures people bring, with random weights, against eager PyTorch."""
+"""Small models of the architectures people bring, with random weights, against eager PyTorch.
+
+Each is compiled once, with a free dimension, and run at a size that was compiled and at others.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,26 +24,38 @@ ATTENTION = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4
 TOLERANCES = {None: 1e-4, "bf16": 2e-2}
 
 
+LENGTHS = {"length": "4..8"}
+ROWS = {"rows": "1,2"}
+
+
 @dataclass(frozen=True)
 class Case:
-    """A module, its inputs, and the dimension left free."""
+    """A module and the dimensions left free.
+
+    Attributes:
+        inputs: Makes inputs of so many rows and positions.
+        free: The names of the free axes of each input.
+        dynamic: The sizes they are compiled for.
+    """
 
     module: Any
-    inputs: dict[str, Any]
+    inputs: Callable[[int, int], dict[str, Any]]
     free: dict[str, dict[int, str]]
+    dynamic: dict[str, str]
 
 
 def bert() -> Case:
     config = transformers.BertConfig(
         vocab_size=50, intermediate_size=48, max_position_embeddings=24, **ATTENTION
     )
-    mask = torch.ones(2, 9, dtype=torch.long)
-    mask[1, 6:] = 0
-    return Case(
-        transformers.BertModel(config),
-        {"input_ids": torch.randint(0, 50, (2, 9)), "attention_mask": mask},
-        {"input_ids": {1: "length"}, "attention_mask": {1: "length"}},
-    )
+
+    def inputs(rows: int, length: int) -> dict[str, Any]:
+        mask = torch.ones(rows, length, dtype=torch.long)
+        mask[-1, length // 2 :] = 0
+        return {"input_ids": torch.randint(0, 50, (rows, length)), "attention_mask": mask}
+
+    free = {name: {0: "rows", 1: "length"} for name in ("input_ids", "attention_mask")}
+    return Case(transformers.BertModel(config), inputs, free, LENGTHS | {"rows": "1"})
 
 
 def vit() -> Case:
@@ -51,9 +67,11 @@ def llama() -> Case:
     config = transformers.LlamaConfig(
         vocab_size=50, intermediate_size=48, num_key_value_heads=2, use_cache=False, **ATTENTION
     )
-    ids = torch.randint(0, 50, (2, 9))
     return Case(
-        transformers.LlamaForCausalLM(config), {"input_ids": ids}, {"input_ids": {1: "length"}}
+        transformers.LlamaForCausalLM(config),
+        lambda rows, length: {"input_ids": torch.randint(0, 50, (1, length))},
+        {"input_ids": {1: "length"}},
+        LENGTHS,
     )
 
 
@@ -66,8 +84,9 @@ def whisper_encoder() -> Case:
     )  # fmt: skip
     return Case(
         transformers.WhisperModel(config).encoder,
-        {"input_features": torch.randn(2, 8, 24)},
+        lambda rows, length: {"input_features": torch.randn(rows, 8, 24)},
         {"input_features": {0: "rows"}},
+        ROWS,
     )
 
 
@@ -86,8 +105,9 @@ def resnet() -> Case:
 def images(module: Any, size: int) -> Case:
     return Case(
         module,
-        {"pixel_values": torch.randn(2, 3, size, size)},
+        lambda rows, length: {"pixel_values": torch.randn(rows, 3, size, size)},
         {"pixel_values": {0: "rows"}},
+        ROWS,
     )
 
 
@@ -98,16 +118,18 @@ def test_an_architecture_agrees_with_eager_pytorch(make: Any, precision: str | N
     case = make()
     built = gcompile.compile(
         case.module,
-        example_inputs=case.inputs,
+        example_inputs=case.inputs(2, 6),
         dynamic_shapes=case.free,
-        shapes={name: tuple(tensor.shape) for name, tensor in case.inputs.items()},
+        dynamic=case.dynamic,
         precision=precision,
     )
-    found = built.artifact.run({name: tensor.numpy() for name, tensor in case.inputs.items()})
-    with torch.no_grad():
-        outputs = case.module.eval()(**case.inputs)
-    wanted = {name: tensor.numpy() for name, tensor in outputs.items()}
-    assert list(found) == list(wanted)
-    for name, array in wanted.items():
-        error = np.abs(found[name] - array).max() / np.abs(array).max()
-        assert error < TOLERANCES[precision], name
+    for rows, length in ((1, 4), (2, 6), (3, 8)):
+        inputs = case.inputs(rows, length)
+        found = built.artifact.run({name: tensor.numpy() for name, tensor in inputs.items()})
+        with torch.no_grad():
+            outputs = case.module.eval()(**inputs)
+        wanted = {name: tensor.numpy() for name, tensor in outputs.items()}
+        assert list(found) == list(wanted)
+        for name, array in wanted.items():
+            error = np.abs(found[name] - array).max() / np.abs(array).max()
+            assert error < TOLERANCES[precision], (name, rows, length)
