@@ -69,7 +69,8 @@ def kernels_of(function: tirx.PrimFunc, title: str) -> list[TensorKernel]:
     Raises:
         CompileError: Something in the function has no CUDA text.
     """
-    return [_Writer(nest, title).kernel() for nest in nests_of(function)]
+    nests = [nest for nest in nests_of(function) if count(nest.spatial)]  # Others write nothing.
+    return [_Writer(nest, title).kernel() for nest in nests]
 
 
 class _Writer:

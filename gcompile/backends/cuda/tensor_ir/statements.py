@@ -47,6 +47,8 @@ class Statements:
             case tirx.While():
                 condition = self.expressions(statement.condition)
                 return [f"while ({condition}) {{", *self(statement.body), "}"]
+            case tirx.AttrStmt():  # Hints for schedules.
+                return self(statement.body)
             case s_tir.SBlockRealize():
                 return self._block(statement)
             case tirx.Evaluate() if isinstance(statement.value, tirx.IntImm):
