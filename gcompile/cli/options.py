@@ -109,7 +109,7 @@ SearchTimeOption = Annotated[
 ]
 PruneOption = Annotated[
     bool,
-    typer.Option("--prune", help="Let the search remove channels and residual blocks as well."),
+    typer.Option("--prune", help="Let the search prune channels, kernels and blocks as well."),
 ]
 WorkersOption = Annotated[
     str | None,

@@ -76,7 +76,7 @@ def sweep(
         plugins: Modules that bring passes.
         progress: Told what is being done and the fraction done.
         cache: Whether kernels and measurements are kept for later runs, or the folder.
-        prune: Let points have fewer channels and residual blocks as well.
+        prune: Let points have fewer channels, taps of kernels and residual blocks as well.
         workers: Who measures sensitivities: a number of processes, `ray`, or the address of a Ray
             cluster; by default this process.
 

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gcompile.backends.onnxruntime import OnnxRuntime
@@ -25,6 +25,7 @@ MODEL, RUN = fused(SHORTCUT), OnnxRuntime()
 ROWS = rows_for(MODEL, 5)
 
 
+@settings(max_examples=25, deadline=None)
 @given(st.lists(st.sampled_from(("r0", "c0", "c1", "r1", "s2", "r2", "y")), max_size=8))
 def test_stops_in_any_order_give_what_one_run_gives(stops: list[str]) -> None:
     expected = RUN.run_rows(expose(MODEL, stops), ROWS)
