@@ -106,7 +106,7 @@ def compile(
             False.
         quantization: How integers are arrived at: `fast` once, `balanced` the best of several
             calibrations, `best` with channels scaled and weights rounded by the Gram matrix.
-        prune: Let the search prune channels, kernels and residual blocks as well, without training.
+        prune: Let the search prune channels, kernels and blocks as well, without training.
         workers: Who measures sensitivities: a number of processes, `ray`, or the address of a Ray
             cluster; by default this process.
 
