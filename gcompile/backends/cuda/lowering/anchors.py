@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gcompile import ir
-from gcompile.backends.cuda.kernel import KernelSequence, Step
+from gcompile.backends.cuda.kernel import KernelSequence
 from gcompile.backends.cuda.kernels.choose_tile import choose_tile
 from gcompile.backends.cuda.kernels.product import Product
+from gcompile.backends.cuda.kernels.sequence import pack_weights, product_sequence
 from gcompile.backends.cuda.kernels.tile_cost import Work
 from gcompile.backends.cuda.lowering.anchor import (
     Anchor,
@@ -34,7 +35,6 @@ from gcompile.backends.cuda.lowering.reading import (
     within_border,
 )
 from gcompile.backends.cuda.program.instruction import INSTRUCTIONS, Instruction
-from gcompile.backends.cuda.program.launch import as_kernel
 from gcompile.backends.tvm.kernels.spec import (
     Image,
 )
@@ -60,7 +60,6 @@ _WEIGHTS: dict[str, Any] = {
     "f16": np.float16,
     "s8": np.int8,
 }
-_UNIT_PRECISION = {"bf16": "bf16", "f16": "fp16", "s8": "int8", "u8": "int8"}
 _UNIT_BYTES = 16
 """What a thread copies at once: channels are filled up to it, so that no copy is shorter."""
 
@@ -123,7 +122,7 @@ def _anchor(
     if reading.layout is Layout.ROWS:
         image = Image(1, 1, shape.m, shape.out_c, storage_of(body.output))
     shape = within_border(replace(shape, in_c=x.channels), x.border)
-    weights = _packed(reading, instruction, x.channels)
+    weights = _packed(reading, instruction, shape)
     epilogue, operands = epilogue_of(body, image, reading.layout)
     out_bytes = itemsize(image.dtype) + sum(
         itemsize(source.image.dtype)
@@ -145,17 +144,15 @@ def _anchor(
     )
 
 
-def _packed(reading: Reading, instruction: Instruction, channels: int) -> NDArray[Any]:
-    """Weights as (out, depth), the depth in the order (y, x, channel), zeros in what only pads."""
-    dtype = _WEIGHTS[instruction.right]
+def _packed(
+    reading: Reading, instruction: Instruction, shape: ir.Contraction
+) -> NDArray[np.generic]:
+    """Weights as kernels read them, with zeros in the channels that only pad."""
     weights = reading.weights
     if instruction.sums == "float32":
         scales = reading.scales.astype(np.float32).reshape(-1, 1, 1, 1)
         weights = weights.astype(np.float32) * scales
-    ordered = np.moveaxis(weights, 1, -1)
-    missing = channels - ordered.shape[-1]
-    padded = np.pad(ordered, [(0, 0), (0, 0), (0, 0), (0, missing)])
-    stored = np.ascontiguousarray(padded.reshape(padded.shape[0], -1).astype(dtype))
+    stored = pack_weights(weights.astype(_WEIGHTS[instruction.right]), shape)
     # Only the bytes count, and constants of a module have no bfloat16.
     return stored.view(np.uint16) if instruction.right == "bf16" else stored
 
@@ -168,23 +165,12 @@ def _named(product: Product) -> Product:
 
 
 def _sequence(product: Product) -> KernelSequence:
-    c, instruction, tile = product.contraction, product.instruction, product.tile
-    rows, columns = product.blocks
-    issued = 2 * rows * tile.rows * columns * tile.columns * c.k
-    unit = f"tensor-core-{_UNIT_PRECISION[instruction.left]}"
-    kernels = [
-        as_kernel(program, unit if i == 0 else "cuda-core", issued if i == 0 else 0, arch)
-        for i, (program, arch) in enumerate(
-            (program, instruction.architecture) for program in product.programs()
-        )
-    ]
-    if issued > INTERPRETED_OPERATIONS:
-        forms = numeric_forms(product)
-        kernels = [replace(k, cpu=form) for k, form in zip(kernels, forms, strict=True)]
+    """The launches; large ones have a CPU form that is faster than the interpreter."""
+    sequence = product_sequence(product)
+    if sequence.steps[0].kernel.operations <= INTERPRETED_OPERATIONS:
+        return sequence
     steps = tuple(
-        Step(kernel, tuple(argument.name for argument in kernel.arguments)) for kernel in kernels
+        replace(step, kernel=replace(step.kernel, cpu=form))
+        for step, form in zip(sequence.steps, numeric_forms(product), strict=True)
     )
-    scratch = {}
-    if len(kernels) > 1:
-        scratch["shares"] = product.shares.elements * product.shares.element_bytes
-    return KernelSequence(steps, scratch)
+    return replace(sequence, steps=steps)
