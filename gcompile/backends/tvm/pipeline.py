@@ -27,9 +27,9 @@ from gcompile.backends.tvm.long_functions import in_parts
 from gcompile.backends.tvm.memory_plan import peak_memory_bytes
 from gcompile.backends.tvm.schedule import CpuSchedule
 from gcompile.backends.tvm.weights_file import Weights, move_weights_out
+from gcompile.backends.tvm.wrapping import EMITTED_ATTRIBUTE
 from gcompile.runtime.load import AMX_PERMISSION_FUNCTION
 
-_EMITTED = "gcompile.emitted"
 _OPAQUE = 8
 """TVM's number for functions that nothing may be fused with (`OpPatternKind::kOpaque`)."""
 
@@ -163,13 +163,15 @@ def _marked(module: tvm.IRModule) -> tvm.IRModule:
     marked = module.clone()
     for variable, function in module.functions_items():
         if isinstance(function, tirx.PrimFunc) and FALLBACK_ATTRIBUTE not in function.attrs:
-            marked[variable] = function.with_attrs({_EMITTED: True, "op_pattern": _OPAQUE})
+            marked[variable] = function.with_attrs(
+                {EMITTED_ATTRIBUTE: True, "op_pattern": _OPAQUE}
+            )
     return marked
 
 
 def _scheduled(module: tvm.IRModule, schedule: CpuSchedule) -> tvm.IRModule:
     scheduled = module.clone()
     for variable, function in module.functions_items():
-        if isinstance(function, tirx.PrimFunc) and _EMITTED not in function.attrs:
+        if isinstance(function, tirx.PrimFunc) and EMITTED_ATTRIBUTE not in function.attrs:
             scheduled[variable] = schedule.apply(function)
     return scheduled

@@ -25,6 +25,7 @@ from tvm import relax, tirx
 from tvm.target import Target
 
 from gcompile.backends.tvm.cache.store import ObjectStore
+from gcompile.backends.tvm.wrapping import compiling_target
 from gcompile.runtime.isa import host_platform
 from gcompile.runtime.threads import available_cpus
 
@@ -141,7 +142,7 @@ class _Job:
         facts = (
             kernel.symbol,
             kernel.content,
-            str(self.target),
+            str(compiling_target(kernel.function, self.target)),
             host_platform(),
             repr(sorted(self.config.items())),
             version("apache-tvm"),
@@ -151,13 +152,14 @@ class _Job:
 
     def _compile(self, kernel: Kernel) -> bytes:
         module = tvm.IRModule({kernel.symbol: kernel.function})
+        target = compiling_target(kernel.function, self.target)
         with (
-            self.target,
+            target,
             tvm.transform.PassContext(opt_level=3, config=dict(self.config)),
             tempfile.TemporaryDirectory(prefix="gcompile-") as folder,
         ):
             path = Path(folder) / "kernel.o"
-            tvm.tirx.build(module, target=self.target).write_to_file(str(path))
+            tvm.tirx.build(module, target=target).write_to_file(str(path))
             return path.read_bytes()
 
 
