@@ -60,8 +60,11 @@ _PASSES = Pipeline(
 _LARGEST_BOUND = 4096
 """Elements of an input that may be a shape, an axis, or a number of repetitions."""
 
-_FLOATS_DECIDE = {"Resize": 1, "Upsample": 1, "Range": 0}
-"""Operators with floats that decide the shape of the output, and the first such input."""
+_FLOATS_DECIDE = {
+    "Dropout": (1,), "MelWeightMatrix": (3, 4), "OneHot": (1,), "Range": (0, 1, 2),
+    "Resize": (1, 2), "Upsample": (1,),
+}  # fmt: skip
+"""Operators with floats that decide what is computed, as shapes do, and which inputs those are."""
 
 
 @dataclass
@@ -129,10 +132,10 @@ class CompiledModel(BackendRep):  # type: ignore[misc]
     def _deciding(self) -> set[str]:
         """What nodes read as scales, or as the ends of a range: floats that decide a shape."""
         return {
-            name
+            node.input[index]
             for node in self.model.graph.node
-            if node.op_type in _FLOATS_DECIDE
-            for name in node.input[_FLOATS_DECIDE[node.op_type] :]
+            for index in _FLOATS_DECIDE.get(node.op_type, ())
+            if index < len(node.input)
         }
 
     def _by_name(self, inputs: Any) -> dict[str, Any]:

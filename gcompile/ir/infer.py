@@ -13,6 +13,7 @@ import onnx
 import onnx_ir
 
 from gcompile.errors import InvalidModelError
+from gcompile.ir.newer import infer_newer
 
 _SMALL_TENSOR_ELEMENTS = 1024
 """Constants up to this size may decide a shape, so inference gets to see their values."""
@@ -27,6 +28,8 @@ def infer_graph(graph: onnx_ir.Graph, opsets: Mapping[str, int]) -> None:
         InvalidModelError: Two shapes contradict each other.
     """
     _infer_scope(graph, opsets)
+    while infer_newer(graph):
+        _infer_scope(graph, opsets)
     learned = False
     for node in graph:
         branches = _branches(node)
@@ -67,9 +70,22 @@ def _infer_scope(graph: onnx_ir.Graph, opsets: Mapping[str, int]) -> None:
             "Check --shape against the shapes the model was exported for."
         ) from error
     found = {info.name: info.type for info in (*inferred.graph.value_info, *inferred.graph.output)}
+    found |= _like_inputs(graph)
     for value in (value for node in graph for value in node.outputs):
         if value.name in found:
             _set_type(value, found[value.name])
+
+
+def _like_inputs(graph: onnx_ir.Graph) -> dict[str, onnx.TypeProto]:
+    """Outputs of operators for which ONNX forgot the rule, where the input's shape is known."""
+    return {
+        str(node.outputs[0].name): onnx_ir.to_proto(value).type
+        for node in graph
+        if node.op_type == "GroupNormalization" and not node.domain
+        if (value := node.inputs[0]) is not None
+        and value.shape is not None
+        and not node.outputs[0].shape
+    }
 
 
 def _inferred(proto: onnx.ModelProto) -> onnx.ModelProto:

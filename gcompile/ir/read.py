@@ -17,6 +17,9 @@ from gcompile.errors import (
 )
 from gcompile.ir import ceil_pools
 from gcompile.ir.expand_functions import expand_functions
+from gcompile.ir.infer import infer_graph
+from gcompile.ir.newer import keep_newer
+from gcompile.ir.old_slopes import LAST_OPSET, spread_old_slopes
 from gcompile.ir.same_operators import are_same
 from gcompile.ir.shapes import Shapes, bind_shapes, infer_shapes
 from gcompile.ir.static.settle import settle
@@ -206,6 +209,11 @@ def _convert_opset(model: onnx_ir.Model) -> onnx_ir.Model:
     version = model.graph.opset_imports.get("", OPSET)
     for domain in _STANDARD_DOMAINS[1:]:
         version = model.graph.opset_imports.pop(domain, version)
+    if version <= LAST_OPSET:
+        infer_graph(model.graph, model.opset_imports)
+        spread_old_slopes(model)
+    if version > OPSET:
+        _keep_newer(model, version)
     if version > OPSET and are_same(model, version, OPSET):
         version = model.graph.opset_imports[""] = OPSET
     if version == OPSET or "" not in model.graph.opset_imports:
@@ -234,6 +242,18 @@ def _convert_opset(model: onnx_ir.Model) -> onnx_ir.Model:
     _give_back(converted, held)
     _restore_metadata(converted, model)
     return converted
+
+
+def _keep_newer(model: onnx_ir.Model, version: int) -> None:
+    """Leave to later steps what the converter cannot convert."""
+    since = {
+        node.op_type: onnx.defs.get_schema(node.op_type, version, "").since_version
+        for node in all_nodes(model)
+        if node.domain in _STANDARD_DOMAINS
+    }
+    if any(number > OPSET for number in since.values()):
+        infer_graph(model.graph, model.opset_imports)  # What an operator means depends on types.
+        keep_newer(model, since, OPSET)
 
 
 def _restore_metadata(converted: onnx_ir.Model, before: onnx_ir.Model) -> None:

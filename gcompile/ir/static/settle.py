@@ -14,6 +14,7 @@ from gcompile.ir.static.known import known_array
 from gcompile.ir.static.sequences import Elements, return_elements
 from gcompile.ir.static.unroll import unroll
 from gcompile.ir.walk import remove_unused
+from gcompile.ir.written_out.write_out import write_out
 
 _CONTROL = frozenset({"If", "Loop", "Scan"})
 
@@ -36,6 +37,7 @@ def _settle_once(model: onnx_ir.Model, opset: int) -> bool:
     done = False
     for graph in list(_scopes(model.graph)):
         done |= _settle_control(graph, opset)
+        done |= write_out(graph, opset) > 0
         if _has_sequences(graph):
             found = Elements(graph, opset)
             done |= found.settle() > 0

@@ -20,13 +20,13 @@ def nodes_refused(text: str) -> dict[str, list[str]]:
 def test_every_node_of_every_operator_is_named() -> None:
     found = nodes_refused("""
         g (float[1,3,4,4] x) => (float[1,3,2,2] y, int64[1,3,2,2] places) {
-            a = LpNormalization(x)
+            a = Bernoulli(x)
             b = Relu(a)
-            c = LpNormalization(b)
+            c = Bernoulli(b)
             y, places = MaxPool<kernel_shape = [2,2], strides = [2,2]>(c)
         }""")
     assert found == {
-        "LpNormalization": ["LpNormalization_a", "LpNormalization_c"],
+        "Bernoulli": ["Bernoulli_a", "Bernoulli_c"],
         "MaxPool": ["MaxPool_y"],
     }
 
@@ -35,11 +35,11 @@ def test_branches_are_looked_into() -> None:
     found = nodes_refused("""
         g (bool q, float[4] x) => (float[4] y) {
             y = If(q) <
-                then_branch = a () => (float[4] o) { o = LpNormalization(x) },
+                then_branch = a () => (float[4] o) { o = Bernoulli(x) },
                 else_branch = b () => (float[4] o) { o = Relu(x) }
             >
         }""")
-    assert found == {"LpNormalization": ["LpNormalization_o"]}
+    assert found == {"Bernoulli": ["Bernoulli_o"]}
 
 
 def test_what_is_lowered_here_needs_no_importer() -> None:

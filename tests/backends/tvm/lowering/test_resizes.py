@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from gcompile.errors import UnsupportedOperatorsError
 from tests.backends.tvm.lowering.compiling import check
 
 
@@ -59,16 +58,11 @@ def test_images_between_convolutions_and_lines_stay_channels_last(precision: str
     assert check(text, precision).reasons == []
 
 
-def test_cubic_interpolation_has_no_kernel() -> None:
+def test_what_has_no_kernel_becomes_products_and_lookups() -> None:
     text = """
-        g (float[1,4,3,4] x) => (float[1,4,6,8] y) <float[4] scales = {1.0, 1.0, 2.0, 2.0}>
-        { y = Resize<mode = "cubic">(x, , scales) }"""
-    assert check(text).reasons == ["Resize interpolates by the mode 'cubic' or antialiasing"]
-
-
-def test_channels_are_not_resized() -> None:
-    text = """
-        g (float[1,4,3,4] x) => (float[1,8,3,4] y) <float[4] scales = {1.0, 2.0, 1.0, 1.0}>
-        { y = Resize(x, , scales) }"""
-    with pytest.raises(UnsupportedOperatorsError, match="Resize"):
-        check(text)
+        g (float[1,4,3,4] x) => (float[1,4,6,8] y, float[1,8,3,4] z)
+        <float[4] scales = {1.0, 1.0, 2.0, 2.0}, float[4] deep = {1.0, 2.0, 1.0, 1.0}> {
+            y = Resize<mode = "cubic">(x, , scales)
+            z = Resize(x, , deep)
+        }"""
+    assert check(text).reasons == []
