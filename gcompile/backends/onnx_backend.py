@@ -57,6 +57,7 @@ _PASSES = Pipeline(
 )
 """What every compilation does that changes no precision."""
 
+_HALF = (ir.DataType.BFLOAT16, ir.DataType.FLOAT16)
 _LARGEST_BOUND = 4096
 """Elements of an input that may be a shape, an axis, or a number of repetitions."""
 
@@ -111,14 +112,15 @@ class CompiledModel(BackendRep):  # type: ignore[misc]
     def _bound_runner(
         self, arrays: dict[str, Any], given: dict[str, Any], error: GcompileError
     ) -> runtime.Runner:
-        """Bind what may decide a shape: whole numbers, and where they are not enough, scales."""
+        """Bind what may decide a shape: whole numbers, then scales, then single numbers."""
         numbers = tuple(name for name, array in arrays.items() if _may_be_shape(array, "iub"))
         scales = tuple(
             name
             for name, array in arrays.items()
             if name in self._deciding() and _may_be_shape(array, "iubf")
         )
-        for more in (numbers, (*numbers, *scales)):
+        scalars = tuple(name for name, array in arrays.items() if not array.ndim)
+        for more in (numbers, (*numbers, *scales), (*numbers, *scales, *scalars)):
             bound = tuple(dict.fromkeys(more))
             if bound == self.bound:
                 continue
@@ -161,8 +163,8 @@ class CompiledModel(BackendRep):  # type: ignore[misc]
         ir.take_elements(model, given)
         ir.store_bytes(model)
         context = PassContext(self.target, Roofline(), 0, self.threads, None, None)
-        if any(value.dtype is ir.DataType.BFLOAT16 for value in model.graph.inputs):
-            ir.infer_shapes(model)  # Opset 21 has fewer operators for bfloat16.
+        if any(value.dtype in _HALF for value in model.graph.inputs):
+            ir.infer_shapes(model)  # Opset 21 has fewer operators for 16-bit floats.
             WidenFloat16().run(model, context)
         fixed = {n for n, a in arrays.items() if n in self.bound or not a.size}
         for value in [v for v in model.graph.inputs if v.name in fixed]:

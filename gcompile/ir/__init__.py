@@ -29,12 +29,13 @@ from gcompile.ir.constants import Array, add_constant, constant_array, is_consta
 from gcompile.ir.contraction import Contraction
 from gcompile.ir.decoder import decoder_step
 from gcompile.ir.describe import contraction_of, part_of, sliding_window
-from gcompile.ir.evaluate import evaluate_node
+from gcompile.ir.evaluate import evaluate_node, gives_nothing
 from gcompile.ir.extract import Snapshot, border_of, extract, read_by
 from gcompile.ir.from_torch import Inputs, TorchModule, example_inputs, from_torch, load_pt2
 from gcompile.ir.interop import from_graphsurgeon, to_graphsurgeon, to_networkx
 from gcompile.ir.module_spec import InputShape, is_module_spec, load_module
 from gcompile.ir.narrow_types import NARROW, restored, stored
+from gcompile.ir.newer import NEWER
 from gcompile.ir.notes import add_note, notes_of
 from gcompile.ir.origin import add_origin, origin_of
 from gcompile.ir.place import Place, place_of
@@ -77,6 +78,7 @@ from gcompile.ir.write import node_proto, save, to_proto, to_text
 
 __all__ = [
     "NARROW",
+    "NEWER",
     "OPSET",
     "STRIDED_MOVES",
     "VIEWS",
@@ -128,6 +130,7 @@ __all__ = [
     "from_bytes",
     "from_graphsurgeon",
     "from_torch",
+    "gives_nothing",
     "infer_shapes",
     "inline_branch",
     "is_batched_product",

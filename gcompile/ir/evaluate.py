@@ -18,18 +18,33 @@ _NOT_DETERMINISTIC = frozenset(
 def evaluate_node(node: onnx_ir.Node, opset: int) -> list[Array] | None:
     """Return the node's outputs, or None where they are not known before run time.
 
-    `Shape` and `Size` need only a static shape, and `CastLike` only the type of what it imitates;
-    everything else needs constant inputs.
+    Tensors without elements need nothing to be known, `Shape` and `Size` only a static shape, and
+    `CastLike` only the type of what it imitates; everything else needs constant inputs.
     """
     if node.domain or node.op_type in _NOT_DETERMINISTIC or _has_subgraph(node):
         return None
     if node.op_type in ("Shape", "Size"):
         return _shape_of(node)
+    if gives_nothing(node):
+        return [_without_elements(value) for value in node.outputs]
     typed = node.inputs[1:] if node.op_type == "CastLike" else ()
     if not all(v is None or is_constant(v) or v in typed for v in node.inputs):
         return None
     arrays = [_of_type(v) if v in typed else constant_array(v) for v in node.inputs]
     return _run(node, arrays, opset)
+
+
+def gives_nothing(node: onnx_ir.Node) -> bool:
+    """Say whether every output of a node is a tensor without elements."""
+    shapes = [value.shape for value in node.outputs if value.name]
+    return bool(shapes) and all(
+        shape is not None and shape.is_static() and 0 in shape.numpy() for shape in shapes
+    )
+
+
+def _without_elements(value: onnx_ir.Value) -> Array:
+    dtype = value.dtype or onnx_ir.DataType.FLOAT
+    return np.zeros(value.shape.numpy() if value.shape is not None else 0, dtype.numpy())
 
 
 def compute_node(node: onnx_ir.Node, arrays: list[Array | None], opset: int) -> list[Array] | None:

@@ -17,9 +17,12 @@ from gcompile.ir.walk import all_nodes
 _DOMAIN = "gcompile.expanded"
 _WRITTEN_OUT = frozenset(
     {"Celu", "CenterCropPad", "NegativeLogLikelihoodLoss", "SoftmaxCrossEntropyLoss",
-     "BlackmanWindow", "HammingWindow", "HannWindow", "SpaceToDepth"}
+     "BlackmanWindow", "HammingWindow", "HannWindow", "MeanVarianceNormalization", "SpaceToDepth"}
 )  # fmt: skip
 """Operators that no backend has kernels for."""
+
+_PREVIEW = "ai.onnx.preview"
+"""Operators of this domain are all defined by others."""
 
 _FIRST_OUTPUT = frozenset({"LayerNormalization"})
 """Operators whose kernels compute the first output only."""
@@ -35,8 +38,11 @@ def expand_functions(model: onnx_ir.Model, newest: int) -> int:
     found = [
         node
         for node in all_nodes(model)
-        if node.domain in ("", "ai.onnx") and _is_written_out(node, version, newest)
+        if node.domain == _PREVIEW
+        or (node.domain in ("", "ai.onnx") and _is_written_out(node, version, newest))
     ]
+    for node in found:
+        _add_defaults(node, _schema_of(model, node, version))
     if found:  # Some definitions depend on the types of what the node reads.
         infer_graph(model.graph, model.opset_imports)
     return sum(_make_call(model, node, version) for node in found)
@@ -52,21 +58,35 @@ def _has_more_outputs(node: onnx_ir.Node) -> bool:
     return any(value.uses() or value.is_graph_output() for value in node.outputs[1:])
 
 
-def _schema(op_type: str, version: int) -> OpSchema | None:
+def _schema(op_type: str, version: int, domain: str = "") -> OpSchema | None:
     try:
-        return onnx.defs.get_schema(op_type, version, "")
+        return onnx.defs.get_schema(op_type, version, domain)
     except SchemaError:
         return None
 
 
-def _make_call(model: onnx_ir.Model, node: onnx_ir.Node, version: int) -> bool:
-    schema = _schema(node.op_type, version)
-    proto = _definition(schema, node, version) if schema is not None else None
-    if schema is None or proto is None:
-        return False
-    for name, attribute in schema.attributes.items():
+def _schema_of(model: onnx_ir.Model, node: onnx_ir.Node, version: int) -> OpSchema | None:
+    if node.domain == _PREVIEW:
+        return _schema(node.op_type, model.opset_imports.get(_PREVIEW, 1), _PREVIEW)
+    return _schema(node.op_type, version)
+
+
+def _add_defaults(node: onnx_ir.Node, schema: OpSchema | None) -> None:
+    """Definitions read attributes that nodes may leave out."""
+    for name, attribute in schema.attributes.items() if schema is not None else ():
         if name not in node.attributes and attribute.default_value.name:
             node.attributes[name] = onnx_ir.from_proto(attribute.default_value)
+
+
+def _make_call(model: onnx_ir.Model, node: onnx_ir.Node, version: int) -> bool:
+    own = model.opset_imports.get(_PREVIEW, 1) if node.domain == _PREVIEW else version
+    schema = _schema_of(model, node, version)
+    proto = _definition(schema, node, own) if schema is not None else None
+    if schema is None or proto is None:
+        return False
+    for name in [n for n, a in node.attributes.items() if a.type is onnx_ir.AttributeType.GRAPH]:
+        del node.attributes[name]  # The definition holds the graph already.
+        proto.attribute.remove(name)
     _complete_outputs(proto)
     for inner in proto.node:  # They come from where the operator comes from.
         for key, value in node.metadata_props.items():

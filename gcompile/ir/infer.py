@@ -13,11 +13,13 @@ import onnx
 import onnx_ir
 
 from gcompile.errors import InvalidModelError
+from gcompile.ir.constants import constant_array
 from gcompile.ir.newer import infer_newer
 
 _SMALL_TENSOR_ELEMENTS = 1024
 """Constants up to this size may decide a shape, so inference gets to see their values."""
 
+_STUMBLES = ("already exists", "Invalid rank for")
 _FAILURES = (onnx.shape_inference.InferenceError, RuntimeError, ValueError)
 
 
@@ -70,34 +72,43 @@ def _infer_scope(graph: onnx_ir.Graph, opsets: Mapping[str, int]) -> None:
             "Check --shape against the shapes the model was exported for."
         ) from error
     found = {info.name: info.type for info in (*inferred.graph.value_info, *inferred.graph.output)}
-    found |= _like_inputs(graph)
+    found |= _forgotten(graph)
     for value in (value for node in graph for value in node.outputs):
         if value.name in found:
             _set_type(value, found[value.name])
 
 
-def _like_inputs(graph: onnx_ir.Graph) -> dict[str, onnx.TypeProto]:
-    """Outputs of operators for which ONNX forgot the rule, where the input's shape is known."""
-    return {
-        str(node.outputs[0].name): onnx_ir.to_proto(value).type
-        for node in graph
-        if node.op_type == "GroupNormalization" and not node.domain
-        if (value := node.inputs[0]) is not None
-        and value.shape is not None
-        and not node.outputs[0].shape
-    }
+def _forgotten(graph: onnx_ir.Graph) -> dict[str, onnx.TypeProto]:
+    """Outputs of operators for which ONNX forgot the rule."""
+    found = {}
+    for node in graph:
+        if node.domain or node.op_type not in ("GroupNormalization", "MaxUnpool"):
+            continue
+        x, output = node.inputs[0], node.outputs[0]
+        if x is None or x.shape is None or (output.shape is not None and output.shape.is_static()):
+            continue
+        proto = onnx_ir.to_proto(x).type
+        if node.op_type == "MaxUnpool":
+            sizes = constant_array(node.inputs[2]) if len(node.inputs) > 2 else None
+            if sizes is None:
+                continue
+            for dimension, size in zip(proto.tensor_type.shape.dim, sizes, strict=True):
+                dimension.dim_value = int(size)
+        found[str(output.name)] = proto
+    return found
 
 
 def _inferred(proto: onnx.ModelProto) -> onnx.ModelProto:
     """Infer with the values of small constants, and without where ONNX trips over them.
 
-    It does where branches inside branches read one value: "Data for input 0 already exists".
+    It does where branches inside branches read one value: "Data for input 0 already exists"; and
+    where it adds values of other ranks: "Invalid rank for Add broadcasting".
     """
     infer = partial(onnx.shape_inference.infer_shapes, check_type=True, strict_mode=True)
     try:
         return infer(proto, data_prop=True)
     except _FAILURES as error:
-        if "already exists" not in str(error):
+        if not any(words in str(error) for words in _STUMBLES):
             raise
         return infer(proto)
 

@@ -24,6 +24,7 @@ from gcompile.ir.same_operators import are_same
 from gcompile.ir.shapes import Shapes, bind_shapes, infer_shapes
 from gcompile.ir.static.settle import settle
 from gcompile.ir.steps_first import put_steps_first
+from gcompile.ir.strings import refuse_strings
 from gcompile.ir.verify import verify
 from gcompile.ir.walk import all_graphs, all_nodes
 
@@ -102,6 +103,7 @@ def prepare(
 ) -> onnx_ir.Model:
     """Make a model ready, in place where possible; return the ready model. See `load`."""
     _refuse_undefined_operators(model)
+    refuse_strings(model)
     model = onnx_passes.InlinePass()(model).model
     while expand_functions(model, OPSET):
         model = onnx_passes.InlinePass()(model).model

@@ -12,7 +12,7 @@ from gcompile.errors import InvalidModelError, UsageError
 from gcompile.ir.constants import add_constant, return_constant
 from gcompile.ir.evaluate import evaluate_node
 from gcompile.ir.infer import infer_graph
-from gcompile.ir.place import place_of
+from gcompile.ir.unknown_shapes import why_unknown
 from gcompile.ir.walk import all_graphs, all_nodes
 
 _SMALL = 4096
@@ -34,14 +34,7 @@ def static_shape(value: onnx_ir.Value | None) -> tuple[int, ...]:
     shape = value.shape if value is not None else None
     sizes = shape.dims if shape is not None else (None,)
     if not _INTEGER.issuperset(map(type, sizes)):
-        name = value.name if value is not None else None
-        producer = value.producer() if value is not None else None
-        place = place_of([producer]) if producer is not None else None
-        where = f" at {place}" if place else ""
-        raise InvalidModelError(
-            f"The shape of value {name!r}{where} depends on the data, and gcompile needs static "
-            "shapes. Compute it so that its shape follows from those of the inputs."
-        )
+        raise InvalidModelError(why_unknown(value))
     return cast("tuple[int, ...]", sizes)
 
 

@@ -7,6 +7,7 @@ import numpy as np
 from gcompile import ir
 from gcompile.backends.tvm.fallback import refusal
 from gcompile.backends.tvm.lowering.recurrences import refusal_of_recurrence
+from gcompile.backends.tvm.plain.kernels import has_plain_code
 from gcompile.backends.tvm.suggestions import suggestion_for
 from gcompile.errors import CompileError, UnsupportedNode, UnsupportedOperatorsError
 from gcompile.runtime.entry_point import DTYPES
@@ -78,21 +79,11 @@ def _unsupported(node: ir.Node, reason: str) -> UnsupportedNode:
 
 
 def _refusal(node: ir.Node) -> str | None:
+    if has_plain_code(node):
+        return None
     if ir.recurrence_of(node) is not None:
         return refusal_of_recurrence(node)
-    if node.op_type in ("ReduceMax", "ReduceMin") and _is_bool(node.inputs[0]):
-        return "truth values have no extremes in TVM"
-    if node.op_type == "Pow" and _is_integer(node.outputs[0]):
-        return "TVM only knows powers of floats"
     return refusal(ir.node_proto(node))
-
-
-def _is_integer(value: ir.Value) -> bool:
-    return value.dtype is not None and value.dtype.numpy().kind in "iu"
-
-
-def _is_bool(value: ir.Value | None) -> bool:
-    return value is not None and value.dtype is ir.DataType.BOOL
 
 
 def _refuse_type(value: ir.Value) -> None:

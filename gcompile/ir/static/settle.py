@@ -13,6 +13,7 @@ from gcompile.ir.static.branches import inline_branch
 from gcompile.ir.static.known import known_array
 from gcompile.ir.static.sequences import Elements, return_elements
 from gcompile.ir.static.unroll import unroll
+from gcompile.ir.unknown_shapes import NOT_UNROLLED
 from gcompile.ir.walk import remove_unused
 from gcompile.ir.written_out.write_out import write_out
 
@@ -59,7 +60,10 @@ def _settle_control(graph: onnx_ir.Graph, opset: int) -> bool:
     done = False
     for node in [node for node in graph if node.op_type in _CONTROL and not node.domain]:
         if node.op_type != "If":
-            done |= unroll(node, opset) is None
+            reason = unroll(node, opset)
+            done |= reason is None
+            if reason is not None:
+                node.metadata_props[NOT_UNROLLED] = reason
         elif any(_is_dynamic(value) for value in node.outputs):
             condition = known_array(node.inputs[0], opset)
             if condition is not None:

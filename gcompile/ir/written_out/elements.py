@@ -36,7 +36,9 @@ def extreme_of_truth(writer: Writer) -> Results:
         return None
     numbers = writer.cast(writer.input(0), _FLOAT)
     operator = writer.node.op_type
-    return [writer.cast(writer.same(operator, numbers, *writer.node.inputs[1:]), _BOOL)]
+    extreme = writer.same(operator, numbers, *writer.node.inputs[1:])
+    # Of nothing, the largest number is minus infinity, and the largest truth value is false.
+    return [writer.op("Greater", extreme, writer.number(0.5, _FLOAT))]
 
 
 def dropout(writer: Writer) -> Results:

@@ -54,9 +54,10 @@ def _is_known(node: ir.Node) -> bool:
     """Cheap: no weight is read."""
     if node.domain or not node.inputs:
         return False
-    if node.op_type in ("Shape", "Size"):
+    if node.op_type in ("Shape", "Size") or ir.gives_nothing(node):
         return True
-    return all(value is None or ir.is_constant(value) for value in node.inputs)
+    read = node.inputs[:1] if node.op_type == "CastLike" else node.inputs
+    return all(value is None or ir.is_constant(value) for value in read)
 
 
 def _nbytes(value: ir.Value | None) -> int:

@@ -132,4 +132,8 @@ class Emission:
     def constant(self, array: NDArray[np.generic]) -> relax.Expr:
         """Put data into the module; a scalar stays one."""
         stored = array.view(np.uint16) if array.dtype == ml_dtypes.bfloat16 else array
-        return relax.const(np.asarray(stored, order="C"))
+        if not stored.size:  # The file of a module cannot hold data without elements.
+            shape = relax.ShapeExpr(stored.shape)
+            return self.emit(relax.op.builtin.alloc_tensor(shape, str(stored.dtype), 0))
+        # Without a type, Relax would halve integers and floats of 64 bits.
+        return relax.const(np.asarray(stored, order="C"), str(stored.dtype))

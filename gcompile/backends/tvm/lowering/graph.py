@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import onnx
 import tvm
 from tvm import relax
@@ -20,10 +21,13 @@ from gcompile.backends.tvm.lowering.expressions import CannotEmitError
 from gcompile.backends.tvm.lowering.memory import Memory, array_of
 from gcompile.backends.tvm.lowering.merge import merge_launches
 from gcompile.backends.tvm.lowering.moves import stored_move, without_conversions, write_move
+from gcompile.backends.tvm.lowering.plain import write_plain
 from gcompile.backends.tvm.lowering.regions import lower_region
 from gcompile.backends.tvm.lowering.requests import gather_requests
 from gcompile.backends.tvm.lowering.row_writes import only_spreads_numbers
 from gcompile.backends.tvm.operators import refuse_fallback
+from gcompile.backends.tvm.plain.code import PlainCode
+from gcompile.backends.tvm.plain.kernels import plain_code
 from gcompile.errors import CompileError
 from gcompile.runtime.load import AMX_PERMISSION_FUNCTION
 
@@ -123,6 +127,15 @@ class _GraphLowering:
 
     def _write_region(self, region: ir.Region, whole: CannotEmitError | None = None) -> None:
         """Emit a region; `whole` says why the region it was cut from could not be."""
+        if all(0 in ir.static_shape(value) for value in region.outputs):
+            for value in region.outputs:
+                nothing = np.zeros(ir.static_shape(value), relax_dtype(value))
+                self.memory.put_rows(value, self.emission.constant(nothing))
+            return
+        code = plain_code(region.nodes[0]) if len(region.nodes) == 1 else None
+        if isinstance(code, PlainCode):
+            write_plain(code, self.memory)
+            return
         move = stored_move(region)
         if move is not None and write_move(move, self.memory):
             return

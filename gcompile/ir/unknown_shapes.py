@@ -1,0 +1,71 @@
+"""Why the shape of a value is not known before the model runs."""
+
+from __future__ import annotations
+
+import onnx_ir
+
+from gcompile.ir.place import place_of
+
+NOT_UNROLLED = "gcompile.not_unrolled"
+"""Where a Loop or Scan keeps the reason why its rounds are not written out."""
+
+_BY_VALUES = "leave it to what follows the model: its result has other sizes for other values"
+_KNOWN = {
+    **dict.fromkeys(
+        ("Compress", "NonMaxSuppression", "NonZero", "Unique"),
+        ("gives as many elements as its values say", _BY_VALUES),
+    ),
+    "ImageDecoder": (
+        "decodes a file, whose size only the file says",
+        "decode images before the model",
+    ),
+    "Gradient": (
+        "stands for the derivatives of other nodes",
+        "export the model for inference, or with the nodes of its gradient",
+    ),
+}
+_FIXED = "export the model with a fixed number of steps, so that the loop is unrolled"
+_OTHERS = (
+    "takes a shape, or part of one, that is computed from data",
+    "compute it so that its shape follows from those of the inputs",
+)
+
+
+def why_unknown(value: onnx_ir.Value | None) -> str:
+    """The node that makes the shape unknown, why, and what to do about it, as a sentence."""
+    name = value.name if value is not None else None
+    node = _first_unknown(value)
+    if node is None:
+        return f"The shape of value {name!r} is not known. Give it with --shape."
+    reason, remedy = _KNOWN.get(node.op_type, _OTHERS)
+    if node.op_type in ("Loop", "Scan"):
+        kept = node.metadata_props.get(NOT_UNROLLED, "its rounds are computed")
+        reason, remedy = f"stays a loop, because {kept}", _FIXED
+    place = place_of([node])
+    where = f" at {place}" if place else ""
+    return (
+        f"The shape of value {name!r} depends on the data, and gcompile needs static shapes: "
+        f"{node.op_type} (node {node.name}{where}) {reason}. {remedy[0].upper()}{remedy[1:]}."
+    )
+
+
+def _first_unknown(value: onnx_ir.Value | None) -> onnx_ir.Node | None:
+    """Follow unknown shapes back to the node that reads only known ones."""
+    seen: set[onnx_ir.Node] = set()
+    node = value.producer() if value is not None else None
+    while node is not None and node not in seen:
+        seen.add(node)
+        before = [
+            producer
+            for source in node.inputs
+            if source is not None and not _is_static(source)
+            if (producer := source.producer()) is not None
+        ]
+        if not before:
+            return node
+        node = before[0]
+    return node
+
+
+def _is_static(value: onnx_ir.Value) -> bool:
+    return value.shape is not None and value.shape.is_static()
