@@ -11,7 +11,6 @@ from gcompile.backends.onnxruntime import OnnxRuntime
 from gcompile.passes.canonicalize.lower_quantized_products import LowerQuantizedProducts
 from gcompile.passes.pipelines import exact_pipeline
 from tests.backends.tvm.lowering.compiling import parse
-from tests.passes.rewriting import check_refusal
 
 _CONV = """
     g (uint8[1,8,6,6] x) => (uint8[1,10,6,6] y)
@@ -64,14 +63,14 @@ def test_the_rewrite_keeps_the_contract() -> None:
     testing.check_pass(LowerQuantizedProducts(), _model(_MATMUL, "int8"))
 
 
-def test_a_product_with_computed_scales_is_left_alone() -> None:
-    check_refusal(
-        LowerQuantizedProducts(),
+def test_a_product_with_computed_scales_is_written_out_when_it_is_read() -> None:
+    model = parse(
         """g (uint8[3,2] x, float xs) => (uint8[3,1] y)
         <float ws = {0.01}, uint8 xz = {1}, int8[2,1] w = {1, 2}, int8 wz = {0}, float ys = {0.5},
-         uint8 yz = {3}> { y = QLinearMatMul(x, xs, xz, w, ws, wz, ys, yz) }""",
-        "a scale or zero point is computed",
+         uint8 yz = {3}> { y = QLinearMatMul(x, xs, xz, w, ws, wz, ys, yz) }"""
     )
+    assert "MatMul" in {node.op_type for node in model.graph}
+    assert LowerQuantizedProducts().apply(model, testing.example_context()).changed == 0
 
 
 def test_a_product_with_a_scale_for_each_row_is_left_alone() -> None:
