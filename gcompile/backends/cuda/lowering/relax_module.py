@@ -150,7 +150,8 @@ class _Writer:
             else:
                 self._write_anchor(region_anchor(region, self.target, self.arch))
         except CannotEmitError as reason:
-            if region.anchor is not None:
+            # Products in fp32 have tiles of ours; tensor cores would round their operands.
+            if region.anchor is not None and region.precision is not ir.Precision.FP32:
                 self.fallbacks[region.name] = str(reason)
             self._import_region(region)
 
