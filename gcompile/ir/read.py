@@ -33,6 +33,7 @@ OPSET = 21
 
 _STANDARD_DOMAINS = ("", "ai.onnx")
 _SMALL_TENSOR_BYTES = 4096
+_SCAN_OF_TENSORS = 9
 _BOUND = "gcompile.bound."
 _PICKLED = frozenset({".pt", ".pth", ".ckpt"})
 
@@ -163,8 +164,11 @@ def _refuse_undefined_operators(model: onnx_ir.Model) -> None:
         if node.domain not in _STANDARD_DOMAINS or (node.domain, node.op_type) in local:
             continue
         version = model.graph.opset_imports.get("", OPSET)
-        if not _is_defined(node.op_type, version):
-            name = node.name or f"#{index} ({', '.join(str(v.name) for v in node.outputs)})"
+        name = node.name or f"#{index} ({', '.join(str(v.name) for v in node.outputs)})"
+        if node.op_type == "Scan" and version < _SCAN_OF_TENSORS:
+            reason = "before opset 9 it scans a batch, whose sequences have lengths of their own"
+            unknown.append(UnsupportedNode(name, "Scan", reason, "export the model with opset 9"))
+        elif not _is_defined(node.op_type, version):
             reason = f"ONNX does not define it in opset {version}"
             remedy = "export the model with a newer opset"
             unknown.append(UnsupportedNode(name, node.op_type, reason, remedy))

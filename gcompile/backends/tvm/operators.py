@@ -83,7 +83,13 @@ def _refusal(node: ir.Node) -> str | None:
         return None
     if ir.recurrence_of(node) is not None:
         return refusal_of_recurrence(node)
+    if node.op_type == "TopK" and _dtype(node.inputs[0]) is ir.DataType.UINT64:
+        return "TVM does not sort whole numbers of 64 bits without a sign"
     return refusal(ir.node_proto(node))
+
+
+def _dtype(value: ir.Value | None) -> ir.DataType | None:
+    return value.dtype if value is not None else None
 
 
 def _refuse_type(value: ir.Value) -> None:

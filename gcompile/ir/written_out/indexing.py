@@ -10,6 +10,11 @@ import onnx_ir
 from gcompile.ir.written_out.writer import Writer, is_small, known_shape
 
 _INT64 = onnx_ir.DataType.INT64
+_SORTED_AS = {
+    onnx_ir.DataType.INT16: onnx_ir.DataType.INT32,
+    onnx_ir.DataType.UINT16: onnx_ir.DataType.INT32,
+    onnx_ir.DataType.UINT32: onnx_ir.DataType.INT64,
+}
 _MOST_ELEMENTS = 1 << 20
 """Elements of a constant that is made."""
 
@@ -155,11 +160,23 @@ def tensor_scatter(writer: Writer) -> Results:
     return [writer.op("ScatterElements", writer.input(0), places, writer.input(1), axis=axis)]
 
 
+def largest(writer: Writer) -> Results:
+    """TopK of types that nobody sorts, as numbers of a type that holds them."""
+    wide = _SORTED_AS.get(writer.dtype(0))
+    if wide is None:
+        return None
+    values, places = writer.same_outputs(
+        "TopK", 2, writer.cast(writer.input(0), wide), writer.input(1)
+    )
+    return [writer.cast(values, writer.dtype(0)), places]
+
+
 RULES = {
     "Compress": compress,
     "EyeLike": eye_like,
     "OneHot": one_hot,
     "Pad": pad,
     "ReverseSequence": reverse_sequence,
+    "TopK": largest,
 }
 NEWER_RULES = {"CumProd": cumulative_product, "TensorScatter": tensor_scatter}

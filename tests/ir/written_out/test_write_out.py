@@ -32,6 +32,8 @@ MODELS = {
     "IsInf": """g (float[3] x) => (bool[3] y, bool[3] z) <float zero = {0.0}> {
         i = Div(x, zero)
         y = IsInf<detect_negative = 0>(i) z = IsInf<detect_positive = 0>(i) }""",
+    "TopK": """g (int16[7] x) => (int16[3] y, int64[3] i)
+        <int64[1] k = {3}> { y, i = TopK(x, k) }""",
     "DFT": """g (float[2,6,1] x, float[2,6,2] c) => (float[2,4,2] y, float[2,6,2] z)
         <int64 a = {1}> { y = DFT<onesided = 1>(x, , a) z = DFT<inverse = 1>(c, , a) }""",
     "STFT": """g (float[1,16,1] x) => (float[1,5,5,2] y)
@@ -60,7 +62,7 @@ MODELS = {
     "ArrayFeatureExtractor": """g (float[2,3] x) => (float[2,2] y) <int64[2] i = {2, 0}>
         { y = ai.onnx.ml.ArrayFeatureExtractor(x, i) }""",
 }
-SIMPLER = {"ConvTranspose", "IsInf"}
+SIMPLER = {"ConvTranspose", "IsInf", "TopK"}
 """Operators that become simpler ones of their kind."""
 
 RESIZES = {

@@ -1,0 +1,44 @@
+"""What cannot be read is refused by the name of a node, with a reason and a remedy."""
+
+from __future__ import annotations
+
+import pytest
+
+from gcompile import ir
+from gcompile.errors import InvalidModelError, UnsupportedOperatorsError
+
+
+def parse(text: str, opset: int = 21) -> ir.Model:
+    return ir.parse(f'<ir_version: 10, opset_import: ["" : {opset}]>\n{text}')
+
+
+def test_strings_are_refused_by_node() -> None:
+    with pytest.raises(UnsupportedOperatorsError, match=r"nodes: y.*computes with strings"):
+        parse("g (string[2] a, string[2] b) => (string[2] y) { y = StringConcat(a, b) }")
+
+
+def test_the_node_that_makes_a_shape_unknown_is_named() -> None:
+    model = parse("""g (float[4] x) => (float[k] y) {
+        i = NonZero(x)
+        r = Squeeze(i)
+        y = Gather(x, r) }""")
+    with pytest.raises(InvalidModelError, match=r"NonZero \(node NonZero_i\) gives as many"):
+        ir.static_shape(model.graph.outputs[0])
+
+
+def test_a_loop_that_stays_says_why() -> None:
+    model = parse(
+        """g (float[k] x, int64 m) => (float[j] y) {
+        y = Loop(m, , x) <body: graph = b (int64 i, bool c, float[p] a) => (bool d, float[q] e)
+            { d = Identity(c) e = Concat<axis = 0>(a, a) }> }""".replace("float[k]", "float[3]")
+    )
+    with pytest.raises(InvalidModelError, match="number of its rounds is computed"):
+        ir.static_shape(model.graph.outputs[0])
+
+
+def test_a_scan_of_a_batch_is_refused() -> None:
+    text = """g (float[1,2] a, float[1,3,2] x) => (float[1,2] y) {
+        y = Scan<num_scan_inputs = 1, body: graph = b (float[2] h, float[2] v) => (float[2] k)
+        { k = Add(h, v) }>(, a, x) }"""
+    with pytest.raises(UnsupportedOperatorsError, match=r"Scan.*before opset 9"):
+        parse(text, 8)
