@@ -127,3 +127,10 @@ def test_overlapping_blocks_are_added_up() -> None:
         { y = Col2Im<pads = [1, 0, 0, 0], strides = [1, 1]>(x, s, b) }""")
     x = RNG.standard_normal((2, 18, 12)).astype(np.float32)
     np.testing.assert_allclose(run(proto, x)[0], expected(proto, x)[0], rtol=1e-5, atol=1e-6)
+
+
+def test_constants_keep_their_64_bits() -> None:
+    proto = read(f"""g (int64[2] n) => (int64[2] y) <int64[2] x = {{{2**40 + 1}, {-(2**50)}}}>
+        {{ y = Pow(x, n) }}""")
+    (found,) = run(proto, np.ones(2, np.int64))
+    np.testing.assert_array_equal(found, [2**40 + 1, -(2**50)])
