@@ -60,6 +60,7 @@ from gcompile.ir.static.branches import inline_branch
 from gcompile.ir.store_bytes import store_bytes
 from gcompile.ir.stored_weights import weight_decoder, weight_path
 from gcompile.ir.strided import MOVES as STRIDED_MOVES
+from gcompile.ir.strided import Strided
 from gcompile.ir.tile import Tile
 from gcompile.ir.transfer import from_bytes, to_bytes
 from gcompile.ir.verify import verify
@@ -102,6 +103,7 @@ __all__ = [
     "Shape",
     "Shapes",
     "Snapshot",
+    "Strided",
     "TensorType",
     "Tile",
     "TorchModule",

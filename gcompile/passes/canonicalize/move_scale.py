@@ -1,15 +1,18 @@
-"""Move a scale from one operand of a product to the other, where fewer numbers are scaled.
+"""Move a scale from one operand of a product to where fewer numbers are scaled, or in passing.
 
-    A · (c B)  =  (c A) · B
+    A · (c B)  =  (c A) · B          (b A) · (c B)  =  b c (A · B)
 
 Exporters scale both operands of attention by the root of what one would be scaled by: the keys of
-a decoder's cache are thousands of times as many as the queries of one token.
+a decoder's cache are thousands of times as many as the queries of one token. Where both are
+scaled, one factor of the result takes the place of both, which the product does in passing.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+
+import numpy as np
 
 from gcompile import ir
 from gcompile.passes.base import NodePass, Numerics, PassContext, Skip
@@ -24,11 +27,13 @@ class MoveScale(NodePass):
     ops = frozenset({"MatMul"})
 
     def matches(self, node: ir.Node) -> bool:
-        """One operand is multiplied by a number, and the other is computed and smaller."""
-        return _scaled_slot(node) is not None
+        """Both operands are multiplied by numbers, or one is, and the other is smaller."""
+        return _are_both_scaled(node) or _scaled_slot(node) is not None
 
     def rewrite(self, node: ir.Node, ctx: PassContext) -> Skip | None:
-        """Put the Mul before the other operand."""
+        """Put a Mul after the product, or the Mul before the other operand."""
+        if _are_both_scaled(node):
+            return _scale_result(node, self.name)
         slot = _scaled_slot(node)
         if slot is None:
             return Skip("no operand is scaled")
@@ -50,6 +55,40 @@ class MoveScale(NodePass):
             ir.add_origin(moved, [mul], self.name)
             mul.graph.remove(mul, safe=True)
         return None
+
+
+def _are_both_scaled(node: ir.Node) -> bool:
+    return all(
+        _scale(value) is not None and ir.only_reader(value) is node for value in node.inputs[:2]
+    )
+
+
+def _scale_result(node: ir.Node, pass_name: str) -> Skip | None:
+    """Let the product read both operands as they were, and scale its result."""
+    operands = [operand for value in node.inputs[:2] if (operand := _scale(value)) is not None]
+    output, graph = node.outputs[0], node.graph
+    numbers = [ir.constant_array(number) for _, number in operands]
+    if not isinstance(graph, ir.Graph):
+        return Skip("the product is not part of a graph")
+    factor = math.prod(float(number) for number in numbers if number is not None)
+    scaled = [value.producer() for value in node.inputs[:2] if value is not None]
+    dtype = (output.dtype or ir.DataType.FLOAT).numpy()
+    constant = ir.add_constant(graph, f"{node.name}::scale", np.asarray(factor, dtype))
+    for slot, (source, _) in enumerate(operands):
+        node.replace_input_with(slot, source)
+    after = ir.Node("", "Mul", [output, constant], name=f"{node.name}::scaled")
+    result = after.outputs[0]
+    result.shape, result.type = output.shape, output.type
+    name, output.name = output.name, f"{output.name}::unscaled"
+    graph.insert_after(node, after)
+    output.replace_all_uses_with(result, replace_graph_outputs=True)
+    after.replace_input_with(0, output)
+    result.name = name
+    for mul in scaled:
+        if mul is not None and mul.graph is not None:
+            ir.add_origin(after, [mul], pass_name)
+            mul.graph.remove(mul, safe=True)
+    return None
 
 
 def _scaled_slot(node: ir.Node) -> int | None:

@@ -36,6 +36,17 @@ def test_the_right_operand_may_be_the_smaller_one() -> None:
     )
 
 
+def test_one_factor_of_the_result_takes_the_place_of_both() -> None:
+    check_rewrite(
+        MoveScale(),
+        f"{GRAPH} {{ a = Mul(q, c) b = Mul(c, k) y = MatMul(a, b) }}",
+        """
+        y::unscaled = MatMul(q, k)
+        y = Mul(y::unscaled, MatMul_y::scale)
+        """,
+    )
+
+
 def test_keys_that_others_read_stay_scaled() -> None:
     text = GRAPH.replace("float[1,2,1,9] y", "float[1,2,1,9] y, float[1,2,4,9] s")
     check_refusal(

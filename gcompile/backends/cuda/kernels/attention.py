@@ -22,11 +22,13 @@ class Rows:
         batch_pitch: Elements from one sequence of the batch to the next.
         head_pitch: Elements from one head to the next.
         pitch: Elements from one vector of a head to the next.
+        offset: Elements before the first vector of the first head.
     """
 
     batch_pitch: int
     head_pitch: int
     pitch: int
+    offset: int = 0
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,7 @@ class Attention:
         depth: Elements of a vector, a multiple of 8.
         scale: Factor of the products before the mask.
         causal: Query i sees keys up to i + keys - queries.
+        zero_if_hidden: Queries that see no key at all give zeros, and not NaN.
         rows: How q, k, v and o lie.
         warps: Of a block; each has 16 queries.
         block_keys: Keys that are brought into shared memory at once, a multiple of 16.
@@ -80,6 +83,7 @@ class Attention:
     mask: Mask | None = None
     warps: int = 4
     block_keys: int = 64
+    zero_if_hidden: bool = False
 
     def __post_init__(self) -> None:
         if self.depth % 8 or self.heads % self.key_heads or self.block_keys % 16:
@@ -119,6 +123,6 @@ class Attention:
         self, name: str, rows: Rows, heads: int, count: int, written: bool = False
     ) -> Buffer:
         """Up to the last element that is used."""
-        last = (self.batch - 1) * rows.batch_pitch + (heads - 1) * rows.head_pitch
+        last = rows.offset + (self.batch - 1) * rows.batch_pitch + (heads - 1) * rows.head_pitch
         elements = last + (count - 1) * rows.pitch + self.depth
         return Buffer(name, "float16" if self.element == "f16" else "bfloat16", elements, written)

@@ -2,14 +2,9 @@
 
     O = softmax(scale · Q Kᵀ + mask) V
 
-A warp keeps 16 queries in registers and walks the keys in blocks. The softmax runs along: with
-m the largest weight so far and l the sum of the exponentials so far (both of each query),
-
-    m' = max(m, row maximum)        p = 2^(s − m')
-    l' = l · 2^(m − m') + Σ p       O' = O · 2^(m − m') + p V
-
-in which everything is scaled by log2 e. Source: Dao, "FlashAttention-2", 2023, algorithm 1. The
-sums of Q Kᵀ lie in registers just as the left operand of the next product is read.
+A warp keeps 16 queries in registers and walks the keys in blocks; the softmax runs along. The sums
+of Q Kᵀ lie in registers just as the left operand of the next product is read. Source: Dao,
+"FlashAttention-2", 2023, algorithm 1.
 """
 
 from __future__ import annotations
@@ -18,6 +13,13 @@ import math
 from dataclasses import dataclass
 
 from gcompile.backends.cuda.kernels.attention import QUERIES, Attention
+from gcompile.backends.cuda.kernels.attention_softmax import (
+    NEVER,
+    masked,
+    number,
+    reduced,
+    softmax,
+)
 from gcompile.backends.cuda.kernels.block_tile import CHUNK_BYTES
 from gcompile.backends.cuda.kernels.swizzle import shared_address
 from gcompile.backends.cuda.program.instruction import INSTRUCTIONS, Instruction
@@ -31,11 +33,9 @@ from gcompile.backends.cuda.program.program import (
     Buffer,
     Commit,
     CopyAsync,
-    Exchange,
     For,
     If,
     Let,
-    LoadGlobal,
     LoadMatrix,
     Multiply,
     Program,
@@ -56,9 +56,6 @@ from gcompile.backends.cuda.program.scalar import (
     select,
     variable,
 )
-
-_LOG2_E = math.log2(math.e)
-_NEVER = -math.inf
 
 
 @dataclass(frozen=True)
@@ -88,7 +85,12 @@ class AttentionProgram:
     @property
     def _columns(self) -> int:
         """Instructions along the elements of a vector of V."""
-        return self._panels * self._panel_bytes // 2 // self._instruction.columns
+        return self.padded_depth // self._instruction.columns
+
+    @property
+    def padded_depth(self) -> int:
+        """Elements of a vector that are multiplied, zeros included."""
+        return self._panels * self._panel_bytes // 2
 
     @property
     def _query_bytes(self) -> int:
@@ -122,7 +124,7 @@ class AttentionProgram:
                 Registers("out", "float32", sums, zero=True),
                 Registers("largest", "float32", 2),
                 Registers("total", "float32", 2, zero=True),
-                *(Set(register("largest", i, "float32"), _number(_NEVER)) for i in (0, 1)),
+                *(Set(register("largest", i, "float32"), number(NEVER)) for i in (0, 1)),
                 *self._copy(q, 0, variable("head"), variable("first_query"), constant(0)),
                 *self._ask(k, v, constant(0)),
                 Commit(),
@@ -139,8 +141,8 @@ class AttentionProgram:
                         Barrier(),
                         Let("stage", variable("block") % 2 * (2 * self._key_bytes)),
                         *self._weights(),
-                        *self._masked(first_key),
-                        *self._softmax(),
+                        *masked(what, first_key),
+                        *softmax(what, self._columns),
                         *self._weighted(),
                         Barrier(),
                     ),
@@ -160,7 +162,8 @@ class AttentionProgram:
 
     def _start(self, tensor: int, head: Scalar) -> Scalar:
         rows = self.what.rows[tensor]
-        return variable("sequence") * rows.batch_pitch + head * rows.head_pitch
+        start = variable("sequence") * rows.batch_pitch + head * rows.head_pitch
+        return start + rows.offset
 
     def _copy(
         self, buffer: Buffer, tensor: int, head: Scalar, first: Scalar, at: Scalar
@@ -238,94 +241,6 @@ class AttentionProgram:
             ),
         ]
 
-    def _masked(self, first_key: Scalar) -> list[Statement]:
-        """Scale to powers of two, add the mask, and hide keys that do not exist or lie ahead."""
-        what = self.what
-        i = variable("i")
-        value = register("s", i, "float32")
-        key = first_key + variable("i") // 4 * 8 + (LANE & 3) * 2 + i % 2
-        query = variable("first_query") + WARP * QUERIES + (LANE >> 2) + (i // 2 % 2) * 8
-        scaled = apply("fmul", value, what.scale * _LOG2_E)
-        body: list[Statement] = [Let("key", key), Let("query", query)]
-        visible = both(
-            less(variable("key"), what.keys) if what.keys % what.block_keys else None,
-            less(variable("key"), variable("query") + (what.keys - what.queries + 1))
-            if what.causal
-            else None,
-        )
-        if what.mask is not None:
-            body += self._mask(visible)
-            scaled = apply("fma", register("added", 0, "float32"), _number(_LOG2_E), scaled)
-        if visible is not None:
-            scaled = select(visible, scaled, _number(_NEVER))
-        body.append(Set(value, scaled))
-        return [For("i", what.block_keys // 2, tuple(body), unrolled=True)]
-
-    def _mask(self, visible: Scalar | None) -> list[Statement]:
-        """Load what is added to one weight, where there is a query and a key."""
-        what = self.what
-        assert what.mask is not None
-        assert what.mask_buffer is not None
-        batch, heads, queries, keys = what.mask.shape
-        row = (variable("sequence") if batch > 1 else constant(0)) * heads
-        row = (row + (variable("head") if heads > 1 else 0)) * queries
-        row = row + (variable("query") if queries > 1 else 0)
-        load = LoadGlobal(
-            (register("added", 0, "float32"),),
-            what.mask_buffer,
-            row * keys + variable("key"),
-        )
-        exists = both(
-            less(variable("query"), what.queries) if what.queries % (what.block_queries) else None,
-            visible,
-        )
-        return [
-            Registers("added", "float32", 1, zero=True),
-            load if exists is None else If(exists, (load,)),
-        ]
-
-    def _softmax(self) -> list[Statement]:
-        """Turn the weights of a query into exponentials, and rescale what was summed before."""
-        keys = self.what.block_keys // 8
-        result: list[Statement] = [
-            Registers("row", "float32", 2),
-            Registers("other", "float32", 1),
-            Registers("change", "float32", 2),
-        ]
-        for half in (0, 1):
-            row, other = register("row", half, "float32"), register("other", 0, "float32")
-            largest = register("largest", half, "float32")
-            total, change = (register(n, half, "float32") for n in ("total", "change"))
-            j = variable("j")
-            pair = [register("s", j * 4 + (2 * half + i), "float32") for i in (0, 1)]
-            greatest = apply("fmax", row, apply("fmax", pair[0], pair[1]))
-            # Where every key so far is hidden, the largest is -inf, from which none is subtracted.
-            base = select(apply("less", row, -3e38), _number(0.0), row)
-            powers = [Set(p, apply("exp2", apply("fsub", p, variable("base")))) for p in pair]
-            add = Set(total, apply("fadd", total, apply("fadd", pair[0], pair[1])))
-            result += [
-                Set(row, largest),
-                For("j", keys, (Set(row, greatest),), unrolled=True),
-                *_reduced("fmax", row, other),
-                Let(f"base{half}", base),
-                Set(
-                    change,
-                    apply("exp2", apply("fsub", largest, variable(f"base{half}", "float32"))),
-                ),
-                Set(largest, row),
-                Set(total, apply("fmul", total, change)),
-                For(
-                    "j",
-                    keys,
-                    (Let("base", variable(f"base{half}", "float32")), *powers, add),
-                    unrolled=True,
-                ),
-            ]
-        out = register("out", variable("i"), "float32")
-        rescale = apply("fmul", out, register("change", variable("i") // 2 % 2, "float32"))
-        result.append(For("i", self._columns * 4, (Set(out, rescale),), unrolled=True))
-        return result
-
     def _weighted(self) -> list[Statement]:
         """O += P V: the weights are the left operand as they lie, V is transposed on its way."""
         what = self.what
@@ -367,8 +282,13 @@ class AttentionProgram:
             total = register("total", half, "float32")
             query = variable("first_query") + WARP * QUERIES + (LANE >> 2) + 8 * half
             column = j * 8 + (LANE & 3) * 2
+            divisor = select(apply("less", 0.0, total), total, 1.0)
             values = tuple(
-                apply("fdiv", register("out", j * 4 + (2 * half + i), "float32"), total)
+                apply(
+                    "fdiv",
+                    register("out", j * 4 + (2 * half + i), "float32"),
+                    divisor if what.zero_if_hidden else total,
+                )
                 for i in (0, 1)
             )
             index = self._start(3, variable("head")) + query * what.rows[3].pitch + column
@@ -380,26 +300,11 @@ class AttentionProgram:
             if exists is not None:
                 store = If(exists, (store,))
             result += [
-                *_reduced("fadd", total, register("other", 0, "float32")),
+                *reduced("fadd", total, register("other", 0, "float32")),
                 For("j", self._columns, (store,), unrolled=True),
             ]
         return result
 
 
-def _reduced(operation: str, value: Scalar, other: Scalar) -> list[Statement]:
-    """Combine the four lanes that share a row."""
-    result: list[Statement] = []
-    for distance in (1, 2):
-        result += [
-            Exchange(other, value, distance),
-            Set(value, apply(operation, value, other)),
-        ]
-    return result
-
-
 def _four(name: str, first: Scalar, dtype: DType) -> tuple[Scalar, ...]:
     return tuple(register(name, first + r, dtype) for r in range(4))
-
-
-def _number(value: float) -> Scalar:
-    return Scalar("constant", "float32", (), value)

@@ -112,6 +112,50 @@ def test_heads_may_lie_side_by_side_in_each_vector() -> None:
     np.testing.assert_allclose(o.swapaxes(1, 2), _exact(what, *separate), atol=4e-3)
 
 
+def test_queries_from_which_all_is_hidden_attend_to_all_alike() -> None:
+    """The most negative number swallows the weight it is added to: all become the same."""
+    mask = np.full((2, 1, 33, 70), np.finfo(np.float32).min, np.float32)
+    mask[0] = 0
+    what = replace(_attention("f16", 33, 70, 32), mask=Mask(mask.shape))
+    actual, _ = _run(what, mask)
+    v = _tensors(what)[2].astype(np.float64)
+    np.testing.assert_allclose(actual[1], v[1].mean(1, keepdims=True) + 0 * actual[1], atol=4e-3)
+
+
+@pytest.mark.parametrize("zero_if_hidden", [False, True])
+def test_queries_that_see_no_key_give_zeros_where_that_is_asked(zero_if_hidden: bool) -> None:
+    mask = np.zeros((2, 1, 1, 70), np.float32)
+    mask[1] = -np.inf
+    what = replace(
+        _attention("bf16", 5, 70, 32), mask=Mask(mask.shape), zero_if_hidden=zero_if_hidden
+    )
+    q, k, v = _tensors(what)
+    o = np.zeros_like(q)
+    interpret(AttentionProgram(what).program(), [q, k, v, mask, o])
+    assert np.all(np.isfinite(o[0].astype(np.float32)))
+    hidden = o[1].astype(np.float32)
+    assert np.all(hidden == 0) if zero_if_hidden else np.all(np.isnan(hidden))
+
+
+def test_queries_keys_and_values_may_lie_in_one_tensor() -> None:
+    """(sequence, 3, heads, depth), as one projection writes them."""
+    heads, count, depth = 2, 20, 16
+    rng = np.random.default_rng(0)
+    tensor = rng.standard_normal((count, 3, heads, depth)).astype(np.float16)
+    q, k, v = (Rows(0, depth, 3 * heads * depth, i * heads * depth) for i in range(3))
+    what = replace(
+        _attention("f16", count, count, depth, key_heads=2),
+        batch=1,
+        rows=(q, k, v, Rows(0, count * depth, depth)),
+    )
+    o = np.zeros((heads, count, depth), np.float16)
+    program = AttentionProgram(what).program()
+    flat = tensor.reshape(-1)
+    interpret(program, [*(flat[: b.elements] for b in program.buffers[:3]), o])
+    parts = (tensor[:, i].swapaxes(0, 1)[None] for i in range(3))
+    np.testing.assert_allclose(o, _exact(what, *parts)[0], atol=4e-3)
+
+
 @pytest.mark.parametrize("depth", [64, 128])
 def test_attention_uses_tensor_cores_without_spills(depth: int, tmp_path: Path) -> None:
     what = _attention("bf16", 512, 512, depth, causal=True)

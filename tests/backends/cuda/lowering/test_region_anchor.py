@@ -2,41 +2,18 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-import gcompile
 from gcompile import ir
-from gcompile.report.report import Report
-from gcompile.runtime.cuda.driver import LIBRARY_VARIABLE
+from tests.backends.cuda.lowering.building import build
 from tests.backends.tvm.lowering.compiling import calibration_rows, parse
 from tests.ir.weight_only import weight_only
 from tests.runtime.cuda.conftest import needs_nvrtc
 
 pytestmark = needs_nvrtc
-
-
-@pytest.fixture(autouse=True)
-def _no_gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Be a machine without a GPU, wherever this runs."""
-    monkeypatch.setenv(LIBRARY_VARIABLE, str(tmp_path / "no-driver"))
-
-
-def _build(
-    model: ir.Model,
-    folder: Path,
-    precision: str | None,
-    calib: Mapping[str, ir.Array] | None = None,
-) -> tuple[Report, list[str]]:
-    report = gcompile.compile(
-        model, "nvidia-a100", precision=precision, calib=calib, output=folder, cache=False
-    ).report
-    plan = json.loads((folder / "model.plan.json").read_text())
-    return report, [kernel["name"] for kernel in plan["kernels"]]
 
 
 def _depthwise(channels: int, size: int, stride: int) -> ir.Model:
@@ -60,7 +37,7 @@ def test_depthwise_convolutions_follow_products_with_their_channels_last(
 ) -> None:
     model = _depthwise(channels, size, stride)
     calib = calibration_rows(model) if precision == "int8" else None
-    report, kernels = _build(model, tmp_path / "out", precision, calib)
+    report, kernels = build(model, tmp_path / "out", precision, calib)
     assert report.verify.code_ran == "on-cpu"
     assert report.fallbacks == {}
     assert any(name.startswith("depthwise_") for name in kernels)
@@ -78,14 +55,14 @@ def test_depthwise_convolutions_follow_products_with_their_channels_last(
 def test_stored_integers_are_decoded_in_the_kernel(
     sizes: tuple[int, int, int], dtype: str, block: int, options: dict[str, bool], tmp_path: Path
 ) -> None:
-    report, kernels = _build(weight_only(sizes, dtype, block, **options), tmp_path / "out", "bf16")
+    report, kernels = build(weight_only(sizes, dtype, block, **options), tmp_path / "out", "bf16")
     assert report.verify.code_ran == "on-cpu"
     assert report.fallbacks == {}
     assert any(name.startswith("stored") for name in kernels)
 
 
 def test_blocks_too_short_for_the_kernel_are_decoded_elsewhere(tmp_path: Path) -> None:
-    report, kernels = _build(weight_only((1, 64, 40), "int4", 8), tmp_path / "out", "bf16")
+    report, kernels = build(weight_only((1, 64, 40), "int4", 8), tmp_path / "out", "bf16")
     assert not any(name.startswith("stored") for name in kernels)
     assert "multiples of 32" in " ".join(report.fallbacks.values())
 
@@ -97,5 +74,5 @@ def test_one_row_of_a_matrix_product_runs_on_tensor_cores(tmp_path: Path) -> Non
             y = MatMul(x, w)
         }"""
     model = parse(text, constants={"w": rng.standard_normal((96, 40)).astype(np.float32)})
-    _, kernels = _build(model, tmp_path / "out", "bf16")
+    _, kernels = build(model, tmp_path / "out", "bf16")
     assert any(name.startswith("gemm_bf16_") for name in kernels)

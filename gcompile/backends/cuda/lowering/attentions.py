@@ -1,0 +1,65 @@
+"""All attention of a graph, and the regions that it takes the place of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from gcompile import ir
+from gcompile.backends.cuda.kernel import Kernel
+from gcompile.backends.cuda.lowering.attention_anchor import attention_kernel
+from gcompile.backends.cuda.lowering.attention_pattern import FoundAttention, find_attention
+from gcompile.backends.tvm.lowering.expressions import CannotEmitError
+from gcompile.targets import Target
+
+
+@dataclass(frozen=True)
+class AttentionCall:
+    """Attention with its kernel."""
+
+    what: FoundAttention
+    kernel: Kernel
+
+    @property
+    def operands(self) -> tuple[str, ...]:
+        """The names of what the kernel reads and writes, in the order of a call."""
+        return tuple(argument.name for argument in self.kernel.arguments)
+
+
+def attentions_of(
+    regions: Sequence[ir.Region], target: Target, arch: int
+) -> dict[ir.Region, AttentionCall | None]:
+    """Find attention.
+
+    Args:
+        regions: Those of a graph, in order.
+        target: The GPU that blocks are chosen for.
+        arch: Its architecture: 80 for sm_80.
+
+    Returns:
+        The regions that attention takes the place of; the last one of each has the call.
+    """
+    region_of = {node: region for region in regions for node in region.nodes}
+    written = frozenset(value for region in regions for value in (*region.inputs, *region.outputs))
+    place = {region: index for index, region in enumerate(regions)}
+    found: dict[ir.Region, AttentionCall | None] = {}
+    for region in regions:
+        if region.anchor is None or region.batched_product is None or region in found:
+            continue
+        try:
+            what = find_attention(region, region_of, written)
+            kernel = attention_kernel(what, _mask_shape(what), target, arch)
+        except CannotEmitError:  # Its products have kernels of their own.
+            continue
+        taken = sorted((region_of[r.nodes[-1]] for r in what.regions), key=place.__getitem__)
+        found |= dict.fromkeys(taken)
+        found[taken[-1]] = AttentionCall(what, kernel)
+    return found
+
+
+def _mask_shape(what: FoundAttention) -> tuple[int, ...] | None:
+    """The shape of the sum of the masks."""
+    shapes = [ir.static_shape(mask) for mask in what.masks]
+    return np.broadcast_shapes(*shapes) if shapes else None
