@@ -31,6 +31,24 @@ class Rows:
     offset: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """How the numbers of one tensor are stored: real = scale · (stored - zero_point).
+
+    Integers are decoded on their way into shared memory, which both formats of the products do
+    exactly; tensors stored as floats have no scale.
+    """
+
+    storage: Storage
+    scale: float = 1.0
+    zero_point: int = 0
+
+    @property
+    def is_integer(self) -> bool:
+        """Whether it must be decoded."""
+        return self.storage in ("int8", "uint8")
+
+
 @dataclass(frozen=True)
 class Mask:
     """Numbers that are added to the weights: (batch or 1, heads or 1, queries or 1, keys).
@@ -51,7 +69,7 @@ class Attention:
 
     Attributes:
         name: Of the program.
-        element: `f16` or `bf16`.
+        element: What is multiplied: `f16` or `bf16`.
         batch: Sequences.
         heads: Heads of the queries.
         key_heads: Heads of keys and values, which divide them: each serves a run of query heads.
@@ -62,6 +80,7 @@ class Attention:
         causal: Query i sees keys up to i + keys - queries.
         zero_if_hidden: Queries that see no key at all give zeros, and not NaN.
         rows: How q, k, v and o lie.
+        stored: How q, k, v and o are stored; None stores the element.
         warps: Of a block; each has 16 queries.
         block_keys: Keys that are brought into shared memory at once, a multiple of 16.
 
@@ -84,6 +103,7 @@ class Attention:
     warps: int = 4
     block_keys: int = 64
     zero_if_hidden: bool = False
+    stored: tuple[Stored, Stored, Stored, Stored] | None = None
 
     def __post_init__(self) -> None:
         if self.depth % 8 or self.heads % self.key_heads or self.block_keys % 16:
@@ -102,14 +122,25 @@ class Attention:
         return 32 * self.warps
 
     @property
+    def tensors(self) -> tuple[Stored, Stored, Stored, Stored]:
+        """How q, k, v and o are stored."""
+        plain = Stored("float16" if self.element == "f16" else "bfloat16")
+        return self.stored or (plain, plain, plain, plain)
+
+    @property
+    def weight_scale(self) -> float:
+        """Factor of the products of stored numbers before the mask."""
+        q, k, _, _ = self.tensors
+        return self.scale * q.scale * k.scale
+
+    @property
     def buffers(self) -> tuple[Buffer, Buffer, Buffer, Buffer]:
         """The memory of q, k, v and o."""
-        q, k, v, o = self.rows
         return (
-            self._buffer("q", q, self.heads, self.queries),
-            self._buffer("k", k, self.key_heads, self.keys),
-            self._buffer("v", v, self.key_heads, self.keys),
-            self._buffer("o", o, self.heads, self.queries, written=True),
+            self._buffer("q", 0, self.heads, self.queries),
+            self._buffer("k", 1, self.key_heads, self.keys),
+            self._buffer("v", 2, self.key_heads, self.keys),
+            self._buffer("o", 3, self.heads, self.queries),
         )
 
     @property
@@ -119,10 +150,9 @@ class Attention:
             return None
         return Buffer("mask", self.mask.storage, math.prod(self.mask.shape))
 
-    def _buffer(
-        self, name: str, rows: Rows, heads: int, count: int, written: bool = False
-    ) -> Buffer:
+    def _buffer(self, name: str, tensor: int, heads: int, count: int) -> Buffer:
         """Up to the last element that is used."""
+        rows = self.rows[tensor]
         last = rows.offset + (self.batch - 1) * rows.batch_pitch + (heads - 1) * rows.head_pitch
         elements = last + (count - 1) * rows.pitch + self.depth
-        return Buffer(name, "float16" if self.element == "f16" else "bfloat16", elements, written)
+        return Buffer(name, self.tensors[tensor].storage, elements, written=tensor == 3)

@@ -48,7 +48,7 @@ def masked(what: Attention, first_key: Scalar) -> list[Statement]:
     value = register("s", i, "float32")
     key = first_key + variable("i") // 4 * 8 + (LANE & 3) * 2 + i % 2
     query = variable("first_query") + WARP * QUERIES + (LANE >> 2) + (i // 2 % 2) * 8
-    scaled = apply("fmul", value, what.scale * _LOG2_E)
+    scaled = apply("fmul", value, what.weight_scale * _LOG2_E)
     body: list[Statement] = [Let("key", key), Let("query", query)]
     visible = both(
         less(variable("key"), what.keys) if what.keys % what.block_keys else None,

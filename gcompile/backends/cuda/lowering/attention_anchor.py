@@ -6,13 +6,14 @@ import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Literal
 
+import ml_dtypes
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from gcompile import ir
 from gcompile.backends.cuda.kernel import Buffer, CpuForm, Kernel
-from gcompile.backends.cuda.kernels.attention import QUERIES, Attention, Mask, Rows
+from gcompile.backends.cuda.kernels.attention import QUERIES, Attention, Mask, Rows, Stored
 from gcompile.backends.cuda.kernels.attention_program import AttentionProgram
 from gcompile.backends.cuda.lowering.attention_pattern import FoundAttention
 from gcompile.backends.cuda.lowering.numeric_form import INTERPRETED_OPERATIONS, Array
@@ -31,7 +32,6 @@ _WARPS = (4, 2, 1)
 _IDLE = 0.2
 """Share of the multiprocessors that may be without a block."""
 
-_ELEMENTS = {ir.DataType.BFLOAT16: "bf16", ir.DataType.FLOAT16: "f16"}
 _UNITS = {"f16": "tensor-core-fp16", "bf16": "tensor-core-bf16"}
 
 
@@ -51,9 +51,9 @@ def attention_kernel(
     """
     batch, heads, key_heads, queries, keys, depth = found.sizes
     q, k, v = found.operands
-    types = {operand.value.dtype for operand in found.operands} | {found.output.dtype}
-    element = _ELEMENTS.get(types.pop() or ir.DataType.FLOAT)
-    if types or element is None or arch < _ARCH:
+    tensors = (q.stored, k.stored, v.stored, found.output.stored)
+    element = _element(tensors)
+    if element is None or arch < _ARCH:
         raise CannotEmitError(f"sm_{arch} has no attention for the types of its operands")
     if depth > _DEEPEST:
         raise CannotEmitError(f"vectors of {depth} elements do not fit the registers of a warp")
@@ -69,15 +69,28 @@ def attention_kernel(
             depth,
             found.scale,
             found.causal,
-            (q.rows, k.rows, v.rows, found.rows),
+            (q.rows, k.rows, v.rows, found.output.rows),
             None if mask is None else Mask(_four(mask)),
             zero_if_hidden=found.zero_if_hidden,
+            stored=tensors,
         )
     except ValueError as error:
         raise CannotEmitError(str(error)) from error
     enough = (1 - _IDLE) * target.processors
     chosen = next((w for w in _WARPS if _blocks(what, w) >= enough), _WARPS[-1])
     return _kernel(replace(what, warps=chosen))
+
+
+def _element(tensors: tuple[Stored, ...]) -> Literal["f16", "bf16"] | None:
+    """What is multiplied: what is stored, and half precision where all are integers.
+
+    It holds their differences from the zero point exactly, and the weights more exactly than
+    bfloat16 does.
+    """
+    storages = {tensor.storage for tensor in tensors if not tensor.is_integer}
+    if storages == {"bfloat16"}:
+        return "bf16"
+    return "f16" if storages <= {"float16"} else None
 
 
 def _four(shape: tuple[int, ...]) -> tuple[int, int, int, int]:
@@ -95,7 +108,7 @@ def _kernel(what: Attention) -> Kernel:
     program = AttentionProgram(named)
     keys = math.ceil(named.keys / named.block_keys) * named.block_keys
     blocks = _blocks(named, named.warps)
-    operations = 4 * blocks * named.block_queries * keys * program.padded_depth
+    operations = 4 * blocks * named.block_queries * keys * program.copies.padded_depth
     kernel = as_kernel(program.program(), _UNITS[named.element], operations, _ARCH)
     return (
         replace(kernel, cpu=attention_in_arrays(named))
@@ -106,6 +119,7 @@ def _kernel(what: Attention) -> Kernel:
 
 def attention_in_arrays(what: Attention) -> CpuForm:
     """The CPU form in whole arrays; exponentials are rounded before they weight values."""
+    narrow = np.dtype(np.float16 if what.element == "f16" else ml_dtypes.bfloat16)
 
     def compute(buffers: Sequence[Buffer]) -> None:
         counts = (
@@ -114,12 +128,14 @@ def attention_in_arrays(what: Attention) -> CpuForm:
             (what.key_heads, what.keys),
         )
         q, k, v = (
-            _vectors(buffer, rows, (what.batch, *count, what.depth)).astype(np.float32)
-            for buffer, rows, count in zip(buffers, what.rows, counts, strict=False)
+            _decoded(_vectors(buffer, rows, (what.batch, *count, what.depth)), stored)
+            for buffer, rows, count, stored in zip(
+                buffers, what.rows, counts, what.tensors, strict=False
+            )
         )
         group = what.heads // what.key_heads
         k, v = (np.repeat(array, group, 1) for array in (k, v))
-        weights = q @ k.swapaxes(-1, -2) * np.float32(what.scale)
+        weights = q @ k.swapaxes(-1, -2) * np.float32(what.weight_scale)
         if what.mask is not None:
             weights = weights + buffers[3].astype(np.float32).reshape(what.mask.shape)
         if what.causal:
@@ -130,11 +146,11 @@ def attention_in_arrays(what: Attention) -> CpuForm:
         largest = weights.max(-1, keepdims=True)
         powers = np.exp(weights - np.where(np.isinf(largest), 0, largest))
         sums = powers.sum(-1, keepdims=True)
-        weighted = powers.astype(buffers[0].dtype).astype(np.float32) @ v
+        weighted = powers.astype(narrow).astype(np.float32) @ v * np.float32(what.tensors[2].scale)
         with np.errstate(invalid="ignore"):
             result = weighted / np.where(sums == 0, 1 if what.zero_if_hidden else sums, sums)
         o = _vectors(buffers[-1], what.rows[3], (what.batch, what.heads, what.queries, what.depth))
-        o[...] = result.astype(o.dtype)
+        o[...] = _encoded(result, what.tensors[3]).astype(o.dtype)
 
     return compute
 
@@ -144,3 +160,16 @@ def _vectors(buffer: Buffer, rows: Rows, shape: tuple[int, int, int, int]) -> Ar
     steps = (rows.batch_pitch, rows.head_pitch, rows.pitch, 1)
     strides = [step * buffer.itemsize for step in steps]
     return as_strided(buffer[rows.offset :], shape, strides)
+
+
+def _decoded(stored: Array, how: Stored) -> Array:
+    """The numbers without their scale."""
+    return stored.astype(np.float32) - np.float32(how.zero_point)
+
+
+def _encoded(real: Array, how: Stored) -> Array:
+    if not how.is_integer:
+        return real
+    info = np.iinfo(how.storage)
+    rounded: Array = np.rint(real / np.float32(how.scale)) + how.zero_point
+    return np.clip(rounded, info.min, info.max)

@@ -1,7 +1,8 @@
 """Where the vectors of attention lie in tensors that are in memory anyway.
 
 Between a projection and the products of attention stand reshapes, transposes, slices and the
-casts of narrow storage. All of them only say where a vector lies, so the kernel reads it there.
+conversions of narrow storage. All of them only say where a vector lies and how it is stored, so
+the kernel reads it there.
 """
 
 from __future__ import annotations
@@ -12,10 +13,20 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from gcompile import ir
-from gcompile.backends.cuda.kernels.attention import Rows
+from gcompile.backends.cuda.kernels.attention import Rows, Stored
+from gcompile.backends.cuda.program.program import Storage
+from gcompile.backends.tvm.lowering.expressions import CannotEmitError, quantization
 
-NARROW = (ir.DataType.BFLOAT16, ir.DataType.FLOAT16)
+_STORAGES: dict[ir.DataType | None, Storage] = {
+    ir.DataType.BFLOAT16: "bfloat16",
+    ir.DataType.FLOAT16: "float16",
+    ir.DataType.INT8: "int8",
+    ir.DataType.UINT8: "uint8",
+}
 """What the kernel reads."""
+
+_PARTS = ("Slice", "Split", "Gather")
+_MOVES = ir.STRIDED_MOVES | frozenset(_PARTS)
 
 _UNIT = 8
 """Elements that are copied at once: vectors begin at multiples of it."""
@@ -33,7 +44,7 @@ class View:
         if node.op_type in ir.STRIDED_MOVES:
             moved = self.at.after(node)
             return None if moved is None else View(moved, self.offset)
-        if node.op_type in ("Slice", "Split", "Gather"):
+        if node.op_type in _PARTS:
             return self._part(node, value)
         return self
 
@@ -56,9 +67,57 @@ class View:
         return View(ir.Strided(shape, steps), self.offset + first * self.at.strides[axis])
 
 
+@dataclass
+class Storing:
+    """How a value on a path of moves and conversions is stored.
+
+    Attributes:
+        numbers: Scale and zero point of all conversions passed; None before the first.
+    """
+
+    numbers: tuple[float, int] | None = None
+
+    def passes(self, node: ir.Node) -> bool:
+        """Go past a node; say whether the numbers stored before and after it are the same."""
+        if node.domain:
+            return False
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+            try:
+                found = quantization(node)
+            except CannotEmitError:
+                return False
+            if self.numbers is None:
+                self.numbers = found
+            return self.numbers == found
+        if node.op_type == "Cast":
+            source = node.inputs[0]
+            types = (ir.DataType.BFLOAT16, ir.DataType.FLOAT16, ir.DataType.FLOAT)
+            return source is not None and source.dtype in types and node.outputs[0].dtype in types
+        return node.op_type in _MOVES
+
+    def of(self, value: ir.Value) -> Stored | None:
+        """How the value is stored, None where the kernel knows no such storage."""
+        storage = _STORAGES.get(value.dtype)
+        if storage is None:
+            return None
+        found = Stored(storage)
+        if found.is_integer != (self.numbers is not None):
+            return None
+        return Stored(storage, *self.numbers) if self.numbers is not None else found
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A tensor in memory, and an operand as a view of it."""
+
+    value: ir.Value
+    stored: Stored
+    view: View
+
+
 def operand_views(
     value: ir.Value, written: Collection[ir.Value]
-) -> tuple[list[tuple[ir.Value, View]], set[ir.Node]]:
+) -> tuple[list[Candidate], set[ir.Node]]:
     """Find the tensors in memory that an operand is a view of.
 
     Args:
@@ -70,18 +129,20 @@ def operand_views(
         on the way to the furthest of them.
     """
     path: list[tuple[ir.Node, ir.Value]] = []
-    found: list[tuple[ir.Value, View]] = []
+    found: list[Candidate] = []
     passed: set[ir.Node] = set()
+    storing = Storing()
     while True:
-        if value.dtype in NARROW and value in written and not ir.is_constant(value):
+        stored = storing.of(value)
+        if stored is not None and value in written and not ir.is_constant(value):
             view: View | None = View(ir.Strided.of(ir.static_shape(value)))
             for node, result in path:
                 view = view.after(node, result) if view is not None else None
             if view is not None:
-                found.append((value, view))
+                found.append(Candidate(value, stored, view))
                 passed |= {node for node, _ in path}
         producer = value.producer()
-        if producer is None or not _is_view(producer) or producer.inputs[0] is None:
+        if producer is None or producer.inputs[0] is None or not storing.passes(producer):
             return found, passed
         path.insert(0, (producer, value))
         value = producer.inputs[0]
@@ -147,16 +208,6 @@ def right_heads(left: tuple[int, ...], right: tuple[int, ...], batch: int) -> in
     if math.prod(b for _, b in kept) != count or count % batch:
         return None
     return count // batch
-
-
-def _is_view(node: ir.Node) -> bool:
-    if node.domain:
-        return False
-    if node.op_type == "Cast":
-        types = (*NARROW, ir.DataType.FLOAT)
-        source = node.inputs[0]
-        return source is not None and source.dtype in types and node.outputs[0].dtype in types
-    return node.op_type in ir.STRIDED_MOVES or node.op_type in ("Slice", "Split", "Gather")
 
 
 def _first_of_part(

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from gcompile import ir
-from gcompile.backends.cuda.kernels.attention import Rows
+from gcompile.backends.cuda.kernels.attention import Rows, Stored
 from gcompile.backends.cuda.lowering.attention_operand import (
-    NARROW,
+    Storing,
     operand_views,
     right_heads,
     rows_of,
@@ -30,9 +30,10 @@ _HIDDEN = -1e30
 
 @dataclass(frozen=True)
 class Operand:
-    """Vectors in memory: the tensor, and where they lie in it."""
+    """Vectors in memory: the tensor, how it is stored, and where they lie in it."""
 
     value: ir.Value
+    stored: Stored
     rows: Rows
 
 
@@ -45,7 +46,7 @@ class FoundAttention:
         sizes: Sequences, heads, heads of the keys, queries, keys, depth.
         operands: Q, K, V.
         masks: What is added to the weights, each (…, 1 or queries, keys).
-        output: The value that is written, whose vectors lie as `rows`.
+        output: What is written.
         zero_if_hidden: Queries that see no key give zeros.
     """
 
@@ -55,8 +56,7 @@ class FoundAttention:
     scale: float
     causal: bool
     masks: tuple[ir.Value, ...]
-    output: ir.Value
-    rows: Rows
+    output: Operand
     zero_if_hidden: bool
 
 
@@ -113,18 +113,17 @@ class _Finder:
             self._operand(scores, 1, kept, columns=True),
             self._operand(weighted, 1, kept),
         )
-        output, rows = self._output(weighted, (batch, heads, queries, depth))
+        output = self._output(weighted, (batch, heads, queries, depth))
         # Beside another mask it stays one: queries that see no key depend on the sum of both.
         is_causal = len(weights.masks) == 1 and _is_causal(weights.masks[0], queries, keys)
         return FoundAttention(
-            self._regions(output),
+            self._regions(output.value),
             (batch, heads, key_heads, queries, keys, depth),
             operands,
             weights.scale,
             is_causal,
             () if is_causal else tuple(weights.masks),
             output,
-            rows,
             weights.zero_if_hidden,
         )
 
@@ -134,38 +133,35 @@ class _Finder:
         """The furthest tensor up that the kernel can read rows, or columns, from."""
         views, passed = operand_views(input_of(node, slot), self.written)
         self.nodes |= {n for n in passed if self.region_of[n] is self.region_of[node]}
-        for value, view in reversed(views):
-            rows = rows_of(view.transposed if columns else view, shape)
+        for found in reversed(views):
+            rows = rows_of(found.view.transposed if columns else found.view, shape)
             if rows is not None:
-                return Operand(value, rows)
+                return Operand(found.value, found.stored, rows)
         raise CannotEmitError("an operand of attention is not stored narrow, vector by vector")
 
-    def _output(self, node: ir.Node, shape: tuple[int, int, int, int]) -> tuple[ir.Value, Rows]:
+    def _output(self, node: ir.Node, shape: tuple[int, int, int, int]) -> Operand:
         """The furthest value down that is the result with its vectors elsewhere."""
-        value, moved = node.outputs[0], ir.Strided.of(shape)
-        found: tuple[ir.Value, Rows, set[ir.Node]] | None = None
+        value, storing = node.outputs[0], Storing()
+        found: tuple[Operand, set[ir.Node]] | None = None
         passed: set[ir.Node] = set()
-        at = moved.reshaped(ir.static_shape(value))
+        at = ir.Strided.of(shape).reshaped(ir.static_shape(value))
         while at is not None:
-            rows = written_rows(at, shape)
-            if rows is not None and value.dtype in NARROW and value in self.written:
-                found = value, rows, set(passed)
+            rows, stored = written_rows(at, shape), storing.of(value)
+            if rows is not None and stored is not None and value in self.written:
+                found = Operand(value, stored, rows), set(passed)
             readers = list(value.consumers())
             reader = readers[0] if len(readers) == 1 else None
-            if reader is None or value.is_graph_output() or reader not in self.region_of:
+            if reader is None or value.is_graph_output() or not storing.passes(reader):
                 break
-            if reader.op_type == "Cast":
-                passed.add(reader)
-            elif reader.op_type in ir.STRIDED_MOVES and not reader.domain:
-                passed.add(reader)
-                at = at.after(reader)
-            else:
+            if reader.op_type in ("Slice", "Split", "Gather") or reader not in self.region_of:
                 break
+            passed.add(reader)
+            at = at.after(reader) if reader.op_type in ir.STRIDED_MOVES else at
             value = reader.outputs[0]
         if found is None:
             raise CannotEmitError("the result of attention is not stored narrow")
-        self.nodes |= found[2]
-        return found[0], found[1]
+        self.nodes |= found[1]
+        return found[0]
 
     def _regions(self, output: ir.Value) -> tuple[ir.Region, ...]:
         """The regions of all that was found, which must hold nothing else that is read."""

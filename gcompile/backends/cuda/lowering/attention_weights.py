@@ -17,6 +17,9 @@ from gcompile.backends.tvm.lowering.expressions import CannotEmitError
 _SAME = frozenset({"Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout"})
 """Operators that keep the elements of the weights and their order."""
 
+_ROUNDING = frozenset({"QuantizeLinear", "DequantizeLinear"})
+"""Weights that never are in memory need not be rounded for it."""
+
 
 @dataclass
 class Weights:
@@ -60,7 +63,7 @@ class Weights:
                 self.zero_if_hidden = True
                 self.nodes.add(_producer(input_of(node, 0)))
                 value = inner
-            elif node.op_type in _SAME:
+            elif node.op_type in _SAME | _ROUNDING:
                 value = input_of(node, 0)
             else:
                 break

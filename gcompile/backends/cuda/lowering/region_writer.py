@@ -158,7 +158,7 @@ class RegionWriter:
         masks = [self.value(mask) for mask in found.what.masks]
         if masks:
             arguments.append(functools.reduce(relax.op.add, masks))
-        output = found.what.output
+        output = found.what.output.value
         call = KernelCall(KernelSequence.of(found.kernel), found.operands)
         result = relax.TensorType(ir.static_shape(output), dtype_of(output))
         self.values[output] = self._call(call, arguments, [result])

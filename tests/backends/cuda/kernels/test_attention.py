@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gcompile.backends.cuda.kernels.attention import Attention, Mask, Rows
+from gcompile.backends.cuda.kernels.attention import Attention, Mask, Rows, Stored
 from gcompile.backends.cuda.kernels.attention_program import AttentionProgram
 from gcompile.backends.cuda.program.interpret import interpret
 from tests.backends.cuda.disassembly import compiled, instructions
@@ -154,6 +154,31 @@ def test_queries_keys_and_values_may_lie_in_one_tensor() -> None:
     interpret(program, [*(flat[: b.elements] for b in program.buffers[:3]), o])
     parts = (tensor[:, i].swapaxes(0, 1)[None] for i in range(3))
     np.testing.assert_allclose(o, _exact(what, *parts)[0], atol=4e-3)
+
+
+@pytest.mark.parametrize(("queries", "keys", "depth"), [(20, 70, 32), (65, 33, 40)])
+def test_integers_are_decoded_on_the_way(queries: int, keys: int, depth: int) -> None:
+    stored = (
+        Stored("uint8", 0.02, 128),
+        Stored("int8", 0.03, -3),
+        Stored("uint8", 0.01, 7),
+        Stored("int8", 0.008, -20),
+    )
+    what = replace(_attention("f16", queries, keys, depth, key_heads=2), stored=stored)
+    rng = np.random.default_rng(0)
+    arrays = []
+    for buffer, how in zip(what.buffers, stored, strict=True):
+        info = np.iinfo(how.storage)
+        arrays.append(rng.integers(info.min, info.max + 1, buffer.elements).astype(how.storage))
+    interpret(AttentionProgram(what).program(), arrays)
+    q, k, v, o = (
+        (array.astype(np.float64) - how.zero_point).reshape(2, 2, -1, depth) * how.scale
+        for array, how in zip(arrays, stored, strict=True)
+    )
+    exact = _exact(what, q, k, v)
+    step = stored[3].scale
+    held = np.minimum(np.maximum(exact, (-128 + 20) * step), (127 + 20) * step)
+    np.testing.assert_allclose(o, held, atol=0.51 * step + 2e-3)
 
 
 @pytest.mark.parametrize("depth", [64, 128])

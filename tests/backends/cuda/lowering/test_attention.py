@@ -16,7 +16,7 @@ from gcompile.backends.cuda.kernels.attention_program import AttentionProgram
 from gcompile.backends.cuda.lowering.attention_anchor import attention_in_arrays
 from gcompile.backends.cuda.program.interpret import interpret
 from tests.backends.cuda.lowering.building import build
-from tests.backends.tvm.lowering.compiling import parse
+from tests.backends.tvm.lowering.compiling import calibration_rows, parse
 from tests.runtime.cuda.conftest import needs_nvrtc
 
 pytestmark = needs_nvrtc
@@ -162,6 +162,22 @@ def test_sequences_and_heads_may_be_one_axis(tmp_path: Path) -> None:
     )
     model = _projected(body, declared=declared, inputs=", float[2,1,1,20] added")
     assert _is_one_launch(model, tmp_path)
+
+
+def test_quantized_queries_keys_and_values_are_decoded_in_the_kernel(tmp_path: Path) -> None:
+    body = """
+        kt = Transpose<perm = [0, 1, 3, 2]>(k)
+        s = MatMul(q, kt)
+        scaled = Div(s, four)
+        w = Softmax<axis = 3>(scaled)
+        o = MatMul(w, v)"""
+    model = _projected(
+        body, declared=", float four", constants={"four": np.asarray(np.float32(4))}
+    )
+    report, kernels = build(model, tmp_path / "out", "int8", calibration_rows(model))
+    assert report.verify.code_ran == "on-cpu"
+    assert report.fallbacks == {}
+    assert sum(name.startswith("attention_f16") for name in kernels) == 1
 
 
 @pytest.mark.parametrize(
