@@ -7,6 +7,8 @@ import pytest
 
 from gcompile.compiler import kept_builds
 
+pytest_plugins = ("tests.fake_gpu",)
+
 pytest.register_assert_rewrite("tests.passes.rewriting", "gcompile.testing")
 
 

@@ -196,10 +196,11 @@ def _cuda() -> Iterator[Finding]:
 
 def _meters() -> Iterator[Finding]:
     """Estimates need none, so a meter that is missing is nothing broken."""
-    from gcompile.energy.meters import Meter, RaplMeter, ZeusMeter
+    from gcompile.energy.meters import Meter, NvmlMeter, RaplMeter, ZeusMeter
 
     meters: dict[str, Meter] = {
         "rapl": RaplMeter(),
+        "nvml": NvmlMeter(),
         "zeus": ZeusMeter("cpu"),
         "zeus for GPUs": ZeusMeter("gpu"),
     }

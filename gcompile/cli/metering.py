@@ -33,7 +33,7 @@ MeasureOption = Annotated[
 ]
 MeterOption = Annotated[
     str | None,
-    typer.Option("--meter", help="rapl, zeus or csv:FILE. [default: the first that works]"),
+    typer.Option("--meter", help="rapl, nvml, zeus or csv:FILE. [default: the first that works]"),
 ]
 WindowOption = Annotated[
     str | None, typer.Option("--window", help="Length of a measured window. [default: 5s]")

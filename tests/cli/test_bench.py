@@ -164,7 +164,7 @@ def test_a_log_that_ends_early_is_refused(artefact: Path, call: Call, tmp_path: 
         (("--meter", "rapl"), "add --measure"),
         (("--window", "5s"), "add --measure"),
         (("--idle", "full"), "add --measure"),
-        (("--measure", "--meter", "nvml"), "Known meters"),
+        (("--measure", "--meter", "watts"), "Known meters"),
         (("--measure", "--meter", "csv:"), "names no file"),
         (("--measure", "--window", "soon"), "5s or 500ms"),
         (("--measure", "--window", "5h"), "5s or 500ms"),

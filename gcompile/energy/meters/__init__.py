@@ -4,6 +4,7 @@ from gcompile.energy.meters.analyser import AnalyserMeter, LogOptions
 from gcompile.energy.meters.measure import Plan, check_plan, idle_power_w, measure
 from gcompile.energy.meters.measurement import IdlePolicy, Measurement
 from gcompile.energy.meters.meter import Boundary, Clock, Mark, Meter, SystemClock
+from gcompile.energy.meters.nvml import NvmlMeter
 from gcompile.energy.meters.pick import METERS, parse_meter, pick_meter
 from gcompile.energy.meters.rapl import RaplMeter
 from gcompile.energy.meters.replay import ReplayClock, ReplayMeter
@@ -21,6 +22,7 @@ __all__ = [
     "Measurement",
     "Meter",
     "MeterError",
+    "NvmlMeter",
     "Plan",
     "RaplMeter",
     "ReplayClock",

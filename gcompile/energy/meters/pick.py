@@ -8,24 +8,26 @@ from typing import Literal, get_args
 
 from gcompile.energy.meters.analyser import AnalyserMeter, LogOptions
 from gcompile.energy.meters.meter import Boundary, Meter
+from gcompile.energy.meters.nvml import NvmlMeter
 from gcompile.energy.meters.rapl import RaplMeter
 from gcompile.energy.meters.zeus import ZeusMeter
 from gcompile.errors import MeterError, UnknownNameError, UsageError
 from gcompile.targets import Target
 
-METERS = ("rapl", "zeus", "csv:FILE")
+METERS = ("rapl", "nvml", "zeus", "csv:FILE")
 """What may be asked for."""
 
 _CSV = "csv:"
 _CSV_EXAMPLE = "Write it as csv:power.csv, or csv:power.csv,offset=0.35,boundary=wall,wait=60."
 
 
-def pick_meter(target: Target | None = None, requested: str | None = None) -> Meter:
+def pick_meter(target: Target | None = None, requested: str | None = None, gpu: int = 0) -> Meter:
     """Return a meter that works here.
 
     Args:
         target: What runs the inference; None stands for this machine's processor.
-        requested: `rapl`, `zeus` or `csv:FILE`; None tries all that need no file.
+        requested: `rapl`, `nvml`, `zeus` or `csv:FILE`; None tries all that need no file.
+        gpu: Which NVIDIA GPU, as the CUDA driver counts.
 
     Raises:
         UsageError: The request cannot be read.
@@ -37,7 +39,7 @@ def pick_meter(target: Target | None = None, requested: str | None = None) -> Me
             "Compile for a device that exists."
         )
     reasons = []
-    for meter in _candidates(target, requested):
+    for meter in _candidates(target, requested, gpu):
         reason = meter.why_unavailable()
         if reason is None:
             return meter
@@ -46,8 +48,8 @@ def pick_meter(target: Target | None = None, requested: str | None = None) -> Me
     raise MeterError(f"Energy cannot be measured here. {'; '.join(reasons)}{advice}.")
 
 
-def parse_meter(text: str, device: Literal["cpu", "gpu"] = "cpu") -> Meter:
-    """Read `rapl`, `zeus` or `csv:FILE[,offset=S][,boundary=wall][,wait=S]`.
+def parse_meter(text: str, device: Literal["cpu", "gpu"] = "cpu", gpu: int = 0) -> Meter:
+    """Read `rapl`, `nvml`, `zeus` or `csv:FILE[,offset=S][,boundary=wall][,wait=S]`.
 
     Raises:
         UsageError: It is none of them.
@@ -56,17 +58,19 @@ def parse_meter(text: str, device: Literal["cpu", "gpu"] = "cpu") -> Meter:
         return _analyser(text.removeprefix(_CSV))
     if text == "rapl":
         return RaplMeter()
+    if text == "nvml":
+        return NvmlMeter(gpu)
     if text == "zeus":
         return ZeusMeter(device)
     raise UnknownNameError("meter", text, METERS)
 
 
-def _candidates(target: Target | None, requested: str | None) -> tuple[Meter, ...]:
+def _candidates(target: Target | None, requested: str | None, gpu: int) -> tuple[Meter, ...]:
     device: Literal["cpu", "gpu"] = "gpu" if target and target.kind == "gpu" else "cpu"
     if requested is not None:
-        return (parse_meter(requested, device),)
+        return (parse_meter(requested, device, gpu),)
     if device == "gpu":
-        return (ZeusMeter("gpu"),)
+        return NvmlMeter(gpu), ZeusMeter("gpu")
     return RaplMeter(), ZeusMeter("cpu")
 
 

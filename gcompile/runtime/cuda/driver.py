@@ -81,13 +81,23 @@ class Driver:
         Raises:
             RunError: There is none of that number.
         """
-        if not 0 <= index < self.count:
-            raise RunError(f"There is no GPU {index} here: the driver counts {self.count} from 0.")
+        self._check_index(index)
         handle = self._handle(index)
         name = ctypes.create_string_buffer(256)
         self._call("cuDeviceGetName", name, 256, handle)
         major, minor = (self._attribute(number, handle) for number in (_MAJOR, _MINOR))
         return Device(index, name.value.decode(errors="replace"), major, minor)
+
+    def bus_id(self, index: int) -> str:
+        """Where a GPU is on the PCI bus, such as `0000:3B:00.0`.
+
+        Raises:
+            RunError: There is none of that number.
+        """
+        self._check_index(index)
+        text = ctypes.create_string_buffer(32)
+        self._call("cuDeviceGetPCIBusId", text, 32, self._handle(index))
+        return text.value.decode(errors="replace")
 
     def enter(self, index: int) -> None:
         """Make the primary context of a GPU, which other libraries share, this thread's own."""
@@ -218,6 +228,10 @@ class Driver:
     def _copy(self, name: str, target: object, source: object, size: int, stream: int) -> None:
         given = ctypes.c_void_p(source) if isinstance(source, int) else source
         self._call(name, target, given, ctypes.c_size_t(size), ctypes.c_void_p(stream))
+
+    def _check_index(self, index: int) -> None:
+        if not 0 <= index < self.count:
+            raise RunError(f"There is no GPU {index} here: the driver counts {self.count} from 0.")
 
     def _handle(self, index: int) -> int:
         handle = ctypes.c_int()

@@ -75,8 +75,8 @@ def test_a_meter_is_read_from_text() -> None:
 @pytest.mark.parametrize(
     ("text", "part"),
     [
-        ("", "Known meters: csv:FILE, rapl, zeus"),
-        ("nvml", "Known meters"),
+        ("", "Known meters: csv:FILE, nvml, rapl, zeus"),
+        ("watts", "Known meters"),
         ("csv:", "names no file"),
         ("csv:p.csv,offset", "csv:power.csv,offset=0.35"),
         ("csv:p.csv,color=red", "csv:power.csv,offset=0.35"),

@@ -13,7 +13,8 @@ from gcompile import runtime
 from gcompile.errors import ArtifactError, RunError
 from gcompile.runtime.cuda.driver import LIBRARY_VARIABLE
 from gcompile.runtime.cuda.runner import CudaRunner
-from tests.runtime.cuda.conftest import Built, FakeDriver
+from tests.fake_gpu import FakeDriver
+from tests.runtime.cuda.conftest import Built
 
 
 def _runner(built: Built, fake: FakeDriver, folder: Path) -> CudaRunner:

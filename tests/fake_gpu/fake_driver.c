@@ -66,6 +66,10 @@ int cuDeviceGetName(char *name, int size, int device) {
   snprintf(name, size, "Fake GPU %d", device - 7);
   return 0;
 }
+int cuDeviceGetPCIBusId(char *text, int size, int device) {
+  snprintf(text, size, "0000:%02X:00.0", device);
+  return 0;
+}
 int cuDeviceGetAttribute(int *value, int attribute, int device) {
   (void)device;
   *value = attribute == 75 ? machine.major : machine.minor;
