@@ -22,7 +22,12 @@ from benchmarks.networks.images import (
     squeezenet,
 )
 from benchmarks.networks.layers import single_layer
-from benchmarks.networks.transformers import audio_transformer, bert, vision_transformer
+from benchmarks.networks.transformers import (
+    audio_transformer,
+    bert,
+    llama_layer,
+    vision_transformer,
+)
 from benchmarks.networks.writer import GraphWriter, draw_weights, save
 
 __all__ = [
@@ -41,7 +46,8 @@ def network(name: str, batch: int = 1) -> onnx.ModelProto:
 
     Args:
         name: `mobilenet-v1-0.25-128`, `mobilenet-v2-1.4-224`, `efficientnet-lite0`, `resnet50`,
-            `bert-base-128`, `bert-large-384`, `squeezenet`, `vit-tiny`, `audio-transformer`;
+            `bert-base-128`, `bert-large-384`, `squeezenet`, `vit-tiny`, `vit-base`, `llama-layer`,
+            `audio-transformer`;
             `gemm-M-K-N`, `conv-SIZE-IN-OUT-KERNEL-STRIDE` and `depthwise-SIZE-CHANNELS-KERNEL` are
             single layers. `-quantized` and `-non-quantized` are ignored.
         batch: Samples of one inference.
@@ -64,6 +70,10 @@ def network(name: str, batch: int = 1) -> onnx.ModelProto:
             return squeezenet(batch)
         case ["vit", "tiny"]:
             return vision_transformer(12, 192, batch)
+        case ["vit", "base"]:
+            return vision_transformer(12, 768, batch)
+        case ["llama", "layer"]:
+            return llama_layer(batch=batch)
         case ["audio", "transformer"]:
             return audio_transformer(3, 256, batch)
         case ["gemm" | "conv" | "depthwise" as kind, *sizes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
@@ -70,6 +71,68 @@ def vision_transformer(
     first = net.constant_ints((0,))
     token = net.add("Squeeze", net.add("Gather", y, first, axis=1), net.constant_ints((1,)))
     return net.model("x", (batch, 3, 224, 224), net.linear(token, (width, classes)), classes)
+
+
+def llama_layer(
+    width: int = 2048, inner: int = 8192, tokens: int = 128, batch: int = 1
+) -> onnx.ModelProto:
+    """One layer of a Llama over a whole prompt (Touvron et al., 2023), heads of 64.
+
+    By default of Llama 3.2 1B's sizes, with as many heads of keys as of queries.
+    """
+    net, heads = GraphWriter(), width // 64
+    cosines, sines = _rotations(net, tokens)
+    ahead = np.triu(np.full((tokens, tokens), -1e9), 1)
+    y = _rms_norm(net, "x", width)
+    split = net.constant_ints((batch, tokens, heads, 64))
+    q, k, v = (net.add("Reshape", _product(net, y, width, width), split) for _ in range(3))
+    q, k, v = (net.add("Transpose", part, perm=[0, 2, 1, 3]) for part in (q, k, v))
+    q, k = (_turned(net, part, cosines, sines) for part in (q, k))
+    scores = net.add("MatMul", q, net.add("Transpose", k, perm=[0, 1, 3, 2]))
+    scores = net.add("Mul", scores, net.scalar(0.125))
+    scores = net.add("Add", scores, net.constant(ahead, "ahead"))
+    y = net.add("MatMul", net.add("Softmax", scores, axis=-1), v)
+    y = net.add("Transpose", y, perm=[0, 2, 1, 3])
+    y = net.add("Reshape", y, net.constant_ints((batch, tokens, width)))
+    x = net.add("Add", "x", _product(net, y, width, width))
+    y = _rms_norm(net, x, width)
+    gate, up = (_product(net, y, width, inner) for _ in range(2))
+    gated = net.add("Mul", net.add("Mul", gate, net.add("Sigmoid", gate)), up)
+    y = net.add("Add", x, _product(net, gated, inner, width))
+    sizes = (batch, tokens, width)
+    graph = helper.make_graph(
+        net.nodes,
+        "network",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, sizes)],
+        [helper.make_tensor_value_info(y, TensorProto.FLOAT, sizes)],
+        net.weights,
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10)
+
+
+def _product(net: GraphWriter, x: str, inside: int, outside: int) -> str:
+    return net.add("MatMul", x, net.weight((inside, outside), 0.02))
+
+
+def _rms_norm(net: GraphWriter, x: str, width: int) -> str:
+    mean = net.add("ReduceMean", net.add("Mul", x, x), net.constant_ints((-1,)), keepdims=1)
+    root = net.add("Sqrt", net.add("Add", mean, net.scalar(1e-5)))
+    return net.add("Mul", net.add("Div", x, root), net.weight((width,), 0.02, "scale"))
+
+
+def _rotations(net: GraphWriter, tokens: int) -> tuple[str, str]:
+    """Cosines and sines of every position, for heads of 64 (Su et al., 2021)."""
+    angles = np.outer(np.arange(tokens), 10_000.0 ** (-np.arange(0, 64, 2) / 64))
+    angles = np.concatenate([angles, angles], 1)
+    return net.constant(np.cos(angles), "cosines"), net.constant(np.sin(angles), "sines")
+
+
+def _turned(net: GraphWriter, x: str, cosines: str, sines: str) -> str:
+    last, middle, end = (net.constant_ints((n,)) for n in (3, 32, 64))
+    low = net.add("Slice", x, net.constant_ints((0,)), middle, last)
+    high = net.add("Slice", x, middle, end, last)
+    turned = net.add("Concat", net.add("Neg", high), low, axis=3)
+    return net.add("Add", net.add("Mul", x, cosines), net.add("Mul", turned, sines))
 
 
 def audio_transformer(

@@ -214,7 +214,7 @@ def aligned_empty(spec: TensorSpec) -> Array:
 
 
 def checked_input(spec: TensorSpec, inputs: Mapping[str, Array]) -> Array:
-    """The array for an input, as native code takes it.
+    """The array for an input, as native code takes it; bfloat16 may come as its bits.
 
     Raises:
         RunError: It is missing, or of another dtype or shape.
@@ -222,7 +222,7 @@ def checked_input(spec: TensorSpec, inputs: Mapping[str, Array]) -> Array:
     if spec.name not in inputs:
         raise RunError(f"The input {spec.name!r} is missing; give {_listed((spec,))}.")
     array = np.asarray(inputs[spec.name])
-    if array.dtype.name != spec.dtype:
+    if array.dtype.name not in (spec.dtype, _STORED.get(spec.dtype)):
         raise RunError(
             f"The input {spec.name!r} is {array.dtype} and the model takes {spec.dtype}; "
             f"convert it with .astype({spec.dtype!r}) if that keeps its values."
@@ -236,11 +236,13 @@ def checked_input(spec: TensorSpec, inputs: Mapping[str, Array]) -> Array:
 
 
 def typed(array: Array, spec: TensorSpec) -> Array:
-    """What native code returned, in the type that numpy alone does not have."""
+    """What native code returned, in the type that numpy alone does not have; else its bits."""
     if spec.dtype not in _STORED:
         return array
-    import ml_dtypes
-
+    try:
+        import ml_dtypes
+    except ImportError:
+        return array
     typed: Array = array.view(getattr(ml_dtypes, spec.dtype))
     return typed
 

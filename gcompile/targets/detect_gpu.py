@@ -15,7 +15,7 @@ from gcompile.errors import TargetError
 from gcompile.targets.settings import with_clock, with_power_limit
 from gcompile.targets.target import Source, Target
 
-_CARDS = {
+CARDS = {
     "Tesla T4": "nvidia-t4",
     "NVIDIA A10": "nvidia-a10",
     "NVIDIA A100-SXM4-40GB": "nvidia-a100-sxm-40",
@@ -63,13 +63,13 @@ def detect_gpu(load: Loader, index: int = 0, nvml: ModuleType | None = None) -> 
             message says what to do.
     """
     card = read_card(nvml or _pynvml(), index)
-    if card.name not in _CARDS:
+    if card.name not in CARDS:
         raise TargetError(
             f"The GPU here, {card.name!r}, has no target of its own. Describe it in a TOML file "
             "that begins with the base nearest to it, such as 'nvidia-h100-sxm', and give that "
             "file to --target."
         )
-    target = load(_CARDS[card.name])
+    target = load(CARDS[card.name])
     target = _at_limits(target, card)
     described = f"{card.name}, the GPU of this machine, at {card.limit_w:g} W; {target.name}"
     return replace(

@@ -17,6 +17,7 @@ from gcompile.runtime.cuda import driver as cuda
 from gcompile.runtime.cuda import nvml
 
 CARD_VARIABLE = "FAKE_NVML_CARD"
+KERNELS_VARIABLE = "FAKE_CUDA_KERNELS"
 
 
 class FakeDriver:
@@ -38,6 +39,14 @@ class FakeDriver:
         self.library.fake_library(str(build_library(kernels, folder)).encode())
         for kernel in kernels:
             self.library.fake_kernel(kernel.name.encode(), len(kernel.arguments))
+
+    def describe(self, kernels: Sequence[Kernel], folder: Path) -> Path:
+        """Write down how to run these kernels, for processes with `KERNELS_VARIABLE`."""
+        lines = [str(build_library(kernels, folder))]
+        lines += (f"{kernel.name} {len(kernel.arguments)}" for kernel in kernels)
+        path = folder / "kernels.txt"
+        path.write_text("\n".join(lines) + "\n")
+        return path
 
     def count(self, what: str) -> int:
         """How many `launches`, `graph_launches`, `live_allocations` or `loads` there were."""

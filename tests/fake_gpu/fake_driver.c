@@ -58,7 +58,25 @@ static int put(const Record *record) {
   return 0;
 }
 
-int cuInit(unsigned flags) { return machine.devices || flags ? 0 : NO_DEVICE; }
+/* A process that was not set up by `fake_library` finds its kernels in a file: the path of the
+   library, then a name and a number of arguments on each line. */
+static void read_kernels(const char *path) {
+  char line[400], name[200];
+  int count;
+  FILE *file = path ? fopen(path, "r") : NULL;
+  if (!file || library) return;
+  if (fgets(line, sizeof line, file)) {
+    line[strcspn(line, "\n")] = 0;
+    fake_library(line);
+  }
+  while (fgets(line, sizeof line, file))
+    if (sscanf(line, "%199s %d", name, &count) == 2) fake_kernel(name, count);
+  fclose(file);
+}
+int cuInit(unsigned flags) {
+  read_kernels(getenv("FAKE_CUDA_KERNELS"));
+  return machine.devices || flags ? 0 : NO_DEVICE;
+}
 int cuDriverGetVersion(int *version) { *version = machine.version; return 0; }
 int cuDeviceGetCount(int *count) { *count = machine.devices; return 0; }
 int cuDeviceGet(int *device, int index) { *device = index + 7; return 0; }

@@ -7,7 +7,7 @@ import pytest
 
 from gcompile.errors import TargetError
 from gcompile.targets import list_targets, load_build_target, load_target
-from gcompile.targets.detect_gpu import _CARDS, detect_gpu, why_no_gpu_is_known
+from gcompile.targets.detect_gpu import CARDS, detect_gpu, why_no_gpu_is_known
 from gcompile.targets.load import GPU_ELSEWHERE
 
 
@@ -53,7 +53,7 @@ def test_the_limits_that_the_card_holds_now_are_priced() -> None:
 
 
 def test_every_card_has_a_target() -> None:
-    assert set(_CARDS.values()) <= set(list_targets())
+    assert set(CARDS.values()) <= set(list_targets())
 
 
 def test_a_card_that_nothing_is_known_about_is_refused() -> None:
@@ -104,6 +104,6 @@ def test_a_driver_that_fails_tells_of_no_gpu() -> None:
     assert why_no_gpu_is_known(nvml) == "No NVIDIA GPU can be used here (Driver Not Loaded)"
 
 
-@pytest.mark.parametrize("name", sorted(set(_CARDS.values())))
+@pytest.mark.parametrize("name", sorted(set(CARDS.values())))
 def test_every_card_says_its_architecture(name: str) -> None:
     assert len([flag for flag in load_target(name).isa if flag.startswith("sm_")]) == 1

@@ -1,0 +1,1 @@
+"""What runs on a machine with Python, numpy and an NVIDIA driver: nothing of the compiler."""
