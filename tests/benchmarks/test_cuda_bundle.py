@@ -158,9 +158,9 @@ def test_a_wrong_result_fails_and_the_others_run(
 def test_what_has_no_time_is_left_out_and_runs_the_next_time(
     bundle: Bundle, machine: dict[str, str], tmp_path: Path
 ) -> None:
-    done, rows = _run(bundle, machine, tmp_path / "results.json", "--seconds", "0")
+    _, rows = _run(bundle, machine, tmp_path / "results.json", "--seconds", "0")
     assert {row.status for row in rows.values()} == {"left out"}
-    done, rows = _run(bundle, machine, tmp_path / "results.json", "--only", "kernels")
+    _, rows = _run(bundle, machine, tmp_path / "results.json", "--only", "kernels")
     assert rows["kernels/some", "test_a_kernel #0"].status == "passed"
 
 
@@ -175,7 +175,7 @@ def test_without_a_gpu_one_sentence_and_its_exit_code(
 
 def test_an_archive_that_is_too_large_is_not_written(bundle: Bundle, tmp_path: Path) -> None:
     out = tmp_path / "bundle.tar.xz"
-    with pytest.raises(UsageError, match="are allowed. The largest files are"):
+    with pytest.raises(UsageError, match="are allowed"):
         pack(bundle.folder, out, most_bytes=1000)
     assert not list(tmp_path.iterdir())
     assert pack(bundle.folder, out, most_bytes=10 << 20) == out.stat().st_size
