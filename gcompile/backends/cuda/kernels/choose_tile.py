@@ -30,6 +30,9 @@ _DEEP = 4
 _GROUPS_ARCH = 90
 """The architecture with `wgmma`. It reads tf32 unrounded, which would cost accuracy."""
 
+_PANEL_COLUMNS = 32
+"""Columns of 64 bytes, the narrowest panel."""
+
 _LEAST_STAGES = 4
 """Stages of depth that a block should walk at least, or filling them is most of its work."""
 
@@ -82,8 +85,11 @@ def _tiles(work: Work, target: Target, arch: int) -> Iterator[BlockTile]:
     c = work.contraction
     depth_bytes = c.k * work.instruction.element_bytes
     by_groups = arch == _GROUPS_ARCH and work.instruction.left != "tf32"
+    by_groups = by_groups and not work.is_depth_first
     for shape in (*_shapes(), *(_group_shapes() if by_groups else ())):
         if shape.rows >= 2 * max(c.m, 16) or shape.columns >= 2 * max(c.n, 16):
+            continue
+        if work.is_depth_first and shape.columns % _PANEL_COLUMNS:
             continue
         blocks = math.ceil(c.m / shape.rows) * math.ceil(c.n / shape.columns) * work.batch
         walked = math.ceil(depth_bytes / shape.depth_bytes)

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from gcompile.backends.cuda.kernels.block_tile import CHUNK_BYTES, BlockTile
+from gcompile.backends.cuda.kernels.depth_rows import DepthRows
 from gcompile.backends.cuda.kernels.operands import OperandRows
 from gcompile.backends.cuda.kernels.swizzle import shared_address
 from gcompile.backends.cuda.program.program import THREAD, CopyAsync, For, If, Let, Statement
@@ -28,13 +29,13 @@ class Copies:
     Attributes:
         element_bytes: Bytes of one element of either operand.
         left: Rows of the product.
-        right: Columns of the product, each with its depth side by side.
+        right: Columns of the product, each with its depth side by side; or rows of its depth.
     """
 
     element_bytes: int
     tile: BlockTile
     left: OperandRows
-    right: OperandRows
+    right: OperandRows | DepthRows
 
     @property
     def stages(self) -> int:
@@ -66,13 +67,16 @@ class Copies:
         for name, operand, _, rows in self._sides():
             result += self._copy(name, operand, rows, depth, at)
             at = at + rows * self.tile.depth_bytes
+        if isinstance(self.right, DepthRows):
+            result += self.right.ask(self.tile, FIRST_COLUMN, depth, at)
         return result
 
-    def _sides(self) -> tuple[tuple[str, OperandRows, Scalar, int], ...]:
-        return (
-            ("a", self.left, FIRST_ROW, self.tile.rows),
-            ("b", self.right, FIRST_COLUMN, self.tile.columns),
-        )
+    def _sides(self) -> list[tuple[str, OperandRows, Scalar, int]]:
+        """The operands whose depth lies side by side."""
+        left = ("a", self.left, FIRST_ROW, self.tile.rows)
+        if isinstance(self.right, DepthRows):
+            return [left]
+        return [left, ("b", self.right, FIRST_COLUMN, self.tile.columns)]
 
     def _copy(
         self, name: str, operand: OperandRows, rows: int, depth: Scalar, at: Scalar

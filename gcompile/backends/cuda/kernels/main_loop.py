@@ -18,7 +18,8 @@ from dataclasses import dataclass
 
 from gcompile.backends.cuda.kernels.block_tile import CHUNK_BYTES
 from gcompile.backends.cuda.kernels.copies import Copies
-from gcompile.backends.cuda.kernels.swizzle import shared_address
+from gcompile.backends.cuda.kernels.depth_rows import ELEMENT_BYTES, DepthRows
+from gcompile.backends.cuda.kernels.swizzle import panel_address, shared_address
 from gcompile.backends.cuda.program.instruction import Instruction
 from gcompile.backends.cuda.program.program import (
     LANE,
@@ -102,6 +103,8 @@ class MainLoop:
             ("b", (WARP_COLUMN + tile.rows) * tile.depth_bytes, _pair(self.instruction)),
         )
         for name, first, parts in sides:
+            if name == "b" and self._is_depth_first:
+                continue
             lane_row, lane_chunk = _lane_place(parts)
             result.append(Let(f"{name}_lane_row", lane_row))
             for part in range(tile.depth_bytes // self.instruction.depth_bytes):
@@ -120,16 +123,29 @@ class MainLoop:
             register("right", i * 4 + (half * 2 * columns + r), "uint32") for r in range(4)
         )
         result: list[Statement] = []
-        for name, registers, count, height in (
-            ("a", left, rows, 16),
-            ("b", right, columns // 2, 16),
-        ):
-            address = variable(f"{name}_fragment{part}") + i * (height * pitch) + stage_bytes
-            body: list[Statement] = [LoadMatrix(registers, address)]
+        for name, registers, count in (("a", left, rows), ("b", right, columns // 2)):
+            if name == "b" and self._is_depth_first:
+                address = self._transposed(part, i) + stage_bytes
+                body: list[Statement] = [LoadMatrix(registers, address, transposed=True)]
+            else:
+                address = variable(f"{name}_fragment{part}") + i * (16 * pitch) + stage_bytes
+                body = [LoadMatrix(registers, address)]
             if self.instruction.left == "tf32" and not (name == "b" and self.right_is_rounded):
                 body += [RoundToTf32(r) for r in registers]
             result.append(For("i", count, tuple(body), unrolled=True))
         return result
+
+    @property
+    def _is_depth_first(self) -> bool:
+        return isinstance(self.copies.right, DepthRows)
+
+    def _transposed(self, part: int, pair: Scalar) -> Scalar:
+        """Where a lane's row of two fragments lies among rows of depth."""
+        tile = self.copies.tile
+        depth = (LANE & 15) + part * self.instruction.depth_bytes // ELEMENT_BYTES
+        chunk = WARP_COLUMN // 8 + pair * 2 + (LANE >> 4)
+        rows, row_bytes = tile.depth_bytes // ELEMENT_BYTES, tile.columns * ELEMENT_BYTES
+        return panel_address(depth, chunk, rows, row_bytes) + tile.rows * tile.depth_bytes
 
     def _multiply(self, half: int) -> list[Statement]:
         rows, columns = self.copies.tile.fragments(self.instruction)

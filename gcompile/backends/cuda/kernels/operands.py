@@ -41,7 +41,8 @@ class MatrixRows:
         rows: How many there are.
         depth: Elements of a row that take part.
         pitch: Elements from one row to the next.
-        batch_pitch: Elements from one matrix of a batch to the next.
+        batch_pitch: Elements from one matrix of a batch to the next, or from one run of heads.
+        heads: Matrices that lie in runs of so many, `head_pitch` elements apart.
     """
 
     buffer: Buffer
@@ -49,11 +50,14 @@ class MatrixRows:
     depth: int
     pitch: int
     batch_pitch: int = 0
+    heads: int = 1
+    head_pitch: int = 0
 
     @property
     def unit_bytes(self) -> int:
         """Bytes of one copy; it must not reach from the depth into what is not part of it."""
-        return _unit_bytes(self.buffer, self.depth, self.pitch, self.batch_pitch)
+        runs = self.depth, self.pitch, self.batch_pitch, self.head_pitch
+        return unit_bytes(self.buffer, *runs)
 
     def prepare(self, name: str, rows: Sequence[Scalar], slack: bool) -> list[Statement]:
         """Compute once what each of a thread's rows needs; `slack` where some do not exist."""
@@ -61,7 +65,7 @@ class MatrixRows:
         if slack:
             statements.append(Registers(f"{name}_exists", "bool", len(rows)))
         for i, row in enumerate(rows):
-            start = row * self.pitch + BATCH * self.batch_pitch
+            start = row * self.pitch + matrix_start(self.heads, self.batch_pitch, self.head_pitch)
             statements.append(Set(register(f"{name}_start", i, "int32"), start))
             if slack:
                 statements.append(Set(register(f"{name}_exists", i, "bool"), less(row, self.rows)))
@@ -119,7 +123,7 @@ class WindowRows:
     @property
     def unit_bytes(self) -> int:
         """Bytes of one copy: it stays within a pixel."""
-        return _unit_bytes(self.buffer, self.contraction.in_c, self.pitch, self.batch_pitch)
+        return unit_bytes(self.buffer, self.contraction.in_c, self.pitch, self.batch_pitch)
 
     def prepare(self, name: str, rows: Sequence[Scalar], slack: bool) -> list[Statement]:
         """Find the upper left corner of each of a thread's windows."""
@@ -176,7 +180,14 @@ class WindowRows:
 OperandRows = MatrixRows | WindowRows
 
 
-def _unit_bytes(buffer: Buffer, *runs: int) -> int:
+def matrix_start(heads: int, batch_pitch: int, head_pitch: int) -> Scalar:
+    """Elements before the block's matrix of a batch."""
+    if heads == 1:
+        return BATCH * batch_pitch
+    return BATCH // heads * batch_pitch + BATCH % heads * head_pitch
+
+
+def unit_bytes(buffer: Buffer, *runs: int) -> int:
     """The most bytes that can be copied at once where runs of so many elements lie side by side.
 
     Raises:

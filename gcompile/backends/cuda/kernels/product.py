@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 from gcompile.backends.cuda.kernels.block_tile import BlockTile
 from gcompile.backends.cuda.kernels.copies import FIRST_COLUMN, FIRST_ROW, Copies
+from gcompile.backends.cuda.kernels.depth_rows import DepthRows
 from gcompile.backends.cuda.kernels.epilogue import Epilogue, Place, pieces
 from gcompile.backends.cuda.kernels.group_loop import GroupLoop
 from gcompile.backends.cuda.kernels.main_loop import WARP_COLUMN, WARP_ROW, MainLoop
@@ -131,6 +132,15 @@ class Product:
         channels = c.n * self.batch if self.groups else c.n
         if image.size != pixels * channels or image.channels != channels:
             raise ValueError("The output image has not the size of the product.")
+        self._check_sizes()
+
+    @property
+    def storages(self) -> tuple[Storage, Storage]:
+        """How both operands are stored."""
+        return _STORAGE[self.instruction.left], _STORAGE[self.instruction.right]
+
+    def _check_sizes(self) -> None:
+        image = self.epilogue.output.image
         elements = (self._x().elements, self._weights().elements, image.size, self.shares.elements)
         if max(elements) >= 2**31:
             raise ValueError("Tensors of 2^31 elements and more are not supported.")
@@ -155,7 +165,7 @@ class Product:
             return MatrixRows(self._x(), c.m, c.k, self.x_pitch, batch_pitch)
         return WindowRows(self._x(), c, self.x_pitch, batch_pitch)
 
-    def _right(self) -> MatrixRows:
+    def _right(self) -> MatrixRows | DepthRows:
         n, pitch = self.contraction.n, self.weights_pitch
         batch_pitch = n * pitch if self.batch > 1 and self.weights_vary else 0
         return MatrixRows(self._weights(), n, pitch, pitch, batch_pitch)

@@ -29,3 +29,29 @@ def shared_address(row: Scalar, chunk: Scalar | int, row_bytes: int) -> Scalar:
     turn = (row // (_BANKS_BYTES // row_bytes)) % chunks
     place = turn ^ chunk if isinstance(chunk, int) else apply("xor", chunk, turn)
     return row * row_bytes + place * CHUNK_BYTES
+
+
+def panel_bytes(row_bytes: int) -> int:
+    """Width of the panels that rows longer than a stage is deep are cut into.
+
+    Raises:
+        ValueError: Rows are no multiple of 64 bytes.
+    """
+    if row_bytes % 64:
+        raise ValueError("Rows in shared memory are multiples of 64 bytes.")
+    return 128 if row_bytes % 128 == 0 else 64
+
+
+def panel_address(row: Scalar, chunk: Scalar, rows: int, row_bytes: int) -> Scalar:
+    """The byte address of a chunk of a long row: panels lie one after another, each swizzled.
+
+    Args:
+        row: Row of the operand within the block.
+        chunk: Number of the 16 bytes within the row.
+        rows: Rows of a panel.
+        row_bytes: Of the whole row.
+    """
+    width = panel_bytes(row_bytes)
+    chunks = width // CHUNK_BYTES
+    within = shared_address(row, chunk % chunks, width)
+    return within if width == row_bytes else within + chunk // chunks * (rows * width)

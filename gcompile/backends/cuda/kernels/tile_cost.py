@@ -46,12 +46,15 @@ class Work:
         batch: How many there are.
         instruction: Gives the element types.
         out_bytes: Bytes of the output and of what is read with it, per element of the output.
+        is_depth_first: The right operand lies row by row of its depth, which panels of 32 columns
+            are brought from, and which groups of warps do not read.
     """
 
     contraction: Contraction
     batch: int
     instruction: Instruction
     out_bytes: float
+    is_depth_first: bool = False
 
     @property
     def is_window(self) -> bool:

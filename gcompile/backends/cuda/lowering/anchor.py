@@ -15,6 +15,7 @@ from gcompile.backends.cuda.kernel import KernelSequence
 from gcompile.backends.cuda.kernels.epilogue import Epilogue
 from gcompile.backends.tvm.kernels.spec import Image, Output, Source
 from gcompile.backends.tvm.lowering.expressions import CannotEmitError, RegionExpression
+from gcompile.backends.tvm.lowering.operands import batched_image
 from gcompile.backends.tvm.lowering.placement import DTYPES, Layout
 
 
@@ -47,6 +48,7 @@ class Anchor:
         output: The value it writes, laid out as `layout`.
         sequence: Its operands are `x`, what is stored, `vector0`, …, `source0`, … and `y`.
         stored: The names of the first constants.
+        right: The right operand where it is computed, too: then none is stored.
     """
 
     x: Operand
@@ -56,13 +58,15 @@ class Anchor:
     layout: Layout
     sequence: KernelSequence
     stored: tuple[str, ...] = ("weights",)
+    right: Operand | None = None
 
     @property
     def operands(self) -> tuple[str, ...]:
         """The names of what it reads and writes, in the order of a call."""
         vectors = (f"vector{i}" for i in range(len(self.constants) - len(self.stored)))
         sources = (f"source{i}" for i in range(len(self.sources)))
-        return ("x", *self.stored, *vectors, *sources, "y")
+        right = () if self.right is None else ("weights",)
+        return ("x", *right, *self.stored, *vectors, *sources, "y")
 
 
 def epilogue_of(
@@ -95,6 +99,8 @@ def _source(value: ir.Value, layout: Layout, output: Image) -> tuple[Operand, Im
     shape, dtype = ir.static_shape(value), storage_of(value)
     if math.prod(shape) == 1:
         return Operand(value, Layout.ROWS, 1), Image(1, 1, 1, 1, dtype)
+    if layout is Layout.MATRICES:
+        return Operand(value, Layout.ROWS, shape[-1]), batched_image(shape, output, dtype)
     if layout is Layout.CHANNELS_LAST and len(shape) == 4:
         batch, channels, height, width = shape
         image = Image(batch, height, width, channels, dtype)

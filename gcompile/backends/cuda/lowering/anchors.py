@@ -14,10 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gcompile import ir
-from gcompile.backends.cuda.kernel import KernelSequence
 from gcompile.backends.cuda.kernels.choose_tile import choose_tile
 from gcompile.backends.cuda.kernels.product import Product
-from gcompile.backends.cuda.kernels.sequence import pack_weights, product_sequence
+from gcompile.backends.cuda.kernels.sequence import pack_weights
 from gcompile.backends.cuda.kernels.tile_cost import Work
 from gcompile.backends.cuda.lowering.anchor import (
     Anchor,
@@ -25,7 +24,7 @@ from gcompile.backends.cuda.lowering.anchor import (
     itemsize,
     storage_of,
 )
-from gcompile.backends.cuda.lowering.numeric_form import INTERPRETED_OPERATIONS, numeric_forms
+from gcompile.backends.cuda.lowering.numeric_form import sequence_of
 from gcompile.backends.cuda.lowering.reading import (
     Reading,
     left_operand,
@@ -73,7 +72,7 @@ def anchor_of(region: ir.Region, target: Target, arch: int) -> Anchor:
         CannotEmitError: It is no such product, or the architecture has no unit for it.
     """
     node = region.anchor
-    if node is None or region.weight_decoder is not None or ir.is_batched_product(node):
+    if node is None or region.weight_decoder is not None:
         raise CannotEmitError("it has no product with constant weights")
     reading = (
         read_convolution(region, node) if node.op_type == "Conv" else read_matrix(region, node)
@@ -140,7 +139,7 @@ def _anchor(
         operands,
         body.output,
         reading.layout,
-        _sequence(_named(product)),
+        sequence_of(_named(product)),
     )
 
 
@@ -162,15 +161,3 @@ def _named(product: Product) -> Product:
     digest = hashlib.sha256(repr(replace(product, name="")).encode()).hexdigest()[:16]
     kind = "gemm" if product.contraction.kernel_h * product.contraction.kernel_w == 1 else "conv"
     return replace(product, name=f"{kind}_{product.instruction.left}_{digest}")
-
-
-def _sequence(product: Product) -> KernelSequence:
-    """The launches; large ones have a CPU form that is faster than the interpreter."""
-    sequence = product_sequence(product)
-    if sequence.steps[0].kernel.operations <= INTERPRETED_OPERATIONS:
-        return sequence
-    steps = tuple(
-        replace(step, kernel=replace(step.kernel, cpu=form))
-        for step, form in zip(sequence.steps, numeric_forms(product), strict=True)
-    )
-    return replace(sequence, steps=steps)

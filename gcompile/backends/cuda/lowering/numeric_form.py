@@ -9,15 +9,18 @@ and what the epilogue does with them, by the very expressions that the programs 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
-from gcompile.backends.cuda.kernel import Buffer, CpuForm
+from gcompile.backends.cuda.kernel import Buffer, CpuForm, KernelSequence
+from gcompile.backends.cuda.kernels.batched_product import BatchedProduct
 from gcompile.backends.cuda.kernels.epilogue import Epilogue, Place
 from gcompile.backends.cuda.kernels.product import Product
+from gcompile.backends.cuda.kernels.sequence import product_sequence
 from gcompile.backends.cuda.program.evaluate import evaluate
 from gcompile.backends.cuda.program.program import For, Let, Set
 from gcompile.backends.cuda.program.scalar import constant, register
@@ -31,39 +34,74 @@ INTERPRETED_OPERATIONS = 1_000_000
 
 
 def numeric_forms(product: Product) -> tuple[CpuForm, ...]:
-    """The CPU form of each of a product's programs; it has one product in its batch.
+    """The CPU form of each of a product's programs.
 
     Sums of a split depth are all given to the first share, and the others are zeros.
     """
-    if product.batch > 1:
-        raise ValueError("Batches of products have no numeric form.")
     c = product.contraction
+    split = (product.batch, product.tile.split, c.m, c.n)
 
     def whole(buffers: Sequence[Buffer]) -> None:
         x, weights, *rest, y = buffers
-        finish(product.epilogue, _sums(product, x, weights), rest, y)
+        finish(product.epilogue, _arranged(product, _sums(product, x, weights)), rest, y)
 
     def share(buffers: Sequence[Buffer]) -> None:
         x, weights, shares = buffers
-        parts = shares.reshape(product.tile.split, c.m, c.n)
+        parts = shares.reshape(split)
         parts[:] = 0
-        parts[0] = _sums(product, x, weights)
+        parts[:, 0] = _sums(product, x, weights)
 
     def add(buffers: Sequence[Buffer]) -> None:
         shares, *rest, y = buffers
-        finish(product.epilogue, shares.reshape(product.tile.split, c.m, c.n).sum(0), rest, y)
+        sums = _arranged(product, shares.reshape(split).sum(1, dtype=shares.dtype))
+        finish(product.epilogue, sums, rest, y)
 
     return (whole,) if product.tile.split == 1 else (share, add)
 
 
+def sequence_of(product: Product) -> KernelSequence:
+    """The launches; large ones have a CPU form that is faster than the interpreter.
+
+    Raises:
+        ValueError: As `Product.programs`.
+    """
+    sequence = product_sequence(product)
+    if sequence.steps[0].kernel.operations <= INTERPRETED_OPERATIONS:
+        return sequence
+    steps = tuple(
+        replace(step, kernel=replace(step.kernel, cpu=form))
+        for step, form in zip(sequence.steps, numeric_forms(product), strict=True)
+    )
+    return replace(sequence, steps=steps)
+
+
 def _sums(product: Product, x: Buffer, weights: Buffer) -> Array:
-    """Sums in float32, or exactly for integers."""
+    """Sums (batch, m, n) in float32, or exactly for integers."""
+    c, is_integer = product.contraction, product.instruction.sums == "int32"
+    wide = np.float64 if is_integer else np.float32
+    if isinstance(product, BatchedProduct):
+        left, right = product.matrices(x.astype(wide), weights.astype(wide))
+        pairs: Array = (left @ right).reshape(
+            product.batch, product.contraction.m, product.contraction.n
+        )
+        return pairs
     c = product.contraction
-    wide = np.float64 if product.instruction.sums == "int32" else np.float32
-    rows = windows(x.astype(wide).reshape(c.batch, c.in_h, c.in_w, product.x_pitch), c)
-    columns = weights.astype(wide).reshape(c.n, product.weights_pitch)[:, : c.k]
-    found: Array = rows @ columns.T
-    return found.astype(np.int32) if product.instruction.sums == "int32" else found
+    images = x.astype(wide).reshape(c.batch, c.in_h, c.in_w, product.x_pitch)
+    columns = weights.astype(wide).reshape(-1, c.n, product.weights_pitch)[..., : c.k]
+    rows = [windows(images[..., g * c.in_c :], c) for g in range(product.batch)]
+    found: Array = np.stack(rows) @ columns.swapaxes(1, 2)
+    return found.astype(np.int32) if is_integer else found
+
+
+def _arranged(product: Product, sums: Array) -> Array:
+    """Sums (batch, m, n) as (pixels, channels) of the output."""
+    c = product.contraction
+    if product.groups:
+        return sums.swapaxes(0, 1).reshape(c.m, -1)
+    if isinstance(product, BatchedProduct) and product.are_side_by_side:
+        heads = sums.reshape(-1, product.heads, c.m, c.n)
+        return heads.swapaxes(1, 2).reshape(-1, product.heads * c.n)
+    return sums.reshape(-1, c.n)
 
 
 def windows(image: Array, c: Contraction) -> Array:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from gcompile import ir
 from gcompile.backends.cuda.lowering.anchor import Anchor
 from gcompile.backends.cuda.lowering.anchors import anchor_of
+from gcompile.backends.cuda.lowering.batched_anchor import batched_anchor
 from gcompile.backends.cuda.lowering.depthwise_anchor import depthwise_anchor
 from gcompile.backends.cuda.lowering.stored_anchor import stored_anchor
 from gcompile.targets import Target
@@ -24,6 +25,8 @@ def region_anchor(region: ir.Region, target: Target, arch: int) -> Anchor:
     if region.weight_decoder is not None:
         return stored_anchor(region, target, arch)
     node = region.anchor
+    if node is not None and ir.is_batched_product(node):
+        return batched_anchor(region, target, arch)
     shape = ir.contraction_of(node) if node is not None else None
     if shape is not None and shape.is_depthwise:
         return depthwise_anchor(region, target)

@@ -118,7 +118,10 @@ class RegionWriter:
             self._import_region(region)
 
     def _write_anchor(self, anchor: Anchor) -> None:
-        arguments = [self._operand(anchor.x), *map(relax.const, anchor.constants)]
+        arguments = [self._operand(anchor.x)]
+        if anchor.right is not None:
+            arguments.append(self._operand(anchor.right))
+        arguments += map(relax.const, anchor.constants)
         arguments += [self._operand(source) for source in anchor.sources]
         written = _last_channels(anchor.output)
         shape = ir.static_shape(anchor.output)

@@ -36,7 +36,7 @@ def lower_batched_product(region: ir.Region, memory: Memory) -> None:
         _stored(operand, unit) for operand in (product.left, product.right)
     )
     body = read_region(region, Layout.MATRICES, node.outputs[0])
-    real = _real_product(node, body, left_scale * right_scale)
+    real = real_product(node, body, left_scale * right_scale)
     body.expression = substitute(body.expression, real)
     image = output_matrices(product, body.output)
     finished = finish(memory, body, image, Layout.MATRICES)
@@ -82,8 +82,14 @@ def _stored(operand: ir.Matrices, unit: Unit) -> tuple[ir.Value, float, int]:
     return value, *quantization(operand.decoder)
 
 
-def _real_product(node: ir.Node, body: RegionExpression, scale: float) -> Expression:
-    """The real product in terms of the accumulator, with the factors and bias of a Gemm."""
+def real_product(node: ir.Node, body: RegionExpression, scale: float) -> Expression:
+    """The real product in terms of the accumulator, with the factors and bias of a Gemm.
+
+    Args:
+        node: The MatMul or Gemm.
+        body: Takes the bias.
+        scale: Of both operands together.
+    """
     alpha, beta, channels = 1.0, 1.0, ir.static_shape(node.outputs[0])[-1:]
     bias = None
     if node.op_type == "Gemm":
