@@ -10,6 +10,7 @@ from pathlib import Path
 
 from gcompile import ir
 from gcompile.backends.code import Code
+from gcompile.runtime.counts import Count
 from gcompile.runtime.entry_point import ONLY_ENTRY, EntryPoint, TensorSpec
 from gcompile.runtime.manifest import WEIGHTS_NAME, FileRecord, Manifest
 from gcompile.runtime.untrusted import Scalar
@@ -100,6 +101,7 @@ def _entry_point(model: ir.Model, name: str) -> EntryPoint:
         name,
         inputs=tuple(tensor_spec(value) for value in model.graph.inputs),
         outputs=tuple(tensor_spec(value) for value in model.graph.outputs),
+        counts=tuple(Count(*item) for item in ir.counts_of(model)),
     )
 
 

@@ -163,9 +163,10 @@ class Emulated(_OneByOne):
             np.savez(given, *(np.stack([row[s.name] for row in inferences]) for s in entry.inputs))
             self._call(str(self.folder), self.variant, str(given), str(found))
             with np.load(found) as arrays:
-                columns = [arrays[f"arr_{index}"] for index in range(len(entry.outputs))]
-        names = [spec.name for spec in entry.outputs]
-        return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+                flat = [arrays[f"arr_{index}"] for index in range(len(arrays.files))]
+        names = [spec.name for spec in entry.returned]
+        rows = [flat[at : at + len(names)] for at in range(0, len(flat), len(names))]
+        return [dict(zip(names, row, strict=True)) for row in rows]
 
     def _call(self, *arguments: str) -> None:
         command = [*self.command, "-m", "gcompile.runtime.rows", *arguments]

@@ -25,6 +25,8 @@ from gcompile.ir.batched_product import (
     operand_moves,
     puts_heads_side_by_side,
 )
+from gcompile.ir.bounded.bind import counts_of
+from gcompile.ir.bounded.operators import BOUNDED
 from gcompile.ir.constants import Array, add_constant, constant_array, is_constant, return_constant
 from gcompile.ir.contraction import Contraction
 from gcompile.ir.decoder import decoder_step
@@ -78,6 +80,7 @@ from gcompile.ir.work import (
 from gcompile.ir.write import node_proto, save, to_proto, to_text
 
 __all__ = [
+    "BOUNDED",
     "NARROW",
     "NEWER",
     "OPSET",
@@ -122,6 +125,7 @@ __all__ = [
     "clear_tile",
     "constant_array",
     "contraction_of",
+    "counts_of",
     "decoder_step",
     "decodes_storage",
     "default_bindings",

@@ -13,6 +13,7 @@ import onnx
 import onnx_ir
 
 from gcompile.errors import InvalidModelError
+from gcompile.ir.bounded.operators import infer_bounded
 from gcompile.ir.constants import constant_array
 from gcompile.ir.newer import infer_newer
 
@@ -30,7 +31,7 @@ def infer_graph(graph: onnx_ir.Graph, opsets: Mapping[str, int]) -> None:
         InvalidModelError: Two shapes contradict each other.
     """
     _infer_scope(graph, opsets)
-    while infer_newer(graph):
+    while infer_newer(graph) | infer_bounded(graph):
         _infer_scope(graph, opsets)
     learned = False
     for node in graph:

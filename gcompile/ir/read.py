@@ -16,6 +16,8 @@ from gcompile.errors import (
     UsageError,
 )
 from gcompile.ir import ceil_pools
+from gcompile.ir.bounded.bind import bind_counted_sizes
+from gcompile.ir.bounded.operators import define, forget
 from gcompile.ir.expand_functions import expand_functions
 from gcompile.ir.infer import infer_graph
 from gcompile.ir.newer import keep_newer
@@ -26,7 +28,7 @@ from gcompile.ir.static.settle import settle
 from gcompile.ir.steps_first import put_steps_first
 from gcompile.ir.strings import refuse_strings
 from gcompile.ir.verify import verify
-from gcompile.ir.walk import all_graphs, all_nodes
+from gcompile.ir.walk import all_graphs, all_nodes, remove_unused
 
 OPSET = 21
 """The one opset inside gcompile: older models are converted up to it."""
@@ -103,6 +105,7 @@ def prepare(
     sizes: Mapping[str, int] | None = None,
 ) -> onnx_ir.Model:
     """Make a model ready, in place where possible; return the ready model. See `load`."""
+    forget(model)
     _refuse_undefined_operators(model)
     refuse_strings(model)
     model = onnx_passes.InlinePass()(model).model
@@ -121,7 +124,14 @@ def prepare(
     if settle(model, OPSET):
         _constants_to_initializers(model)
         infer_shapes(model)
+    if bind_counted_sizes(model, OPSET):
+        _name_nodes(model)
+        remove_unused(model)
+        settle(model, OPSET)
+        _constants_to_initializers(model)
+        infer_shapes(model)
     _name_nodes(model)
+    define(model)
     verify(model)
     for name, size in defaults.items():
         model.metadata_props[_BOUND + name] = str(size)

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, fields
 
 from gcompile.runtime import untrusted
+from gcompile.runtime.counts import Count, read_counts
 
 ONLY_ENTRY = "main"
 """The name of the entry point of an artefact that was made of one model."""
@@ -36,12 +37,21 @@ class EntryPoint:
     Attributes:
         name: What it is asked for by; no other entry point of the artefact has it.
         model_name: What the user calls the model it was compiled from.
+        outputs: What the code returns, in this order.
+        counts: Outputs that are buffers, and those that only count what is in them.
     """
 
     name: str
     model_name: str
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+    counts: tuple[Count, ...] = ()
+
+    @property
+    def returned(self) -> tuple[TensorSpec, ...]:
+        """The model's outputs; the sizes of those that are counted are the largest ones."""
+        counting = {item.count for item in self.counts}
+        return tuple(spec for spec in self.outputs if spec.name not in counting)
 
 
 def read_entries(data: object) -> tuple[EntryPoint, ...]:
@@ -74,11 +84,13 @@ def read_tensors(data: object, what: str) -> tuple[TensorSpec, ...]:
 def _entry(data: object) -> EntryPoint:
     entries = untrusted.mapping(data, "an entry")
     untrusted.exact_keys(entries, [item.name for item in fields(EntryPoint)], "an entry")
+    outputs = read_tensors(entries["outputs"], "outputs")
     return EntryPoint(
         name=untrusted.text(entries["name"], "an entry's name"),
         model_name=untrusted.text(entries["model_name"], "model_name"),
         inputs=read_tensors(entries["inputs"], "inputs"),
-        outputs=read_tensors(entries["outputs"], "outputs"),
+        outputs=outputs,
+        counts=read_counts(entries["counts"], {spec.name: len(spec.shape) for spec in outputs}),
     )
 
 

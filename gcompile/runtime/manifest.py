@@ -27,7 +27,7 @@ from gcompile.runtime.ladder import Ladder, read_ladder
 from gcompile.runtime.old_manifests import translated
 from gcompile.runtime.untrusted import REMEDY, Scalar
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 MANIFEST_NAME = "manifest.json"
 WEIGHTS_NAME = "weights.bin"
 

@@ -7,7 +7,7 @@ from gcompile.runtime.entry_point import ONLY_ENTRY
 
 _ONE_VARIANT_VERSION = 2
 _ONE_ENTRY_VERSION = 3
-_ONE_SIZE_VERSION = 4
+_KNOWN_SIZES_VERSION = 5
 _OF_THE_VARIANT = ("target", "platform", "isa_required", "library", "needs_amx", "verification")
 """What schema version 2 said of the whole artefact, which then had one variant."""
 _OF_THE_ENTRY = ("model_name", "inputs", "outputs")
@@ -23,18 +23,36 @@ def translated(entries: dict[str, object], newest: int) -> dict[str, object]:
     version = entries.get("schema_version")
     if version == newest:
         return entries
-    if version not in (_ONE_VARIANT_VERSION, _ONE_ENTRY_VERSION, _ONE_SIZE_VERSION):
+    if version not in range(_ONE_VARIANT_VERSION, newest):
         raise untrusted.refused(
             f"has schema version {version!r:.40} where this gcompile reads "
             f"{_ONE_VARIANT_VERSION} to {newest}"
         )
     if version == _ONE_VARIANT_VERSION:
         entries = _with_variants(entries)
-    if version != _ONE_SIZE_VERSION:
+    if version in (_ONE_VARIANT_VERSION, _ONE_ENTRY_VERSION):
         entries = _with_entries(entries)
+    if version != _KNOWN_SIZES_VERSION:
+        entries = _with_ladder(entries)
+    return _with_counts(entries) | {"schema_version": newest}
+
+
+def _with_counts(entries: dict[str, object]) -> dict[str, object]:
+    """Outputs of schema version 5 are as large as it says."""
+    points = [
+        untrusted.mapping(point, "an entry")
+        for point in untrusted.items(entries.get("entries"), "entries")
+    ]
+    if any("counts" in point for point in points):
+        raise untrusted.refused("has counts, which its schema version does not know")
+    return entries | {"entries": [point | {"counts": []} for point in points]}
+
+
+def _with_ladder(entries: dict[str, object]) -> dict[str, object]:
+    """An artefact of schema version 4 has one size."""
     if "ladder" in entries:
         raise untrusted.refused("has a ladder, which its schema version does not know")
-    return entries | {"ladder": None, "schema_version": newest}
+    return entries | {"ladder": None}
 
 
 def _with_variants(entries: dict[str, object]) -> dict[str, object]:

@@ -1,7 +1,8 @@
 """Run an artefact in its own process: `python -m gcompile.runtime.rows FOLDER VARIANT IN OUT`.
 
 Where a compiler cannot run the code it made, it starts this under an emulator. IN and OUT are .npz
-files with one array per input or output in the manifest's order, inferences along its first axis.
+files: IN has one array per input in the manifest's order, inferences along its first axis, and OUT
+the outputs of one inference after the other.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ def run_rows(folder: str, variant: str, inputs: str, outputs: str) -> None:
         columns = [given[f"arr_{index}"] for index in range(len(runner.inputs))]
     names = [spec.name for spec in runner.inputs]
     found = [runner.run(dict(zip(names, row, strict=True))) for row in zip(*columns, strict=True)]
-    np.savez(outputs, *(np.stack([row[spec.name] for row in found]) for spec in runner.outputs))
+    returned = runner.entry_point.returned
+    np.savez(outputs, *(row[spec.name] for row in found for spec in returned))
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gcompile.errors import RunError
+from gcompile.runtime.counts import without_rest
 from gcompile.runtime.entry_point import EntryPoint, TensorSpec
 from gcompile.runtime.manifest import Manifest, Variant
 
@@ -41,7 +42,7 @@ class Runner(ABC):
 
     @property
     def outputs(self) -> tuple[TensorSpec, ...]:
-        """The outputs in the model's order."""
+        """What the code returns: the outputs in the model's order, then what counts them."""
         return self.entry_point.outputs
 
     @abstractmethod
@@ -91,6 +92,10 @@ class Runner(ABC):
         return [checked_input(spec, inputs) for spec in self.inputs]
 
     def _batch(self) -> int:
+        if self.entry_point.counts:
+            raise RunError(
+                "The model counts the rows of its outputs itself; call run() once per inference."
+            )
         specs = [spec for spec in self.inputs if spec.shape]
         sizes = {spec.shape[0] for spec in (*specs, *self.outputs) if spec.shape}
         if len(sizes) != 1 or not specs or any(not spec.shape for spec in self.outputs):
@@ -153,10 +158,11 @@ class NativeRunner(Runner):
             for buffer, array in zip(buffers, arrays, strict=True):
                 buffer[...] = array
             results = self.call(arguments)
-            return {
+            found = {
                 spec.name: typed(np.from_dlpack(result).copy(), spec)
                 for spec, result in zip(self.outputs, results, strict=True)
             }
+        return without_rest(found, self.entry_point.counts)
 
     def call(self, arguments: Sequence[Any]) -> list[Any]:
         """Run on tensors of the native code, which may overwrite them; see `Session`.

@@ -77,6 +77,8 @@ def test_a_manifest_survives_writing_and_reading(tmp_path: Path) -> None:
         ("entries/0/name", "main\0", "entry"),
         ("entries/0/extra", 1, "unknown key 'extra'"),
         ("entries", [], "0 entries"),
+        ("entries/0/counts", [{"output": "y", "axis": 0, "count": "z"}], "does not list"),
+        ("entries/0/counts", [{"output": "x", "axis": 3, "count": "y"}], "does not list"),
         ("variants/0/entry", "other", "other entries"),
         ("variants/0/isa_required", "avx2", "isa"),
         ("variants/0/isa_required", ["avx2; rm"], "not a CPU flag"),
@@ -163,9 +165,17 @@ def test_writing_refuses_what_reading_would_refuse(tmp_path: Path) -> None:
     assert not (tmp_path / MANIFEST_NAME).exists()
 
 
+def _of_schema_5() -> dict[str, Any]:
+    """What version 5 wrote: it knew no outputs whose size the data decides."""
+    data: dict[str, Any] = json.loads(_manifest().to_text())
+    for entry in data["entries"]:
+        del entry["counts"]
+    return {**data, "schema_version": 5}
+
+
 def _of_schema_4() -> dict[str, Any]:
     """What version 4 wrote: it knew no ladders."""
-    data: dict[str, Any] = json.loads(_manifest().to_text())
+    data = _of_schema_5()
     del data["ladder"]
     return {**data, "schema_version": 4}
 
@@ -188,7 +198,7 @@ def _of_schema_2() -> dict[str, Any]:
     return {**data, **variant, "schema_version": 2}
 
 
-OLD = [_of_schema_2, _of_schema_3, _of_schema_4]
+OLD = [_of_schema_2, _of_schema_3, _of_schema_4, _of_schema_5]
 
 
 @pytest.mark.parametrize("old", OLD)
@@ -207,8 +217,19 @@ def test_a_manifest_of_an_old_version_is_believed_no_more_than_another(
         del data[key]
         with pytest.raises(ArtifactError):
             Manifest.from_text(json.dumps(data))
+
+
+@pytest.mark.parametrize("old", [_of_schema_2, _of_schema_3, _of_schema_4])
+def test_a_manifest_of_an_old_version_has_no_ladder(old: Callable[[], dict[str, Any]]) -> None:
     with pytest.raises(ArtifactError, match="has a ladder, which its schema"):
         Manifest.from_text(json.dumps(old() | {"ladder": None}))
+
+
+def test_a_manifest_of_version_5_counts_nothing() -> None:
+    data = _of_schema_5()
+    data["entries"][0]["counts"] = []
+    with pytest.raises(ArtifactError, match="has counts, which its schema"):
+        Manifest.from_text(json.dumps(data))
 
 
 @pytest.mark.parametrize("old", [_of_schema_2, _of_schema_3])

@@ -19,6 +19,7 @@ from gcompile.backends.cuda.lowering.model import lower_model
 from gcompile.backends.cuda.planning import plan_of
 from gcompile.backends.cuda.toolchain import MachineCode, nvrtc
 from gcompile.backends.tvm.cache import ObjectStore
+from gcompile.runtime.counts import Count
 from gcompile.runtime.cuda.plan import Code, Format, Plan
 from gcompile.runtime.entry_point import TensorSpec
 from gcompile.runtime.manifest import Variant
@@ -85,6 +86,7 @@ class CudaCode:
             self.program.weights,
             [_spec(value) for value in graph.inputs],
             [_spec(value) for value in graph.outputs],
+            tuple(Count(*item) for item in ir.counts_of(self.model)),
         ).run
 
     def write(

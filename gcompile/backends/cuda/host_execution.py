@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gcompile.backends.cuda.kernel import CpuForm, Kernel
+from gcompile.runtime.counts import Count, without_rest
 from gcompile.runtime.cuda.plan import Place, Plan, Step
 from gcompile.runtime.entry_point import TensorSpec
 
@@ -39,6 +40,7 @@ class HostExecution:
     weights: Sequence[Array]
     inputs: Sequence[TensorSpec]
     outputs: Sequence[TensorSpec]
+    counts: Sequence[Count] = ()
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Run one inference; inputs and outputs are by name."""
@@ -50,10 +52,11 @@ class HostExecution:
         }
         for step in self.plan.steps:
             self._run(step, memory)
-        return {
+        found = {
             spec.name: raw.view(_dtype(spec.dtype)).reshape(spec.shape)
             for spec, raw in zip(self.outputs, memory["output"], strict=True)
         }
+        return without_rest(found, self.counts)
 
     def _run(self, step: Step, memory: Mapping[str, Sequence[Array]]) -> None:
         places = [_bytes_at(place, memory) for place in step.places]

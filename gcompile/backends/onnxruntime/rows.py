@@ -14,6 +14,7 @@ from gcompile.backends.onnxruntime.free_batch import with_free_batch
 from gcompile.backends.onnxruntime.session import Optimization, open_session, run_session
 from gcompile.errors import RunError
 from gcompile.passes import Arrays
+from gcompile.runtime.counts import Count, without_rest
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -36,6 +37,7 @@ class RowSession:
         weights: What the protobuf only declares; sessions use these arrays in place.
         proven: Families of models whose rows were seen to agree with single inferences.
         at_once: Rows that run together.
+        counts: Which outputs are buffers, and what says how much of them counts.
         kept: The tensors that the model was made from.
     """
 
@@ -46,6 +48,7 @@ class RowSession:
     optimization: Optimization
     proven: set[object]
     at_once: int = _MOST_ROWS_AT_ONCE
+    counts: tuple[Count, ...] = ()
     kept: list[object] = field(default_factory=list, repr=False)
     fixed: onnxruntime.InferenceSession | None = None
     free: onnxruntime.InferenceSession | None = None
@@ -61,7 +64,15 @@ class RowSession:
         proto, weights = ir.split_weights(model)
         at_once = _rows_at_once(model)
         return cls(
-            specs_of(model), proto, weights, threads, optimization, proven, at_once, tensors
+            specs_of(model),
+            proto,
+            weights,
+            threads,
+            optimization,
+            proven,
+            at_once,
+            counts_of(model),
+            tensors,
         )
 
     def run(self, inputs: Arrays) -> dict[str, ir.Array]:
@@ -72,7 +83,7 @@ class RowSession:
         """
         count = _inferences(inputs, self.specs)
         if count == 1:
-            return run_session(self._fixed(), self._rows(inputs, 0, 1))
+            return self._run(self._fixed(), self._rows(inputs, 0, 1))
         first: list[dict[str, ir.Array]] = []
         if not self.probed:
             self.probed = True
@@ -86,6 +97,12 @@ class RowSession:
         if self.fixed is None:
             self.fixed = self._open(self.proto)
         return self.fixed
+
+    def _run(
+        self, session: onnxruntime.InferenceSession, feeds: Mapping[str, ir.Array]
+    ) -> dict[str, ir.Array]:
+        """Run one batch; of buffers, only what counts."""
+        return without_rest(run_session(session, feeds), self.counts)
 
     def _open(self, proto: onnx.ModelProto) -> onnxruntime.InferenceSession:
         return open_session(proto, self.weights, self.threads, self.optimization)
@@ -102,7 +119,7 @@ class RowSession:
         found = [
             *first,
             *(
-                run_session(session, self._rows(inputs, start, min(start + size, count)))
+                self._run(session, self._rows(inputs, start, min(start + size, count)))
                 for start in range(len(first) * size, count, size)
             ),
         ]
@@ -131,7 +148,7 @@ class RowSession:
         Rewritten variants of a model that agreed need not prove it again: for them it is enough
         that every output has a row for each inference. Their first piece is returned, too.
         """
-        if any(not shape or shape[0] != 1 for shape in self.specs.values()):
+        if self.counts or any(not shape or shape[0] != 1 for shape in self.specs.values()):
             return None, []
         try:
             session = self._open(with_free_batch(self.proto))
@@ -205,6 +222,10 @@ def _inferences(inputs: Arrays, specs: Mapping[str, tuple[int, ...]]) -> int:
 def family_of(model: ir.Model) -> object:
     """What a model has in common with its rewritten variants: names of inputs and outputs."""
     return tuple(specs_of(model).items()), tuple(str(v.name) for v in model.graph.outputs)
+
+
+def counts_of(model: ir.Model) -> tuple[Count, ...]:
+    return tuple(Count(*item) for item in ir.counts_of(model))
 
 
 def specs_of(model: ir.Model) -> dict[str, tuple[int, ...]]:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from gcompile.errors import RunError
+from gcompile.runtime.counts import without_rest
 from gcompile.runtime.cuda.dlpack import Borrowed, DeviceTensor
 from gcompile.runtime.cuda.session import Addresses, Session
 from gcompile.runtime.entry_point import EntryPoint, TensorSpec
@@ -55,7 +56,8 @@ class CudaRunner(Runner):
                 results.append(typed(array, spec))
             driver.wait(session.stream)
             del uploading
-        return dict(zip((spec.name for spec in self.outputs), results, strict=True))
+        found = dict(zip((spec.name for spec in self.outputs), results, strict=True))
+        return without_rest(found, self.entry_point.counts)
 
     def prepare(self, inputs: Mapping[str, Array]) -> Callable[[], None]:
         """Copy the inputs once and return a call that runs the model and waits for its end."""

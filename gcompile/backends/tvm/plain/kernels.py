@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from gcompile import ir
-from gcompile.backends.tvm.plain import bits, matrices, windows
+from gcompile.backends.tvm.plain import bits, counted, matrices, suppression, windows
 from gcompile.backends.tvm.plain.code import PlainCode
 
 Codes = Callable[[ir.Node], PlainCode | str]
@@ -17,7 +17,11 @@ _STANDARD: Mapping[str, Codes] = {
     **matrices.CODES,
     **windows.CODES,
 }
-_BY_DOMAIN: Mapping[str, Mapping[str, Codes]] = {"": _STANDARD, ir.NEWER: bits.CODES}
+_BY_DOMAIN: Mapping[str, Mapping[str, Codes]] = {
+    "": _STANDARD,
+    ir.NEWER: bits.CODES,
+    ir.BOUNDED: {**counted.CODES, **suppression.CODES},
+}
 
 
 def plain_code(node: ir.Node) -> PlainCode | str | None:
