@@ -32,6 +32,9 @@ class ColdStart:
         """Return this model of energy, pricing every region as if it ran in `precision`."""
         return replace(self, steady=self.steady.at(precision))
 
+    def filtered(self) -> ColdStart:
+        return replace(self, steady=self.steady.filtered())
+
     def price(self, region: ir.Region, target: Target, threads: int) -> Cost:
         """Price one region on at most `threads` cores of the target."""
         return replace(self.steady, footprint_bytes=_NEVER_STAYS).price(region, target, threads)

@@ -61,6 +61,9 @@ class EnergyModel(Protocol):
     def at(self, precision: ir.Precision | None) -> EnergyModel:
         """Return the model of energy that prices every region as if it ran in `precision`."""
 
+    def filtered(self) -> EnergyModel:
+        """Return the model of energy that prices products by the algorithm that costs least."""
+
     def price(self, region: ir.Region, target: Target, threads: int) -> Cost:
         """Price one region; cheap enough for a pass to ask before each rewrite."""
 

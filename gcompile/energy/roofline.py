@@ -28,11 +28,14 @@ class Roofline:
         footprint_bytes: Bytes that one inference of the whole model touches; weights stay in the
             caches that hold this much. None prices each region as a model of its own.
         precision: Price every region as if its numbers had this format; None takes what they have.
+        filters: Price products of regions without a tile by Winograd's algorithm where that is
+            cheaper, as `apply-winograd` will compute them.
     """
 
     name: str = "roofline"
     footprint_bytes: int | None = None
     precision: ir.Precision | None = None
+    filters: bool = False
 
     def for_model(self, model: ir.Model) -> Roofline:
         """Return this model of energy, knowing how much memory the whole model touches."""
@@ -41,6 +44,10 @@ class Roofline:
     def at(self, precision: ir.Precision | None) -> Roofline:
         """Return this model of energy, pricing every region as if it ran in `precision`."""
         return replace(self, precision=precision)
+
+    def filtered(self) -> Roofline:
+        """Return this model of energy, pricing products by the algorithm that costs least."""
+        return replace(self, filters=True)
 
     def price(self, region: ir.Region, target: Target, threads: int) -> Cost:
         """Price one region on at most `threads` cores of the target."""
@@ -56,6 +63,9 @@ class Roofline:
         if target.calibration is not None:
             # A tile was chosen for the region's own precision, not for one that is supposed.
             tile = tile if self.precision is None else None
+        if self.filters and tile is None and target.kind == "cpu":
+            tile = _filtering(job, None, target, threads, footprint)
+        if target.calibration is not None:
             return _as_measured(region, job, tile, target, threads, footprint)
         return _price(job, tile, target, threads, footprint)
 
@@ -92,6 +102,14 @@ def best_filtering(
     direct = _usable_tile(region, job, target, threads)
     if direct is not None and direct.winograd:
         direct = None
+    return _filtering(job, direct, target, threads, footprint_bytes)
+
+
+@lru_cache(maxsize=16384)
+def _filtering(
+    job: Job, direct: ir.Tile | None, target: Target, threads: int, footprint_bytes: int
+) -> ir.Tile | None:
+    """The tile of Winograd's algorithm that is cheaper than the direct one, if any."""
 
     def energy_delay(tile: ir.Tile | None) -> float:
         cost = _price(job, tile, target, threads, footprint_bytes)

@@ -285,7 +285,7 @@ class Reductions:
                 ir.clear_tile(region)
         sizes = [(self.groups[n], range(k)) for n, k in removal.sizes.items()]
         resize(copy, kept_indices(copy, sizes))
-        energy = self.ctx.energy.at(precision)
+        energy = self.ctx.energy.at(precision).filtered()
         return estimate(copy, self.ctx.target, energy, self.ctx.threads)
 
     def _few(self, trials: int) -> tuple[Arrays, Arrays]:

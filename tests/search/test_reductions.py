@@ -161,6 +161,31 @@ def test_ways_to_prune_around_a_region_are_bounded() -> None:
     assert max(map(len, reductions.combined(space).values())) <= 2 * 96
 
 
+def test_a_kernel_that_is_cut_costs_what_it_does_without_winograd() -> None:
+    text = """g (float[1,64,28,28] x) => (float[1,64,28,28] y) <float[64,64,3,3] w> {
+        y = Conv<pads = [1,1,1,1]>(x, w)
+    }"""
+    model = fused(text)
+    weight = model.graph.initializers["w"]
+    narrow = np.array(ir.constant_array(weight))
+    narrow[..., 2] = 0
+    weight.const_value = ir.tensor(narrow, name="w")
+    ctx = context(model, rows=16)
+    cut = Reductions.find(
+        model, ctx, INT8, lambda copy: fuse_pipeline().apply(copy, ctx), nothing, Journal()
+    )
+    assert cut is not None
+    (part,) = cut.space
+    (region,) = (region.name for region in ir.regions(cut.model.graph))
+    space = cut.combined({region: [Option(FP32, 8.0, 0.0), Option(INT8, 4.0, 0.5)]})
+    energies = {
+        precision: picked(space, {part: 6, region: precision})[region].energy_j
+        for precision in (FP32, INT8)
+    }
+    assert energies[FP32] > 8.0, "its 3 by 3 products are not filtered any more"
+    assert energies[INT8] < 0.8 * 4.0
+
+
 def test_no_choice_costs_less_than_nothing() -> None:
     model, reductions = shared()
     sensitivity = measure_sensitivity(model, CTX, (INT8,))

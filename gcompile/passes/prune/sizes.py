@@ -55,7 +55,7 @@ class SizePricer:
             for region in ir.regions(graph):
                 ir.clear_tile(region)
         prunable = {group.name: group for group in groups if group.reason is None}
-        return cls(copy, prunable, ctx.energy.at(precision), ctx.target, ctx.threads)
+        return cls(copy, prunable, ctx.energy.at(precision).filtered(), ctx.target, ctx.threads)
 
     def energy_j(self, sizes: Mapping[str, int]) -> float:
         """Joules of one inference with groups of these sizes; others stay as they are."""

@@ -73,3 +73,18 @@ def test_pairs_of_bfloat16_are_multiplied_where_the_processor_can() -> None:
     built = gcompile.compile(parse(LAYER), "amd-epyc-9654", precision="bf16", threads=1)
     tiles = [region.tile for region in ir.regions(built.model.graph) if region.tile is not None]
     assert [(tile.winograd, tile.unit) for tile in tiles if tile.winograd] == [(2, "avx512-bf16")]
+
+
+@pytest.mark.parametrize("precision", [ir.Precision.FP32, ir.Precision.INT8])
+def test_a_price_can_be_that_of_the_algorithm_to_come(precision: ir.Precision) -> None:
+    supposed = Roofline().at(precision)
+    direct, quick = (
+        estimate(parse(LAYER), TARGET, energy).total.energy_j
+        for energy in (supposed, supposed.filtered())
+    )
+    if precision is ir.Precision.INT8:
+        assert quick == direct
+    else:
+        model, ctx = tiled(LAYER)
+        assert quick < 0.7 * direct
+        assert quick < 1.1 * ApplyWinograd().apply(model, ctx).after.total.energy_j
