@@ -4,6 +4,11 @@ In the order they run, each product sees the inputs x that the pruned model give
 its output, or the sum it goes into, is from that of the whole model, r. What `ridge` regression
 explains of r by x is added to the weights. Correcting sums lets a block take back errors that
 reach it past its own products.
+
+Where all that reads the sum is a function that is flat outside of a range, like Relu, errors that
+it hides do not count: the fit is repeated with targets that ask for no more than the right side of
+the range (see `clipped`), after Zhang et al., "Accelerating Very Deep Convolutional Networks for
+Classification and Detection", 2015 (arXiv 1505.06798).
 """
 
 from __future__ import annotations
@@ -12,11 +17,13 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gcompile import ir
 from gcompile.passes.base import Arrays, Runner
 from gcompile.passes.product_bias import ProductBias, bias_of
 from gcompile.passes.prune.branches import Stands
+from gcompile.passes.prune.clipped import clipped, flat_outside
 from gcompile.passes.prune.matrices import (
     Matrix,
     store_weights,
@@ -37,6 +44,9 @@ _LEAST_TO_SPLIT, _HELD_OUT = 16, 4
 """Of this many inferences or more, every fourth says how hard weights are to be held back."""
 
 _FEW_ROWS_RIDGE = 0.1
+
+_TURNS = 6
+"""Fits of one product whose output is clipped: the first to all of it."""
 
 
 @dataclass
@@ -79,18 +89,20 @@ class Refit:
             wanted = self.stands.get(target, target)
             expected = whole.go([wanted], {self.stands.get(n, n) for _, n in later[1:]})[wanted]
             inputs = pruned.go([x], {name for stop in later for name in stop})[x]
-            found = pruned.peek([target])[target]
-            self._fit(product, inputs, self._missed(product, wanted, expected, found))
+            expected = self._asked(product, wanted, expected)
+            flat = flat_outside(target_of(product))
+            for turn in range(1 if flat is None else _TURNS):
+                found = np.asarray(pruned.peek([target])[target], np.float32)
+                asked = expected if flat is None or not turn else clipped(expected, found, flat)
+                self._fit(product, inputs, asked - found)
         return len(fitted)
 
-    def _missed(
-        self, product: Product, name: str, expected: ir.Array, found: ir.Array
-    ) -> ir.Array:
-        """What the product, or the sum it goes into, is short of."""
+    def _asked(self, product: Product, name: str, expected: ir.Array) -> NDArray[np.float32]:
+        """What the product, or the sum it goes into, is to compute."""
         place = (name, product.channel)
         if place in self.kept:
             expected = np.take(expected, self.kept[place], product.channel)
-        return np.asarray(expected, np.float32) - np.asarray(found, np.float32)
+        return np.asarray(expected, np.float32)
 
     def _fit(self, product: Product, inputs: ir.Array, missed: ir.Array) -> None:
         bias = place_for_bias(product)
