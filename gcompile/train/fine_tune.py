@@ -3,7 +3,10 @@
     loss = (1 - distill) · CE(outputs, labels) + distill · T² · KL(teacher / T, outputs / T)
 
 The second term is knowledge distillation (Hinton, Vinyals & Dean, "Distilling the Knowledge in a
-Neural Network", 2015): the graph learns what the model that it was made from would have said.
+Neural Network", 2015): the graph learns what the model that it was made from would have said. Few
+rows become many by mixing pairs of them (Zhang et al., "mixup: Beyond Empirical Risk
+Minimization", ICLR 2018): the teacher answers for mixtures as for rows (Beyer et al., "Knowledge
+Distillation: A Good Teacher is Patient and Consistent", CVPR 2022).
 """
 
 from __future__ import annotations
@@ -40,6 +43,8 @@ class FineTuning:
         weight_decay: Of weights of two dimensions or more.
         distill: Share of the loss that the teacher has, where there is one.
         temperature: Of both distributions in that share.
+        mixup: Both parameters of the beta distribution that shares of two mixed rows come from: 1
+            draws them evenly, 0 mixes nothing.
         held_out: Share of the rows that are not trained on: they say which epoch is the best.
         patience: Epochs without a better result after which training stops; None trains all.
         relaxed: Quantizers round at random during training instead of to the nearest.
@@ -54,6 +59,7 @@ class FineTuning:
     weight_decay: float = 5e-4
     distill: float = 0.9
     temperature: float = 4.0
+    mixup: float = 0.0
     held_out: float = 0.1
     patience: int | None = None
     relaxed: bool = False
@@ -65,6 +71,8 @@ class FineTuning:
             raise UsageError("Fine-tuning needs at least one epoch and one row in a batch.")
         if not 0 < self.held_out < 1 or not 0 <= self.distill <= 1:
             raise UsageError("held_out must lie between 0 and 1, and distill from 0 to 1.")
+        if self.mixup < 0:
+            raise UsageError("mixup must not be negative.")
         if self.learning_rate <= 0 or self.temperature <= 0:
             raise UsageError("learning_rate and temperature must be greater than 0.")
 
@@ -118,6 +126,7 @@ class _Data:
     labels: Tensor
     train: NDArray[np.int64]
     held_out: NDArray[np.int64]
+    classes: int
     rows: _Rows = field(default_factory=_Rows)
 
 
@@ -184,6 +193,7 @@ def _train(
 ) -> Iterator[float]:
     """Yield the mean loss of each epoch."""
     generator = torch.Generator().manual_seed(options.seed)
+    shares = np.random.default_rng(options.seed)
     decayed = [p for _, p in module.weights()]
     kept = {id(p) for p in decayed}
     others = [p for p in module.parameters() if id(p) not in kept]
@@ -203,8 +213,9 @@ def _train(
             chosen = data.train[order[start : start + options.batch]]
             x, y = data.x[chosen], data.labels[chosen]
             x = x if augment is None else augment(x, generator)
+            x, truth = _mixed(x, F.one_hot(y, data.classes).float(), options.mixup, shares)
             optimizer.zero_grad(set_to_none=True)
-            loss = _loss(module, guide, x, y, options)
+            loss = _loss(module, guide, x, truth, options)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(module.parameters(), 5.0)
             optimizer.step()
@@ -216,17 +227,33 @@ def _train(
         yield total / len(order)
 
 
+def _mixed(
+    x: Tensor, truth: Tensor, mixup: float, generator: np.random.Generator
+) -> tuple[Tensor, Tensor]:
+    """Mix each row of a batch with another, and their truths alike."""
+    if mixup == 0:
+        return x, truth
+    share = torch.from_numpy(generator.beta(mixup, mixup, len(x)).astype(np.float32))
+    partner = torch.from_numpy(generator.permutation(len(x)))
+    shares = share.reshape(-1, *[1] * (x.dim() - 1))
+    truth = share[:, None] * truth + (1 - share)[:, None] * truth[partner]
+    return shares * x + (1 - shares) * x[partner], truth
+
+
 def _loss(
-    module: GraphModule, guide: GraphModule | None, x: Tensor, y: Tensor, options: FineTuning
+    module: GraphModule, guide: GraphModule | None, x: Tensor, truth: Tensor, options: FineTuning
 ) -> Tensor:
-    with torch.autocast("cpu", torch.bfloat16, enabled=options.mixed_precision):
+    """The loss of a batch; `truth` are (rows, classes) probabilities."""
+    products = torch.autocast("cpu", torch.bfloat16, enabled=options.mixed_precision)
+    with products:
         (scores,) = module(x)
     scores = scores.float()
-    loss = F.cross_entropy(scores, y)
+    loss = F.cross_entropy(scores, truth)
     if guide is None:
         return loss
-    with torch.no_grad():
+    with torch.no_grad(), products:
         (told,) = guide(x)
+    told = told.float()
     warm = options.temperature
     apart = F.kl_div(
         F.log_softmax(scores / warm, 1), F.log_softmax(told / warm, 1),
@@ -271,4 +298,5 @@ def _split(
         torch.from_numpy(np.ascontiguousarray(labels, np.int64)),
         order[count:],
         order[:count],
+        ir.static_shape(model.graph.outputs[0])[-1],
     )

@@ -56,12 +56,22 @@ def test_a_pruned_classifier_learns_again_from_what_it_was() -> None:
     assert found.forward_rows == found.teacher_rows + 5 * 72
 
 
+def test_mixtures_of_few_rows_teach_what_the_teacher_says() -> None:
+    model, whole = pruned()
+    rows, labels = labelled_rows()
+    before = (outputs(model, rows[200:]).argmax(1) == labels[200:]).mean()
+    options = replace(QUICK, epochs=8, mixup=1.0, distill=1.0)
+    fine_tune(model, rows[:200], labels[:200], options, teacher=whole)
+    after = (outputs(model, rows[200:]).argmax(1) == labels[200:]).mean()
+    assert after > before + 0.1
+
+
 def test_the_same_arguments_give_the_same_weights() -> None:
     rows, labels = labelled_rows()
     weights = []
     for _ in range(2):
         model, _ = pruned()
-        fine_tune(model, rows[:100], labels[:100], replace(QUICK, epochs=1))
+        fine_tune(model, rows[:100], labels[:100], replace(QUICK, epochs=1, mixup=0.5))
         weights.append([ir.constant_array(v) for v in model.graph.initializers.values()])
     for first, second in zip(*weights, strict=True):
         np.testing.assert_array_equal(np.asarray(first), np.asarray(second))
