@@ -64,7 +64,9 @@ def _cases(arguments: argparse.Namespace, folder: Path) -> Iterator[Case]:
             print(f"{len(launches)} launches of kernels for {archs}", flush=True)
     yield from (case for case in artefacts if case.settings["timed"])
     yield _CEILING
-    yield from peer_cases(networks, arguments.batches, folder, arguments.peers)
+    yield from peer_cases(
+        networks, arguments.batches, folder, arguments.peers, arguments.precisions
+    )
 
 
 def _artefacts(arguments: argparse.Namespace, folder: Path) -> Iterator[Case]:

@@ -7,11 +7,12 @@ import tarfile
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import onnx
 
 from benchmarks.gpu.bare.case import Case
-from benchmarks.gpu.bare.peers import PEERS, PRECISIONS
-from benchmarks.networks import network
+from benchmarks.networks import draw_weights, network
+from benchmarks.peers.qdq import write_qdq
 from gcompile.errors import UsageError
 
 _ROOT = Path(__file__).parents[2]
@@ -42,6 +43,7 @@ from benchmarks.gpu.bare.main import main
 sys.exit(main(Path(__file__).parent))
 '''
 
+_CALIBRATION = 4
 _PEER_LIMIT_S = 60.0
 _COMPILE_LIMIT_S = 240.0
 
@@ -59,7 +61,11 @@ def copy_runtime(folder: Path) -> None:
 
 
 def peer_cases(
-    networks: dict[str, str], batches: Sequence[int], folder: Path, peers: Sequence[str] = PEERS
+    networks: dict[str, str],
+    batches: Sequence[int],
+    folder: Path,
+    peers: Sequence[str],
+    precisions: Sequence[str],
 ) -> list[Case]:
     """The other contenders' cases, quick ones first; their models go into the folder.
 
@@ -87,9 +93,28 @@ def peer_cases(
             _COMPILE_LIMIT_S if peer in ("torch.compile", "TensorRT") else _PEER_LIMIT_S,
         )
         for peer in sorted(peers, key=lambda peer: peer == "torch.compile")
-        for precision in PRECISIONS
+        for precision in ("tf32" if each == "fp32" else each for each in precisions)
         for name in networks
     ]
+
+
+def write_quantized(called: str, batch: int, folder: Path) -> str:
+    """Write a network as a Q/DQ model whose zero points are all 0, and return where it is."""
+    model = network(called, batch)
+    draw_weights(model)
+    plain, out = folder / f"{called}-{batch}.fp32.onnx", folder / f"{called}-{batch}.int8.onnx"
+    onnx.save(model, plain)
+    rng = np.random.default_rng(0)
+    given = model.graph.input[0]
+    shape = [dim.dim_value for dim in given.type.tensor_type.shape.dim]
+    is_float = given.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
+    rows = (
+        rng.standard_normal(shape, np.float32) if is_float else rng.integers(0, 100, shape)
+        for _ in range(_CALIBRATION)
+    )
+    write_qdq(plain, out, ({given.name: row} for row in rows), symmetric=True)
+    plain.unlink()
+    return f"{folder.name}/{out.name}"
 
 
 def pack(folder: Path, out: Path, most_bytes: int) -> int:

@@ -15,8 +15,11 @@ from numpy.typing import NDArray
 Row = dict[str, NDArray[np.generic]]
 
 
-def write_qdq(model: Path, out: Path, rows: Iterable[Row]) -> None:
-    """Quantize with u8 activations and s8 weights per channel: its advice for x86."""
+def write_qdq(model: Path, out: Path, rows: Iterable[Row], symmetric: bool = False) -> None:
+    """Quantize with u8 activations and s8 weights per channel: its advice for x86.
+
+    With `symmetric`, activations are s8 and zero points 0, as TensorRT takes them.
+    """
     from onnxruntime.quantization import (
         CalibrationDataReader,
         QuantFormat,
@@ -40,8 +43,9 @@ def write_qdq(model: Path, out: Path, rows: Iterable[Row]) -> None:
             quantized,
             Reader(),
             quant_format=QuantFormat.QDQ,
-            activation_type=QuantType.QUInt8,
+            activation_type=QuantType.QInt8 if symmetric else QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             per_channel=True,
+            extra_options={"ActivationSymmetric": symmetric, "WeightSymmetric": True},
         )
         quantized.replace(out)

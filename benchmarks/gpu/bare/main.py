@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.gpu.bare.case import Case, read_cases, read_rows, write_rows
+from benchmarks.gpu.bare.case import Case, Row, read_cases, read_rows, write_rows
 from benchmarks.gpu.bare.run_cases import Clock, run_cases
 from benchmarks.gpu.bare.tables import tables
 from gcompile.errors import BackendUnavailableError, RunError
@@ -42,13 +42,16 @@ def main(folder: Path) -> int:
         print(f"Nothing can be run here: {reason}.")
         return NO_GPU
     cases = [c for c in read_cases(folder / "cases.json") if arguments.only in c.name]
-    return run_all(
-        cases, folder, arguments.json, arguments.seconds, arguments.device, arguments.again
-    )
+    limits = arguments.seconds, arguments.device, arguments.again
+    return run_all(cases, folder, arguments.json, limits)
 
 
 def run_all(
-    cases: Sequence[Case], folder: Path, out: Path, seconds: float, device: int, again: bool
+    cases: Sequence[Case],
+    folder: Path,
+    out: Path,
+    limits: tuple[float, int, bool],
+    known: Sequence[Row] = (),
 ) -> int:
     """Run cases and tell of them; returns the exit code.
 
@@ -56,15 +59,17 @@ def run_all(
         cases: In the order in which they run.
         folder: What their settings are relative to.
         out: The JSON file; what an earlier run wrote there is kept.
-        seconds: How long everything may take.
-        device: Which GPU.
-        again: Run those that failed once more.
+        limits: Seconds that everything may take, which GPU, and whether what failed is run again.
+        known: Results of cases that need no running, such as those that could not be built.
     """
+    seconds, device, again = limits
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # Workers end with it.
     facts = machine(device)
     print(", ".join(f"{key} {value}" for key, value in facts.items()), flush=True)
     names = {case.name for case in cases}
-    earlier = [row for row in read_rows(out) if row.status != "left out"]
+    told = {row.case for row in known}
+    read = (row for row in read_rows(out) if row.case not in told)
+    earlier = [*known, *(row for row in read if row.status != "left out")]
     if again:
         failed = {row.case for row in earlier if row.status == "failed"} & names
         earlier = [row for row in earlier if row.case not in failed]

@@ -22,9 +22,6 @@ from benchmarks.gpu.bare.timing import Queue, joules, timed
 from benchmarks.gpu.bare.worker import Item
 
 PEERS = ("torch eager", "torch.compile", "ONNX Runtime", "TensorRT")
-PRECISIONS = ("tf32", "fp16", "bf16", "int8")
-"""`tf32`: float32 tensors whose products may use tensor cores, as all contenders then do."""
-
 _NEEDS = {
     "torch eager": "torch",
     "torch.compile": "torch",
@@ -39,7 +36,7 @@ def peer_items(settings: dict[str, Any], folder: Path, device: int) -> Iterator[
     """One item for each batch.
 
     Settings are the `peer`, the `network`, the `precision`, the `batches`, and by batch the file
-    that holds the network as ONNX.
+    that holds the network as ONNX. `tf32` are float32 tensors whose products may use tensor cores.
     """
     for batch in settings["batches"]:
         yield f"batch {batch}", partial(_measured, settings, folder, batch, device)
@@ -53,7 +50,10 @@ def _measured(settings: dict[str, Any], folder: Path, batch: int, device: int) -
     if module == "torch":
         queue = _torch(settings["network"], precision, batch, device, peer == "torch.compile")
     else:
-        model = folder / settings["files"][str(batch)]
+        files = settings.get("quantized" if precision == "int8" else "files", {})
+        if str(batch) not in files:
+            raise AbsentError(f"no {precision} model is carried for {peer}")
+        model = folder / files[str(batch)]
         _write_shared_weights(model, int(settings["shared_bytes"]))
         make = _onnxruntime if module == "onnxruntime" else _tensorrt
         queue = make(model, precision, device)
@@ -135,8 +135,6 @@ def _tensorrt(model: Path, precision: str, device: int) -> Queue:
     import tensorrt
     import torch
 
-    if precision == "int8":
-        raise AbsentError("TensorRT needs a calibrated model for int8, which is not carried")
     torch.cuda.set_device(device)
     builder = tensorrt.Builder(tensorrt.Logger(tensorrt.Logger.ERROR))
     network = builder.create_network(0)
@@ -144,8 +142,10 @@ def _tensorrt(model: Path, precision: str, device: int) -> Queue:
     if not parser.parse_from_file(str(model)):
         raise AbsentError(f"TensorRT cannot read the model: {parser.get_error(0).desc()}"[:200])
     config = builder.create_builder_config()
-    if precision != "tf32":
-        config.set_flag(getattr(tensorrt.BuilderFlag, precision.upper()))
+    # Where it has no such flag, types are those of the model.
+    for flag in {"tf32": (), "int8": ("INT8", "FP16")}.get(precision, (precision.upper(),)):
+        if hasattr(tensorrt.BuilderFlag, flag):
+            config.set_flag(getattr(tensorrt.BuilderFlag, flag))
     plan = builder.build_serialized_network(network, config)
     if plan is None:
         raise AbsentError("TensorRT made no engine of the model")

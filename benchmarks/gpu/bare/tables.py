@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 from benchmarks.gpu.bare.case import Case, Row
 
+OURS = "gcompile"
+
 _Cells = tuple[str, ...]
+_Figures = dict[tuple[str, str, str], dict[str, dict[str, float]]]
+
+_ALIKE = {"fp32": "fp32/tf32", "tf32": "fp32/tf32"}
+"""Ours is exact in float32; the others' products round to ten bits, as they do by default."""
 
 
 def tables(cases: Sequence[Case], rows: Sequence[Row]) -> str:
@@ -24,6 +31,11 @@ def tables(cases: Sequence[Case], rows: Sequence[Row]) -> str:
             "Contenders",
             ("network", "contender", "ms alone", "ms queued", "mJ", "W"),
             _contenders(of, shown),
+        ),
+        _table(
+            "Contender / gcompile, geometric means",
+            ("precision", "contender", "cases", "alone", "queued", "joules"),
+            _ratios(of, shown),
         ),
         _table("Large products", ("what", "ms", "Tflop/s", "of cuBLAS"), _products(of, shown)),
         _table("Not passed", ("case", "item", "status", "reason"), _not_passed(of, rows)),
@@ -55,18 +67,46 @@ def _models(of: dict[str, Case], rows: Sequence[Row]) -> Iterator[_Cells]:
             )
 
 
-def _contenders(of: dict[str, Case], rows: Sequence[Row]) -> Iterator[_Cells]:
-    """Everything of one network, precision and batch together, ours first."""
-    found: dict[tuple[str, str, str], dict[str, dict[str, float]]] = {}
+def _by_contender(of: dict[str, Case], rows: Sequence[Row]) -> _Figures:
+    """The figures of each contender for each network, precision and batch."""
+    found: _Figures = {}
     for row in rows:
         settings = of[row.case].settings
         if "network" in settings and row.figures:
             batch = str(settings.get("batch") or row.item.removeprefix("batch "))
-            key = settings["network"], settings["precision"], batch
-            name = settings.get("peer", "gcompile")
+            precision = _ALIKE.get(settings["precision"], settings["precision"])
+            key = settings["network"], precision, batch
+            name = settings.get("peer", OURS)
             found.setdefault(key, {}).setdefault(name, {}).update(row.figures)
-    for (network, precision, batch), contenders in sorted(found.items()):
-        for name in sorted(contenders, key=lambda n: n != "gcompile"):
+    return found
+
+
+def _ratios(of: dict[str, Case], rows: Sequence[Row]) -> Iterator[_Cells]:
+    """Geometric means of a contender's figure over ours: above 1 where ours is better."""
+    found: dict[tuple[str, str], list[tuple[dict[str, float], dict[str, float]]]] = {}
+    for (_, precision, _), contenders in _by_contender(of, rows).items():
+        ours = contenders.get(OURS)
+        for name, theirs in contenders.items() if ours else ():
+            if name != OURS and ours:
+                found.setdefault((precision, name), []).append((ours, theirs))
+    for (precision, name), pairs in sorted(found.items()):
+        cells = []
+        for what in ("latency_s", "queued_s", "energy_j"):
+            both = [(a[what], b[what]) for a, b in pairs if a.get(what) and b.get(what)]
+            mean = geometric_mean([b / a for a, b in both]) if both else None
+            cells.append(_number(mean, 1.0, ".2f"))
+        yield precision, name, str(len(pairs)), *cells
+
+
+def geometric_mean(ratios: Sequence[float]) -> float:
+    """The mean that treats twice as fast and half as fast alike."""
+    return math.exp(sum(map(math.log, ratios)) / len(ratios))
+
+
+def _contenders(of: dict[str, Case], rows: Sequence[Row]) -> Iterator[_Cells]:
+    """Everything of one network, precision and batch together, ours first."""
+    for (network, precision, batch), contenders in sorted(_by_contender(of, rows).items()):
+        for name in sorted(contenders, key=lambda n: n != OURS):
             of_one = contenders[name]
             yield (
                 f"{network} {precision} batch {batch}",

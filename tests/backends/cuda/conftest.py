@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from gcompile.backends.cuda.kernel import Access, Kernel
-from gcompile.backends.cuda.toolchain import nvrtc
 from gcompile.errors import BackendUnavailableError
-from gcompile.runtime.cuda.driver import Driver, driver
-from gcompile.runtime.cuda.one_launch import launch_once
-from gcompile.runtime.cuda.plan import PlannedKernel
-from tests.backends.cuda.launches_of_tests import Array, launches_kernels, observed
+from gcompile.runtime.cuda.driver import driver
+from tests.backends.cuda.launches_of_tests import launches_kernels, observed
+from tests.backends.cuda.on_gpu import OnGpu
 from tests.backends.cuda.record_launches import Recorder
 
 
@@ -47,26 +43,3 @@ def executed(request: pytest.FixtureRequest) -> Iterator[None]:
             yield
     else:
         yield
-
-
-class OnGpu:
-    """Launches on the device what ran on the CPU, so that a test judges the device's results."""
-
-    def __init__(self, found: Driver) -> None:
-        self.driver = found
-        gpu = found.device(0)
-        self.arch = 10 * gpu.major + gpu.minor
-
-    def __call__(self, kernel: Kernel, before: list[Array], after: Sequence[Array]) -> None:
-        needed = kernel.only_arch.rstrip("af") or self.arch
-        if kernel.least_arch > self.arch or int(needed) != self.arch:
-            return  # What ran on the CPU stays: this GPU does not have the kernel's instructions.
-        arch = kernel.only_arch or str(self.arch)
-        code = nvrtc().compile(kernel.source, kernel.name, arch)
-        planned = PlannedKernel(
-            kernel.name, kernel.grid, kernel.block, kernel.dynamic_shared_bytes
-        )
-        results = launch_once(self.driver, 0, code.cubin, planned, before)
-        for argument, target, result in zip(kernel.arguments, after, results, strict=True):
-            if argument.access is not Access.READ:
-                np.copyto(target, result.reshape(target.shape))
