@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,13 @@ from numpy.typing import NDArray
 from gcompile import ir
 from gcompile.backends.code import Code, generate
 from gcompile.backends.onnxruntime import OnnxRuntime, Optimization
-from gcompile.backends.verify import seeded_inputs, tolerance_for, verify_outputs
+from gcompile.backends.verify import (
+    Noise,
+    saturating_outputs,
+    seeded_inputs,
+    tolerance_for,
+    verify_outputs,
+)
 from gcompile.backends.write_artifact import write_artifact
 from gcompile.compiler.execution import Execution, Reference, single_inferences
 from gcompile.compiler.job import Job
@@ -116,15 +123,19 @@ class Measurer:
             reason = self.job.executor.why_not_here
             return Verify(tolerance=tolerance, rows=0, code_ran="no", reason=reason)
         reference = OnnxRuntime()
+        run_reference = partial(reference, stage.model)
         is_lossy = Numerics.LOSSY in stage.numerics
         batches = self._verification_batches(stage.model)
         computed = iter(execution.outputs(batches))  # `verify_outputs` asks in this order.
         agreement = verify_outputs(
             lambda batch: next(computed),
-            lambda batch: reference(stage.model, batch),
+            run_reference,
             batches,
             tolerance,
-            (lambda batch: self.optimized(self.reference, batch)) if is_lossy else None,
+            Noise.of_quantizing(lambda batch: self.optimized(self.reference, batch))
+            if is_lossy
+            else Noise.of_rounding(run_reference, self.job.context.seed),
+            saturating_outputs(stage.model),
         )
         return Verify(
             max_abs_error=agreement.max_abs_error,

@@ -20,6 +20,7 @@ from gcompile.ir.newer import infer_newer
 _SMALL_TENSOR_ELEMENTS = 1024
 """Constants up to this size may decide a shape, so inference gets to see their values."""
 
+_FAILING_NODE = "(op_type:"
 _STUMBLES = ("already exists", "Invalid rank for")
 _FAILURES = (onnx.shape_inference.InferenceError, RuntimeError, ValueError)
 
@@ -115,10 +116,10 @@ def _inferred(proto: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _first_sentence(error: Exception) -> str:
-    """ONNX lists a line per failing node, after a heading."""
+    """ONNX lists a line per failing node, after a heading or behind it."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    text = next((line for line in lines if "rror:" in line[:-1]), type(error).__name__)
-    return text.rstrip(".") + "."
+    text = next((line for line in lines if _FAILING_NODE in line), lines[0] if lines else "")
+    return (text[max(text.find(_FAILING_NODE), 0) :] or type(error).__name__).rstrip(".") + "."
 
 
 def _set_type(value: onnx_ir.Value, proto: onnx.TypeProto) -> None:

@@ -26,6 +26,7 @@ from gcompile.ir.same_operators import are_same
 from gcompile.ir.shapes import Shapes, bind_shapes, infer_shapes
 from gcompile.ir.static.settle import settle
 from gcompile.ir.steps_first import put_steps_first
+from gcompile.ir.stft_sides import say_sides
 from gcompile.ir.strings import refuse_strings
 from gcompile.ir.verify import verify
 from gcompile.ir.walk import all_graphs, all_nodes, remove_unused
@@ -119,6 +120,7 @@ def prepare(
         ceil_pools.settle_ceil_pools(model)
     model = _convert_opset(model)
     put_steps_first(model)
+    say_sides(model)
     _constants_to_initializers(model)
     infer_shapes(model)
     if settle(model, OPSET):

@@ -8,7 +8,13 @@ import numpy as np
 import pytest
 
 from gcompile import ir
-from gcompile.backends.verify import seeded_inputs, tolerance_for, verify_outputs
+from gcompile.backends.verify import (
+    Noise,
+    saturating_outputs,
+    seeded_inputs,
+    tolerance_for,
+    verify_outputs,
+)
 from gcompile.errors import VerificationError
 from gcompile.passes import Arrays, Numerics
 
@@ -62,6 +68,27 @@ def test_differences_count_as_a_share_of_the_range() -> None:
     agree([1000.0, 0.05], [1000.0, 0.0])
     with pytest.raises(VerificationError, match=r"allow 0\.01%"):
         agree([1000.0, 0.2], [1000.0, 0.0])
+
+
+def test_sigmoids_far_from_zero_are_as_small_as_their_rounding() -> None:
+    model = model_of(
+        """g (float[2,3] x) => (float[3,2] y, float[2,3] z) {
+            s = Sigmoid(x) y = Transpose(s) z = Relu(s)
+        }"""
+    )
+    assert saturating_outputs(model) == {"y"}
+    want, got = {"y": np.array([1.5e-7, 0.0])}, {"y": np.array([6e-8, 1e-7])}
+    verify_outputs(lambda _: got, lambda _: want, [{}], 1e-4, saturating={"y"})
+    with pytest.raises(VerificationError):
+        verify_outputs(lambda _: got, lambda _: want, [{}], 1e-4)
+    with pytest.raises(VerificationError):
+        verify_outputs(
+            lambda _: {"y": np.array([0.5, 0.0])},
+            lambda _: {"y": np.array([0.5001, 0.0])},
+            [{}],
+            1e-4,
+            saturating={"y"},
+        )
 
 
 def test_outputs_that_are_zero_are_compared_as_they_are() -> None:
@@ -139,7 +166,7 @@ def test_a_step_of_a_quantized_model_is_held_against_the_noise_of_quantizing() -
             lambda _: {"y": want},
             [{"step": np.array([0.0, step])} for step in steps],
             0.1,
-            lambda _: {"y": want + noise},
+            Noise.of_quantizing(lambda _: {"y": want + noise}),
         )
 
     verify([0.0, 0.6])
@@ -161,3 +188,21 @@ def test_seeded_inputs_have_the_types_and_shapes_of_the_model() -> None:
     np.testing.assert_array_equal(made["x"], again["x"])
     assert (made["x"] != other["x"]).any()
     assert made["i"].min() >= 0
+
+
+def test_a_model_that_amplifies_rounding_is_held_against_what_rounding_does() -> None:
+    def reference(batch: Arrays) -> Mapping[str, ir.Array]:
+        return {"y": 100 * (batch["x"].astype(np.float64) - 1)}
+
+    def verify(error: float) -> None:
+        verify_outputs(
+            lambda batch: {"y": reference(batch)["y"] + error},
+            reference,
+            [{"x": np.array([1.0, 1.1], np.float32)}],
+            1e-6,
+            Noise.of_rounding(reference, seed=0),
+        )
+
+    verify(1e-4)  # 64 steps of 2 ** -23, a hundredfold, are 7.6e-4.
+    with pytest.raises(VerificationError):
+        verify(1e-3)

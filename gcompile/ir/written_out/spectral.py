@@ -46,12 +46,16 @@ def stft(writer: Writer) -> Sequence[onnx_ir.Value] | None:
     shape, step = writer.shape(0), _scalar(writer, 1, None)
     window = writer.shape(2)
     length = _scalar(writer, 3, None if window is None else window[0])
-    if shape is None or step is None or length is None or len(shape) != 3:
+    if shape is None or step is None or length is None or len(shape) not in (2, 3):
         return None
+    signal = writer.input(0)
+    if len(shape) == 2:
+        signal = writer.op("Unsqueeze", signal, writer.constant([2]))
+        shape = (*shape, 1)
     onesided = bool(writer.integer("onesided", 1)) and shape[-1] == 1
     count = (shape[1] - length) // step + 1
     places = np.arange(count)[:, None] * step + np.arange(length)
-    frames = writer.op("Gather", writer.input(0), writer.constant(places), axis=1)
+    frames = writer.op("Gather", signal, writer.constant(places), axis=1)
     if window is not None:
         column = writer.op("Reshape", writer.input(2), writer.constant([length, 1]))
         frames = writer.op("Mul", frames, column)

@@ -13,12 +13,17 @@ from gcompile import ir
 from gcompile.passes.base import Numerics, Pass, PassContext
 
 
+_MAKERS = frozenset({"ConstantOfShape", "Range"})
+_MOST_BYTES = 256 << 20
+
+
 @dataclass(frozen=True)
 class FoldConstants(Pass):
     """Fold nodes whose inputs are all known into constants.
 
     Attributes:
         size_limit_bytes: A node that would store more than this, and more than it reads, stays.
+            What makes a tensor of a size that is read has no kernel: it may store up to 256 MiB.
     """
 
     name = "fold-constants"
@@ -45,6 +50,8 @@ class FoldConstants(Pass):
             return "it decodes a number format that weights are stored in"
         stored = sum(_nbytes(value) for value in node.outputs)
         read = sum(_nbytes(value) for value in node.inputs)
+        if node.op_type in _MAKERS:
+            return "the constant would be larger than 256 MiB" if stored > _MOST_BYTES else None
         if stored > max(read, self.size_limit_bytes):
             return "the constant would be larger than its inputs and size_limit_bytes"
         return None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from gcompile import testing
 from gcompile.passes import exact_pipeline
 from gcompile.passes.canonicalize.fold_constants import FoldConstants
@@ -32,12 +34,40 @@ def test_shape_arithmetic_needs_only_shapes() -> None:
 def test_never_inflates() -> None:
     check_refusal(
         FoldConstants(size_limit_bytes=1000),
-        """g (float[100,100] x) => (float[100,100] y) <int64[2] s = {100, 100}> {
-            c = ConstantOfShape(s)
+        """g (float[100,100] x) => (float[100,100] y) <float a = {1}, int64[2] s = {100, 100}> {
+            c = Expand(a, s)
             y = Add(x, c)
         }""",
         "the constant would be larger than its inputs and size_limit_bytes",
     )
+
+
+@pytest.mark.parametrize(
+    "made", ["ConstantOfShape(s)", "Range(zero, count, one)"], ids=["ConstantOfShape", "Range"]
+)
+def test_what_has_no_kernel_is_folded_whatever_its_size(made: str) -> None:
+    model = parse(
+        f"""g (float[20000] x) => (float[20000] y)
+        <int64[1] s = {{20000}}, float zero = {{0}}, float count = {{20000}}, float one = {{1}}> {{
+            c = {made}
+            y = Add(x, c)
+        }}"""
+    )
+    record = testing.check_pass(FoldConstants(), model)
+    assert record.changed == 1
+    assert [node.op_type for node in model.graph] == ["Add"]
+
+
+def test_constants_of_absurd_sizes_are_refused() -> None:
+    model = parse(
+        """g (float[1] x) => (float[90000,90000] y) <int64[2] s = {90000, 90000}> {
+            c = ConstantOfShape(s)
+            y = Add(x, c)
+        }"""
+    )
+    record = FoldConstants().apply(model, testing.example_context())
+    assert tuple(record.skipped) == ("the constant would be larger than 256 MiB",)
+    assert [node.op_type for node in model.graph] == ["ConstantOfShape", "Add"]
 
 
 def test_stored_weights_stay_stored() -> None:
