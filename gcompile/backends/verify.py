@@ -94,7 +94,8 @@ def _one_step_off(array: Array, rng: np.random.Generator) -> Array:
     if array.dtype.kind != "f":
         return array
     signs = rng.choice(np.array([-1.0, 1.0], np.float32), array.shape)
-    moved: Array = (array * (1 + signs * np.float32(2**-23))).astype(array.dtype)
+    factors = 1 + signs * np.float32(2**-23)
+    moved: Array = (array.astype(np.float32) * factors).astype(array.dtype)
     return moved
 
 

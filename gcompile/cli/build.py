@@ -25,6 +25,7 @@ from gcompile.cli.options import (
     EvalOption,
     Format,
     FormatOption,
+    FreezeOption,
     InputShapeOption,
     MetricOption,
     NoCacheOption,
@@ -40,6 +41,7 @@ from gcompile.cli.options import (
     WorkersOption,
     parse_dynamic,
     parse_shapes,
+    parse_values,
 )
 from gcompile.cli.output import is_wide, say, show, show_json
 from gcompile.cli.progress import progress
@@ -78,6 +80,7 @@ def build(
     precision: PrecisionOption = None,
     quantization: QuantizationOption = None,
     shape: ShapeOption = None,
+    freeze: FreezeOption = None,
     dynamic: DynamicOption = None,
     input_shape: InputShapeOption = None,
     threads: ThreadsOption = None,
@@ -144,6 +147,7 @@ def build(
         "precision": _text(precision),
         "quantization": _text(quantization),
         "shapes": {name: list(sizes) for name, sizes in parse_shapes(shape or ()).items()} or None,
+        "freeze": parse_values(freeze or ()) or None,
         "dynamic": parse_dynamic(dynamic or ()) or None,
         "input_shapes": input_shape or None,
         "threads": threads,
@@ -225,6 +229,8 @@ def _check(config: BuildConfig) -> None:
         raise UsageError(f"--threads {config.threads} is less than one. Give 1 or more.")
     if config.dynamic and config.entries:
         raise UsageError("--dynamic is for one model. Bind the shapes of several with --shape.")
+    if config.freeze and config.entries:
+        raise UsageError("--freeze is for one model. Export the others without that input.")
     if config.seed < 0:
         raise UsageError(f"--seed {config.seed} is negative. Give 0 or more.")
     if config.precision is not None and config.precision not in list(PrecisionName):

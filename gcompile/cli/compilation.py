@@ -55,7 +55,7 @@ def compiled(
             entries, config.target, output=folder, progress=progress, **options
         )
         return joined.report, False
-    source, inputs = read_source(config.model, config.input_shapes)
+    source, inputs = read_source(config.model, config.input_shapes, config.freeze)
     built = compiler.compile(
         source,
         config.target,

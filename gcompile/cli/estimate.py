@@ -19,11 +19,13 @@ from gcompile.cli.carbon import (
 from gcompile.cli.options import (
     Format,
     FormatOption,
+    FreezeOption,
     InputShapeOption,
     PricedPrecisionOption,
     ShapeOption,
     ThreadsOption,
     parse_shapes,
+    parse_values,
 )
 from gcompile.cli.output import show, show_json
 from gcompile.errors import UsageError
@@ -38,6 +40,7 @@ def estimate(
     precision: PricedPrecisionOption = None,
     batch: Annotated[int | None, typer.Option("--batch", help="Rows per run.")] = None,
     shape: ShapeOption = None,
+    freeze: FreezeOption = None,
     input_shape: InputShapeOption = None,
     threads: ThreadsOption = None,
     carbon_zone: CarbonZoneOption = None,
@@ -69,7 +72,7 @@ def estimate(
     from gcompile.report import make_estimate_report
     from gcompile.report.text import render_estimate
 
-    source, inputs = read_source(str(model), input_shape or ())
+    source, inputs = read_source(str(model), input_shape or (), parse_values(freeze or ()))
     predicted = compiler.estimate(
         source,
         target,

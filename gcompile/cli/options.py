@@ -54,7 +54,17 @@ FormatOption = Annotated[
 ShapeOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--shape", metavar="NAME=SIZES", help="Shape of one input, NAME=1,3,224,224. Repeatable."
+        "--shape",
+        metavar="NAME=SIZES",
+        help="Shape of an input, x=1,3,224,224, or size of a free dimension. Repeatable.",
+    ),
+]
+FreezeOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--freeze",
+        metavar="NAME=VALUE",
+        help="Make an input a constant: rate=16000. Repeatable.",
     ),
 ]
 DynamicOption = Annotated[
@@ -147,6 +157,23 @@ def parse_shapes(texts: Iterable[str]) -> dict[str, tuple[int, ...]]:
             raise UsageError(f"--shape gives the input {name!r} twice. Give it once.")
         shapes[name] = tuple(map(int, sizes))
     return shapes
+
+
+def parse_values(texts: Iterable[str]) -> dict[str, str]:
+    """Read `name=value` for each input that is frozen.
+
+    Raises:
+        UsageError: A text is not of that form, or names an input twice.
+    """
+    values: dict[str, str] = {}
+    for text in texts:
+        name, found, value = text.rpartition("=")
+        if not (found and name and value.strip()):
+            raise UsageError(f"--freeze {text!r:.80} is not NAME=VALUE, such as rate=16000.")
+        if name in values:
+            raise UsageError(f"--freeze gives the input {name!r} twice. Give it once.")
+        values[name] = value
+    return values
 
 
 def parse_dynamic(texts: Iterable[str]) -> dict[str, str]:

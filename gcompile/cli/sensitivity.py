@@ -10,12 +10,14 @@ import typer
 from gcompile.cli.options import (
     Format,
     FormatOption,
+    FreezeOption,
     NoCacheOption,
     PluginOption,
     ShapeOption,
     ThreadsOption,
     WorkersOption,
     parse_shapes,
+    parse_values,
 )
 from gcompile.cli.output import say, show, show_json
 from gcompile.cli.progress import progress
@@ -29,6 +31,7 @@ def sensitivity(
         int | None, typer.Option("--rows", help="Rows to measure errors on. [default: all]")
     ] = None,
     shape: ShapeOption = None,
+    freeze: FreezeOption = None,
     threads: ThreadsOption = None,
     plugin: PluginOption = None,
     output: Annotated[
@@ -41,14 +44,15 @@ def sensitivity(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print no progress.")] = False,
 ) -> None:
     """Measure how far the outputs move when one layer alone computes in a narrow format."""
-    shapes = parse_shapes(shape or ())
+    shapes, values = parse_shapes(shape or ()), parse_values(freeze or ())
+    from gcompile.cli.source import frozen
     from gcompile.compiler.sweep import sensitivity as measure
     from gcompile.report import write_sensitivity
     from gcompile.report.text import render_sensitivity
 
     with progress(quiet) as show_progress:
         report = measure(
-            model,
+            frozen(str(model), values),
             target,
             calib=calib,
             rows=rows,

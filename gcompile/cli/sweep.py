@@ -12,6 +12,7 @@ from gcompile.cli.options import (
     EvalOption,
     Format,
     FormatOption,
+    FreezeOption,
     MetricOption,
     NoCacheOption,
     PluginOption,
@@ -21,6 +22,7 @@ from gcompile.cli.options import (
     ThreadsOption,
     WorkersOption,
     parse_shapes,
+    parse_values,
 )
 from gcompile.cli.output import say, show, show_json
 from gcompile.cli.progress import progress
@@ -36,6 +38,7 @@ def sweep(
     search_time: SearchTimeOption = None,
     prune: PruneOption = False,
     shape: ShapeOption = None,
+    freeze: FreezeOption = None,
     threads: ThreadsOption = None,
     seed: Annotated[int, typer.Option("--seed", help="Of every random choice.")] = 0,
     plugin: PluginOption = None,
@@ -53,14 +56,15 @@ def sweep(
     Every point is a budget that `gcompile build` can be given. A sweep that was interrupted goes
     on where it was when it is started again.
     """
-    shapes = parse_shapes(shape or ())
+    shapes, values = parse_shapes(shape or ()), parse_values(freeze or ())
+    from gcompile.cli.source import frozen
     from gcompile.compiler.sweep import sweep as run_sweep
     from gcompile.report import write_sweep
     from gcompile.report.text import render_sweep
 
     with progress(quiet) as show_progress:
         report = run_sweep(
-            model,
+            frozen(str(model), values),
             target,
             points=points,
             search_time=search_time,

@@ -33,6 +33,7 @@ from gcompile.ir.decoder import decoder_step
 from gcompile.ir.describe import contraction_of, part_of, sliding_window
 from gcompile.ir.evaluate import evaluate_node, gives_nothing
 from gcompile.ir.extract import Snapshot, border_of, extract, read_by
+from gcompile.ir.freeze import freeze_inputs
 from gcompile.ir.from_torch import Inputs, TorchModule, example_inputs, from_torch, load_pt2
 from gcompile.ir.interop import from_graphsurgeon, to_graphsurgeon, to_networkx
 from gcompile.ir.module_spec import InputShape, is_module_spec, load_module
@@ -133,6 +134,7 @@ __all__ = [
     "example_inputs",
     "extract",
     "free_dimensions",
+    "freeze_inputs",
     "from_bytes",
     "from_graphsurgeon",
     "from_torch",

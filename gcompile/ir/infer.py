@@ -71,7 +71,8 @@ def _infer_scope(graph: onnx_ir.Graph, opsets: Mapping[str, int]) -> None:
     except _FAILURES as error:
         raise InvalidModelError(
             f"The shapes of the model contradict each other: {_first_sentence(error)} "
-            "Check --shape against the shapes the model was exported for."
+            "Check --shape against the shapes the model was exported for, and --freeze an input "
+            "that chooses between branches."
         ) from error
     found = {info.name: info.type for info in (*inferred.graph.value_info, *inferred.graph.output)}
     found |= _forgotten(graph)

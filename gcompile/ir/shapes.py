@@ -51,6 +51,14 @@ def free_dimensions(model: onnx_ir.Model) -> dict[str, list[tuple[str, int]]]:
     return places
 
 
+def free_negative_sizes(model: onnx_ir.Model) -> None:
+    """Make dimensions of inputs free that say -1, as some exporters do; in place."""
+    for value in model.graph.inputs:
+        if value.shape is not None and any(isinstance(d, int) and d < 0 for d in value.shape):
+            dims = [None if isinstance(d, int) and d < 0 else d for d in value.shape]
+            value.shape = onnx_ir.Shape(dims)
+
+
 def bind_shapes(
     model: onnx_ir.Model, shapes: Shapes, batch: int = 1, sizes: Mapping[str, int] | None = None
 ) -> dict[str, int]:
@@ -58,18 +66,25 @@ def bind_shapes(
 
     A free leading dimension that all free inputs share a position for is the batch: it is bound to
     one sample, because budgets are joules per sample. Every other free dimension must be given, in
-    `shapes` by input or in `sizes` by name.
+    `shapes` by input, or in either by its own name.
 
     Raises:
         UsageError: A shape names an unknown input, contradicts the model, or is missing.
     """
     inputs = {str(value.name): value for value in model.graph.inputs}
+    symbols = free_dimensions(model)
+    named = {
+        name: shape[0]
+        for name, shape in shapes.items()
+        if name not in inputs and name in symbols and len(shape) == 1
+    }
+    shapes = {name: shape for name, shape in shapes.items() if name not in named}
     if unknown := [name for name in shapes if name not in inputs]:
         raise UsageError(
             f"--shape names an input the model does not have: {', '.join(unknown)}. "
             f"Its inputs are: {', '.join(inputs)}."
         )
-    bound = dict(sizes or {})
+    bound = dict(sizes or {}) | named
     for name, shape in shapes.items():
         _bind_one(inputs[name], shape, bound)
     defaults = _bind_batch(inputs, bound, batch)

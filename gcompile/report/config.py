@@ -40,6 +40,7 @@ class BuildConfig(BaseModel):
     precision: str | None = None
     quantization: str = "balanced"
     shapes: dict[str, list[int]] = {}
+    freeze: dict[str, str] = {}
     input_shapes: list[str] = []
     dynamic: dict[str, str] = {}
     threads: int = 1

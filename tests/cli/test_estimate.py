@@ -2,7 +2,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 
+import onnx
+
+from gcompile import ir
 from tests.cli.conftest import FakeCompiler, Outcome
 
 Call = Callable[..., Outcome]
@@ -31,3 +35,20 @@ def test_options_reach_the_estimator(call: Call, compiler: FakeCompiler) -> None
 
 def test_a_batch_below_one_is_refused(call: Call, compiler: FakeCompiler) -> None:
     assert call("estimate", "tiny.onnx", "--batch", "0").code == 2
+
+
+def test_inputs_are_frozen_before_anything_else(
+    call: Call, compiler: FakeCompiler, tmp_path: Path
+) -> None:
+    text = (
+        '<ir_version: 10, opset_import: ["" : 21]> g (float[2] x) => (float[2] y) { y = Neg(x) }'
+    )
+    onnx.save(onnx.parser.parse_model(text), tmp_path / "tiny.onnx")
+    outcome = call("estimate", "tiny.onnx", "--freeze", "rate=16000")
+    assert outcome.code == 2
+    assert "--freeze names an input the model does not have: rate" in outcome.err
+    assert call("estimate", "tiny.onnx", "--freeze", "rate").code == 2
+    call("estimate", "tiny.onnx", "--freeze", "x=0.5")
+    model = compiler.calls[-1]["model"]
+    assert isinstance(model, ir.Model)
+    assert (model.graph.name, len(model.graph.inputs)) == ("tiny", 0)

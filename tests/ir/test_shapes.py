@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx_ir
 import pytest
 
 from gcompile import ir
-from gcompile.errors import InvalidModelError
+from gcompile.errors import InvalidModelError, UsageError
 
 HEADER = '<ir_version: 10, opset_import: ["" : 21]>\n'
 BRANCH = """g (bool p, float[1,3,8] x) => (float[?,?,?] y)
@@ -93,3 +94,18 @@ def test_a_large_weight_may_lend_its_shape_to_a_bias() -> None:
     weight.replace_all_uses_with(ir.add_constant(model.graph, "weight", array))
     ir.infer_shapes(model)
     assert shapes(model)["b"] == (160,)
+
+
+def test_a_free_dimension_can_be_bound_by_its_name() -> None:
+    text = HEADER + "g (float[n,2] x, float[n] z) => (float[n,2] y) { y = Relu(x) }"
+    model = ir.parse(text, {"n": (5,)})
+    assert [ir.static_shape(value) for value in model.graph.inputs] == [(5, 2), (5,)]
+
+
+def test_negative_sizes_are_free() -> None:
+    raw = onnx_ir.from_onnx_text(HEADER + "g (float[a,b] x) => (float[a,b] y) { y = Relu(x) }")
+    raw.graph.inputs[0].shape = onnx_ir.Shape([-1, -1])
+    with pytest.raises(UsageError, match=r"free dimensions: x has x\[1\]"):
+        ir.prepare(raw.clone())
+    model = ir.prepare(raw, {"x": (2, 3)})
+    assert ir.static_shape(model.graph.outputs[0]) == (2, 3)

@@ -18,6 +18,7 @@ from gcompile.ir.written_out import (
     resizing,
     spectral,
     text,
+    wide,
 )
 from gcompile.ir.written_out.writer import Writer
 
@@ -33,6 +34,7 @@ _RULES: Mapping[tuple[str, str], Rule] = {
     **{("", name): rule for name, rule in resizing.RULES.items()},
     **{("", name): rule for name, rule in spectral.RULES.items()},
     **{("", name): rule for name, rule in text.RULES.items()},
+    **{("", name): rule for name, rule in wide.RULES.items()},
     **{("ai.onnx.ml", name): rule for name, rule in learning.RULES.items()},
     **{("ai.onnx.preview.training", name): rule for name, rule in optimizers.RULES.items()},
     **{(NEWER, name): rule for name, rule in indexing.NEWER_RULES.items()},

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from gcompile import ir
 from gcompile.passes.base import Numerics, Pass, PassContext
 
-
 _MAKERS = frozenset({"ConstantOfShape", "Range"})
 _MOST_BYTES = 256 << 20
 

@@ -172,3 +172,14 @@ def test_slopes_of_old_models_belong_to_channels() -> None:
     x = -np.ones((1, 3, 3), np.float32)
     (found,) = run(onnx_ir.to_proto(model), {"x": x})
     np.testing.assert_array_equal(found[0, :, 0], [-1, -2, -3])
+
+
+def test_very_many_tensors_are_put_together_in_groups() -> None:
+    values = ", ".join(f"x{i}" for i in range(130))
+    inputs = ", ".join(f"float[2,{i % 3}] x{i}" for i in range(130))
+    text = f"g ({inputs}) => (float[2,129] y) {{ y = Concat<axis = 1>({values}) }}"
+    model = ir.prepare(onnx_ir.from_proto(read(text)))
+    assert max(len(node.inputs) for node in model.graph) <= 64
+    arrays = example_inputs(model)
+    wanted = np.concatenate([arrays[f"x{i}"] for i in range(130)], 1)
+    np.testing.assert_array_equal(run(onnx_ir.to_proto(model), arrays)[0], wanted)
