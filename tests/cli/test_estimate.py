@@ -40,9 +40,8 @@ def test_a_batch_below_one_is_refused(call: Call, compiler: FakeCompiler) -> Non
 def test_inputs_are_frozen_before_anything_else(
     call: Call, compiler: FakeCompiler, tmp_path: Path
 ) -> None:
-    text = (
-        '<ir_version: 10, opset_import: ["" : 21]> g (float[2] x) => (float[2] y) { y = Neg(x) }'
-    )
+    header = '<ir_version: 10, opset_import: ["" : 21]> '
+    text = header + "g (float[2] x) => (float[2] y) { y = Neg(x) }"
     onnx.save(onnx.parser.parse_model(text), tmp_path / "tiny.onnx")
     outcome = call("estimate", "tiny.onnx", "--freeze", "rate=16000")
     assert outcome.code == 2
