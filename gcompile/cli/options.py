@@ -23,6 +23,7 @@ class PrecisionName(StrEnum):
     """Precisions that may be asked for."""
 
     FP32 = "fp32"
+    FP16 = "fp16"
     BF16 = "bf16"
     INT8 = "int8"
 

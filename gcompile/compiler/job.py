@@ -27,7 +27,10 @@ Progress = Callable[[str, float], None]
 """Told what is being done, and which fraction of the whole work lies behind."""
 
 PRECISIONS = (ir.Precision.FP32, ir.Precision.BF16, ir.Precision.INT8)
-"""What a region may be asked to compute in."""
+"""What a search may choose."""
+
+ASKED = (*PRECISIONS, ir.Precision.FP16)
+"""What all regions may be asked to compute in."""
 
 
 Source = ir.Model | str | Path | ir.TorchModule
@@ -258,11 +261,9 @@ def load_model(
 
 def parse_precision(name: ir.Precision | str | None) -> ir.Precision | None:
     """Read a precision by its name; None stays None."""
-    if name is None or name in PRECISIONS:
+    if name is None or name in ASKED:
         return None if name is None else ir.Precision(name)
-    raise UsageError(
-        f"Unknown precision {str(name)!r}. Known precisions: {', '.join(PRECISIONS)}."
-    )
+    raise UsageError(f"Unknown precision {str(name)!r}. Known precisions: {', '.join(ASKED)}.")
 
 
 def available(precision: ir.Precision, target: Target) -> ir.Precision:

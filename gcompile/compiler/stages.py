@@ -17,6 +17,7 @@ from gcompile.passes.fuse.merge_launches import MergeLaunches
 from gcompile.passes.pipelines import canonicalize_pipeline, fuse_pipeline
 from gcompile.passes.precision import (
     ConvertBfloat16,
+    ConvertFloat16,
     Histogram,
     QuantizeStatic,
     WidenFloat16,
@@ -122,6 +123,7 @@ class Realizer:
         pricing_s = time.perf_counter() - start - seconds
         names = [QuantizeStatic.name] if integer else []
         names += [ConvertBfloat16.name] if ir.Precision.BF16 in precisions.values() else []
+        names += [ConvertFloat16.name] if ir.Precision.FP16 in precisions.values() else []
         skipped = {reason: count for (_, reason), count in ctx.skipped.items()}
         converted = PassRecord(
             ",".join(names),

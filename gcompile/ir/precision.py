@@ -44,12 +44,17 @@ _BITS = {
 def decodes_storage(node: onnx_ir.Node) -> bool:
     """Say whether the node turns a stored format into the one that is computed in.
 
-    These are DequantizeLinear, and Cast from bfloat16 to a wider float. Their stored input is what
-    memory holds, so nothing may replace it by the decoded value.
+    These are DequantizeLinear, and Cast from bfloat16 or fp16 to fp32. Their stored input is what
+    memory holds, so nothing may replace it by the decoded value. An fp16 input of the model is no
+    storage that a pass chose.
     """
     if node.domain or node.op_type not in ("DequantizeLinear", "Cast"):
         return False
     if node.op_type == "DequantizeLinear":
         return True
-    stored = node.inputs[0].dtype if node.inputs[0] is not None else None
-    return stored is onnx_ir.DataType.BFLOAT16 and node.outputs[0].dtype is onnx_ir.DataType.FLOAT
+    stored = node.inputs[0]
+    if stored is None or node.outputs[0].dtype is not onnx_ir.DataType.FLOAT:
+        return False
+    if stored.dtype is onnx_ir.DataType.FLOAT16:
+        return not stored.is_graph_input()
+    return stored.dtype is onnx_ir.DataType.BFLOAT16

@@ -14,13 +14,14 @@ _INTEGERS = frozenset(
         onnx_ir.DataType.UINT4,
     }
 )
-_FLOAT, _BFLOAT16 = onnx_ir.DataType.FLOAT, onnx_ir.DataType.BFLOAT16
+_FLOAT = onnx_ir.DataType.FLOAT
+_HALVES = (onnx_ir.DataType.BFLOAT16, onnx_ir.DataType.FLOAT16)
 
 
 def weight_decoder(node: onnx_ir.Node) -> onnx_ir.Node | None:
     """The DequantizeLinear that makes a matrix product's right operand of constant integers.
 
-    A rounding of its result to bfloat16, as two casts, is looked through.
+    A rounding of its result to bfloat16 or fp16, as two casts, is looked through.
     """
     if node.domain or node.op_type not in ("MatMul", "Gemm"):
         return None
@@ -42,5 +43,6 @@ def weight_path(node: onnx_ir.Node) -> list[onnx_ir.Node]:
             break
         found.append(producer)
         value = producer.inputs[0]
-    is_rounding = [n.outputs[0].dtype for n in found[:-1]] in ([], [_FLOAT, _BFLOAT16])
+    types = [n.outputs[0].dtype for n in found[:-1]]
+    is_rounding = types in ([], *([_FLOAT, half] for half in _HALVES))
     return found if is_rounding else []

@@ -129,11 +129,12 @@ def fits_after_batch(node: ir.Node, anchor: ir.Node, inside: set[ir.Node]) -> bo
 def _encodes_storage(node: ir.Node) -> bool:
     if node.op_type == "QuantizeLinear":
         return True
-    return node.op_type == "Cast" and (
-        node.outputs[0].dtype is ir.DataType.BFLOAT16
-        and node.inputs[0] is not None
-        and node.inputs[0].dtype is ir.DataType.FLOAT
-    )
+    source, result = node.inputs[0], node.outputs[0]
+    if node.op_type != "Cast" or source is None or source.dtype is not ir.DataType.FLOAT:
+        return False
+    if result.dtype is ir.DataType.FLOAT16:
+        return not result.is_graph_output()
+    return result.dtype is ir.DataType.BFLOAT16
 
 
 def _has_constant_parameters(node: ir.Node) -> bool:

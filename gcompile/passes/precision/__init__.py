@@ -3,6 +3,7 @@
 from gcompile.passes.precision.affine import WeightRange
 from gcompile.passes.precision.assign_precisions import Choice, assign_precisions, observe_ranges
 from gcompile.passes.precision.convert_bfloat16 import ConvertBfloat16
+from gcompile.passes.precision.convert_float16 import ConvertFloat16
 from gcompile.passes.precision.eligibility import candidates, product_regions, why_not
 from gcompile.passes.precision.emulate_format import EmulateFormat
 from gcompile.passes.precision.equalize_layers import EqualizeLayers
@@ -18,6 +19,7 @@ from gcompile.passes.precision.widen_float16 import WidenFloat16
 __all__ = [
     "Choice",
     "ConvertBfloat16",
+    "ConvertFloat16",
     "EmulateFormat",
     "EqualizeLayers",
     "Histogram",

@@ -8,6 +8,7 @@ from gcompile import ir
 from gcompile.errors import UsageError
 from gcompile.passes.base import PassContext
 from gcompile.passes.precision.convert_bfloat16 import ConvertBfloat16
+from gcompile.passes.precision.convert_float16 import ConvertFloat16
 from gcompile.passes.precision.eligibility import product_regions, why_not
 from gcompile.passes.precision.plan_storage import plan_storage
 from gcompile.passes.precision.quantize_static import QuantizeStatic, value_names
@@ -44,7 +45,10 @@ def assign_precisions(
     changed = options.quantize(model, ctx, integer, histograms)
     narrow = ConvertBfloat16()
     bfloat16 = _chosen(model, choice, ir.Precision.BF16, narrow.name, ctx)
-    return changed + narrow.convert(model, bfloat16)
+    changed += narrow.convert(model, bfloat16)
+    half = ConvertFloat16()
+    float16 = _chosen(model, choice, ir.Precision.FP16, half.name, ctx)
+    return changed + half.convert(model, float16, ctx)
 
 
 def observe_ranges(model: ir.Model, ctx: PassContext) -> dict[str, Histogram]:

@@ -9,6 +9,9 @@ from gcompile import ir
 INT8_DEPTH_LIMIT = 2**31 // (255 * 127)
 """More products than this can overflow the 32-bit sum of u8 · s8."""
 
+HALVES = (ir.Precision.BF16, ir.Precision.FP16)
+_STORED_HALVES = (ir.DataType.BFLOAT16, ir.DataType.FLOAT16)
+
 
 def product_regions(model: ir.Model) -> list[ir.Region]:
     """The regions of the main graph that are built around a convolution or matrix product."""
@@ -28,9 +31,9 @@ def why_not(region: ir.Region, precision: ir.Precision) -> str | None:
         return "it is a grouped convolution that is not depthwise"
     if precision is ir.Precision.INT8 and contraction.k > INT8_DEPTH_LIMIT:
         return f"its {contraction.k} products per output can overflow a 32-bit sum"
-    if precision is ir.Precision.BF16 and contraction.is_depthwise:
+    if precision in HALVES and contraction.is_depthwise:
         return "it is a depthwise convolution, which vector units compute in fp32"
-    if precision not in (ir.Precision.INT8, ir.Precision.BF16):
+    if precision not in (ir.Precision.INT8, *HALVES):
         return f"{precision} is not a format that passes convert to"
     return None
 
@@ -58,7 +61,10 @@ def narrow_source(value: ir.Value | None) -> ir.Value | None:
     if producer.op_type == "DequantizeLinear":
         return producer.inputs[0]
     source = producer.inputs[0] if producer.op_type == "Cast" else None
-    return source if source is not None and source.dtype is ir.DataType.BFLOAT16 else None
+    if source is None or source.dtype not in _STORED_HALVES:
+        return None
+    is_given = source.dtype is ir.DataType.FLOAT16 and source.is_graph_input()
+    return None if is_given else source
 
 
 def _why_not_narrow(region: ir.Region, precision: ir.Precision) -> str | None:
@@ -72,9 +78,9 @@ def _why_not_narrow(region: ir.Region, precision: ir.Precision) -> str | None:
         return _why_not_batched(region)
     if x is None or weight is None:
         return "an operand is missing"
-    is_decoded = precision is ir.Precision.BF16 and region.weight_decoder is not None
+    is_decoded = precision in HALVES and region.weight_decoder is not None
     is_narrow = narrow_source(weight) is not None and not is_decoded
-    if is_narrow or weight.dtype is ir.DataType.BFLOAT16:
+    if is_narrow or weight.dtype in _STORED_HALVES:
         return "its weight is stored narrow already"
     if narrow_source(x) is not None and narrow_source(x) in region.inputs:
         return "its input is stored narrow already"

@@ -5,6 +5,7 @@ from gcompile.passes.precision.ranges.histogram import (
     Histogram,
     check_finite,
     collect_histograms,
+    largest_magnitudes,
     needs_calibration,
 )
 
@@ -14,5 +15,6 @@ __all__ = [
     "check_finite",
     "choose_range",
     "collect_histograms",
+    "largest_magnitudes",
     "needs_calibration",
 ]

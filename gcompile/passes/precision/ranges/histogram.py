@@ -115,6 +115,20 @@ def collect_histograms(
     return {name: Histogram(low[name], high[name], counts[name], zeros[name]) for name in names}
 
 
+def largest_magnitudes(
+    model: ir.Model, names: Sequence[str], calibration: Arrays, run: Runner
+) -> dict[str, float]:
+    """Run the model on all rows and find how far from zero each named value goes; perhaps inf."""
+    watched = expose(model, names)
+    largest = dict.fromkeys(names, 0.0)
+    for piece in batches(calibration, watched):
+        outputs = {**piece, **run_rows(watched, piece, run)}
+        for name in names:
+            found = float(np.abs(outputs[name].astype(np.float64)).max(initial=0.0))
+            largest[name] = max(largest[name], np.inf if np.isnan(found) else found)
+    return largest
+
+
 def expose(model: ir.Model, names: Sequence[str]) -> ir.Model:
     """Copy the model with the named values as extra outputs."""
     copy = model.clone()
@@ -137,6 +151,7 @@ def _count(array: NDArray[np.generic], low: float, high: float) -> tuple[NDArray
     """How many numbers fall into each bin, and how many are zero."""
     flat = array.reshape(-1)
     sampled = flat[:: -(-flat.size // _SAMPLES_PER_RUN)]
-    numbers = sampled[sampled != 0]
+    # In double precision, so that there is room for bins between neighbouring floats.
+    numbers = sampled[sampled != 0].astype(np.float64)
     counted, _ = np.histogram(numbers, bins=BINS, range=(low, high) if high > low else None)
     return counted.astype(np.int64), sampled.size - numbers.size

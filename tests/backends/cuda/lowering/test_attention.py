@@ -74,10 +74,13 @@ def _is_one_launch(model: ir.Model, folder: Path) -> bool:
     return not others and sum(name.startswith("attention_bf16") for name in kernels) == 1
 
 
-def test_bert_has_one_launch_for_attention(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("precision", "element"), [("bf16", "bf16"), ("fp16", "f16")])
+def test_bert_has_one_launch_for_attention(precision: str, element: str, tmp_path: Path) -> None:
     save(bert(1, 128, 24), tmp_path / "bert.onnx")
-    _, kernels = build(ir.load(tmp_path / "bert.onnx"), tmp_path / "out", "bf16")
-    assert sum(name.startswith("attention_bf16") for name in kernels) == 1
+    report, kernels = build(ir.load(tmp_path / "bert.onnx"), tmp_path / "out", precision)
+    assert report.verify.code_ran == "on-cpu"
+    assert sum(name.startswith(f"attention_{element}_") for name in kernels) == 1
+    assert sum(name.startswith(f"gemm_{element}_") for name in kernels) == 4
     assert not any("softmax" in name or "transpose" in name for name in kernels)
 
 

@@ -30,7 +30,7 @@ def _depthwise(channels: int, size: int, stride: int) -> ir.Model:
     return parse(text)
 
 
-@pytest.mark.parametrize("precision", ["bf16", "int8"])
+@pytest.mark.parametrize("precision", ["bf16", "fp16", "int8"])
 @pytest.mark.parametrize(("channels", "size", "stride"), [(24, 9, 1), (36, 80, 2)])
 def test_depthwise_convolutions_follow_products_with_their_channels_last(
     precision: str, channels: int, size: int, stride: int, tmp_path: Path

@@ -32,6 +32,18 @@ def test_a_runner_of_single_batches_sees_the_same_values() -> None:
     np.testing.assert_array_equal(at_once["r"].counts, singly["r"].counts)
 
 
+def test_values_that_hardly_differ_have_a_range() -> None:
+    """Between neighbouring floats there is no room for bins of the same type."""
+    model = ir.parse(HEADER + "g (float[1,2] x) => (float[1,2] y) { r = Relu(x) y = Neg(r) }")
+    low = np.float32(1e5)
+    rows = {"x": np.array([[low, np.nextafter(low, np.float32(np.inf))]], np.float32)}
+    ctx = testing.example_context(calibration=rows)
+    assert ctx.run is not None
+    found = collect_histograms(model, ["r"], rows, ctx.run)["r"]
+    assert found.counts.sum() == 2
+    assert found.high > found.low
+
+
 def test_zeros_are_counted_apart() -> None:
     model = ir.parse(HEADER + "g (float[1,4] x) => (float[1,4] y) { r = Relu(x) y = Neg(r) }")
     ctx = context(model, rows=40)
