@@ -9,6 +9,8 @@ import onnx_ir
 
 from gcompile.errors import UsageError
 from gcompile.ir.constants import Array, add_constant
+from gcompile.ir.read import OPSET
+from gcompile.ir.static.branches import inline_known_branches
 
 Values = Mapping[str, str | int | float | bool | Array]
 """What inputs are frozen to, by name. Text holds numbers, separated by commas."""
@@ -16,6 +18,8 @@ Values = Mapping[str, str | int | float | bool | Array]
 
 def freeze_inputs(model: onnx_ir.Model, values: Values) -> None:
     """Replace inputs by constants, in place; a single value fills the input.
+
+    Branches that the constants do not choose are left out: they may have no shapes.
 
     Args:
         model: As it was read: its dimensions may be free.
@@ -36,6 +40,8 @@ def freeze_inputs(model: onnx_ir.Model, values: Values) -> None:
         value.name = f"{name}::frozen"
         value.replace_all_uses_with(add_constant(model.graph, name, array))
         model.graph.inputs.remove(value)
+    if values:
+        inline_known_branches(model.graph, model.graph.opset_imports.get("", OPSET))
 
 
 def _array_for(value: onnx_ir.Value, given: str | int | float | bool | Array) -> Array:

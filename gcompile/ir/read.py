@@ -23,7 +23,7 @@ from gcompile.ir.infer import infer_graph
 from gcompile.ir.newer import keep_newer
 from gcompile.ir.old_slopes import LAST_OPSET, spread_old_slopes
 from gcompile.ir.same_operators import are_same
-from gcompile.ir.shapes import Shapes, bind_shapes, free_negative_sizes, infer_shapes
+from gcompile.ir.shapes import Shapes, bind_shapes, free_unnamed_sizes, infer_shapes
 from gcompile.ir.static.settle import settle
 from gcompile.ir.steps_first import put_steps_first
 from gcompile.ir.stft_sides import say_sides
@@ -91,7 +91,7 @@ def read_file(path: str | Path) -> onnx_ir.Model:
             "Export or copy it again."
         )
     _check_external_data(model, path.resolve().parent)
-    free_negative_sizes(model)
+    free_unnamed_sizes(model)
     return model
 
 
@@ -116,7 +116,7 @@ def prepare(
     _name_nodes(model)
     model = onnx_passes.NameFixPass()(model).model
     _make_initializers_constant(model)
-    free_negative_sizes(model)
+    free_unnamed_sizes(model)
     defaults = bind_shapes(model, shapes or {}, batch, sizes)
     if model.graph.opset_imports.get("", OPSET) >= ceil_pools.FIRST_OPSET:
         ceil_pools.settle_ceil_pools(model)

@@ -51,12 +51,18 @@ def free_dimensions(model: onnx_ir.Model) -> dict[str, list[tuple[str, int]]]:
     return places
 
 
-def free_negative_sizes(model: onnx_ir.Model) -> None:
-    """Make dimensions of inputs free that say -1, as some exporters do; in place."""
+def free_unnamed_sizes(model: onnx_ir.Model) -> None:
+    """Make dimensions of inputs free that say -1 or ?, each for itself; in place.
+
+    Some exporters write so what ONNX leaves empty.
+    """
     for value in model.graph.inputs:
-        if value.shape is not None and any(isinstance(d, int) and d < 0 for d in value.shape):
-            dims = [None if isinstance(d, int) and d < 0 else d for d in value.shape]
-            value.shape = onnx_ir.Shape(dims)
+        if value.shape is not None and any(map(_is_unnamed, value.shape)):
+            value.shape = onnx_ir.Shape([None if _is_unnamed(d) else d for d in value.shape])
+
+
+def _is_unnamed(dim: int | onnx_ir.SymbolicDim) -> bool:
+    return dim < 0 if isinstance(dim, int) else dim.value in ("?", "-1", "None", "")
 
 
 def bind_shapes(

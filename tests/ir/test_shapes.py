@@ -102,9 +102,10 @@ def test_a_free_dimension_can_be_bound_by_its_name() -> None:
     assert [ir.static_shape(value) for value in model.graph.inputs] == [(5, 2), (5,)]
 
 
-def test_negative_sizes_are_free() -> None:
+@pytest.mark.parametrize("size", [-1, "?", "-1"])
+def test_sizes_that_say_nothing_are_free(size: int | str) -> None:
     raw = onnx_ir.from_onnx_text(HEADER + "g (float[a,b] x) => (float[a,b] y) { y = Relu(x) }")
-    raw.graph.inputs[0].shape = onnx_ir.Shape([-1, -1])
+    raw.graph.inputs[0].shape = onnx_ir.Shape([size, size])
     with pytest.raises(UsageError, match=r"free dimensions: x has x\[1\]"):
         ir.prepare(raw.clone())
     model = ir.prepare(raw, {"x": (2, 3)})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import onnx_ir
 
 from gcompile.ir.static.inline import hand_over, move_constants, remove
+from gcompile.ir.static.known import known_array
 
 
 def inline_branch(node: onnx_ir.Node, condition: bool) -> list[onnx_ir.Node]:
@@ -22,6 +23,18 @@ def inline_branch(node: onnx_ir.Node, condition: bool) -> list[onnx_ir.Node]:
     copies = [hand_over(node, v, r) for v, r in zip(node.outputs, results, strict=True)]
     remove(node)
     return [copy for copy in copies if copy is not None]
+
+
+def inline_known_branches(graph: onnx_ir.Graph, opset: int) -> None:
+    """Inline every If whose condition is known, in place, and those in the branches it took."""
+    known = True
+    while known:
+        known = False
+        for node in [node for node in graph if node.op_type == "If" and not node.domain]:
+            condition = known_array(node.inputs[0], opset)
+            if condition is not None:
+                inline_branch(node, bool(condition.reshape(-1)[0]))
+                known = True
 
 
 def _move_nodes(branch: onnx_ir.Graph, graph: onnx_ir.Graph, before: onnx_ir.Node) -> None:
