@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gcompile.cli.entries import named_entries
+from gcompile.cli.kept_memory import keep_freed_memory
 
 if TYPE_CHECKING:
     from gcompile.compiler.entries import Options
@@ -28,6 +29,7 @@ def compiled(
     from gcompile import compiler
     from gcompile.cli.source import read_source
 
+    keep_freed_memory()
     options: Options = {
         "budget": config.budget,
         "max_drop": config.max_drop,

@@ -20,9 +20,11 @@ from gcompile.passes.precision import (
     ConvertFloat16,
     Histogram,
     QuantizeStatic,
+    Reference,
     WidenFloat16,
     assign_precisions,
     observe_ranges,
+    observe_reference,
     product_regions,
 )
 from gcompile.passes.prune.prune_blocks import PruneBlocks
@@ -91,6 +93,7 @@ class Realizer:
     stages: dict[ir.Model, Stage] = field(default_factory=dict)
     histograms: dict[str, Histogram] | None = None
     reductions: Reductions | None = None
+    _shared: Reference | None = None
     _pruned_ranges: dict[tuple[tuple[str, int], ...], dict[str, Histogram]] = field(
         default_factory=dict
     )
@@ -115,7 +118,9 @@ class Realizer:
         integer = ir.Precision.INT8 in precisions.values()
         with self._lock:
             histograms = self._ranges(base, choice, is_draft=is_draft) if integer else None
-        changed = assign_precisions(model, precisions, ctx, options, histograms)
+            shared = base is self.exact and integer and not is_draft
+            reference = self._reference() if shared else None
+        changed = assign_precisions(model, precisions, ctx, options, histograms, reference)
         if not changed:
             return self._quick(base)
         seconds = time.perf_counter() - start
@@ -150,6 +155,16 @@ class Realizer:
         if self.histograms is None:
             self.histograms = observe_ranges(self.exact.model, self.job.context)
         return self.histograms
+
+    def _reference(self) -> Reference:
+        """What all ways to quantize the exact model ask of it."""
+        if self._shared is None:
+            # At another size only one way is tried, and other regions may be able to.
+            tried = self.job.quantization.calibrations if self.job.recipe is None else ()
+            self._shared = observe_reference(
+                self.exact.model, self.job.context, self.observed(), tried
+            )
+        return self._shared
 
     def find_reductions(self, precision: ir.Precision, journal: Journal) -> Reductions | None:
         """Measure what may be pruned; `precision` is the narrowest that regions may have."""

@@ -125,9 +125,10 @@ class RowSession:
         ]
         if len(found) == 1:
             return {name: np.atleast_1d(array) for name, array in found[0].items()}
+        # Pieces go as they are joined: of all values of a model there are many.
         return {
-            name: np.concatenate([np.atleast_1d(outputs[name]) for outputs in found])
-            for name in found[0]
+            name: np.concatenate([np.atleast_1d(outputs.pop(name)) for outputs in found])
+            for name in list(found[0])
         }
 
     def _rows(self, inputs: Arrays, start: int, end: int) -> dict[str, ir.Array]:

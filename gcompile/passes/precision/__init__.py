@@ -1,7 +1,12 @@
 """Number formats: which regions compute in what, and the conversions between them."""
 
 from gcompile.passes.precision.affine import WeightRange
-from gcompile.passes.precision.assign_precisions import Choice, assign_precisions, observe_ranges
+from gcompile.passes.precision.assign_precisions import (
+    Choice,
+    assign_precisions,
+    observe_ranges,
+    observe_reference,
+)
 from gcompile.passes.precision.convert_bfloat16 import ConvertBfloat16
 from gcompile.passes.precision.convert_float16 import ConvertFloat16
 from gcompile.passes.precision.eligibility import candidates, product_regions, why_not
@@ -12,6 +17,7 @@ from gcompile.passes.precision.output_error import normalised_error
 from gcompile.passes.precision.presets import Preset
 from gcompile.passes.precision.quantize_static import QuantizeStatic
 from gcompile.passes.precision.ranges import Histogram, RangeMethod
+from gcompile.passes.precision.reference import Reference
 from gcompile.passes.precision.rounding import Rounding
 from gcompile.passes.precision.smooth_activations import SmoothActivations
 from gcompile.passes.precision.widen_float16 import WidenFloat16
@@ -27,6 +33,7 @@ __all__ = [
     "Preset",
     "QuantizeStatic",
     "RangeMethod",
+    "Reference",
     "Rounding",
     "SmoothActivations",
     "WeightRange",
@@ -35,6 +42,7 @@ __all__ = [
     "candidates",
     "normalised_error",
     "observe_ranges",
+    "observe_reference",
     "product_regions",
     "why_not",
 ]

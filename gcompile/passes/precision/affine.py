@@ -17,6 +17,10 @@ _IN_CACHE = 1 << 15
 _SMALLEST_SCALE = 1e-30
 
 
+StoredWeight = tuple[NDArray[np.int8], NDArray[np.float32]]
+"""The integers of a weight, and the scale of each channel."""
+
+
 class WeightRange(StrEnum):
     """How the scale of a weight channel is chosen."""
 
@@ -46,9 +50,7 @@ class Affine:
         return np.asarray((stored - self.zero_point) * self.scale, dtype=np.float64)
 
 
-def quantize_weight(
-    weight: NDArray[np.floating], axis: int, method: WeightRange
-) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+def quantize_weight(weight: NDArray[np.floating], axis: int, method: WeightRange) -> StoredWeight:
     """Quantize to signed 8 bits, symmetric, with one scale per slice along `axis`."""
     rows = np.moveaxis(weight, axis, 0).reshape(weight.shape[axis], -1).astype(np.float64)
     largest = np.abs(rows).max(axis=1)

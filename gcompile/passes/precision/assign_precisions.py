@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from gcompile import ir
 from gcompile.errors import UsageError
@@ -13,6 +13,7 @@ from gcompile.passes.precision.eligibility import product_regions, why_not
 from gcompile.passes.precision.plan_storage import plan_storage
 from gcompile.passes.precision.quantize_static import QuantizeStatic, value_names
 from gcompile.passes.precision.ranges import Histogram, collect_histograms, needs_calibration
+from gcompile.passes.precision.reference import Reference
 
 Choice = Mapping[str, ir.Precision]
 """A precision for each region, by region name; regions left out stay as they are."""
@@ -24,6 +25,7 @@ def assign_precisions(
     ctx: PassContext,
     options: QuantizeStatic | None = None,
     histograms: Mapping[str, Histogram] | None = None,
+    reference: Reference | None = None,
 ) -> int:
     """Convert the model in place, int8 first; return how many regions changed.
 
@@ -35,6 +37,7 @@ def assign_precisions(
         ctx: Calibration rows and a runner where int8 is chosen.
         options: How to quantize.
         histograms: What `observe_ranges` returned for this model, to save observing again.
+        reference: What `observe_reference` returned for it, to save running it again.
 
     Raises:
         UsageError: The choice names a region the model does not have.
@@ -42,7 +45,7 @@ def assign_precisions(
     """
     options = options or QuantizeStatic()
     integer = _chosen(model, choice, ir.Precision.INT8, options.name, ctx)
-    changed = options.quantize(model, ctx, integer, histograms)
+    changed = options.quantize(model, ctx, integer, histograms, reference)
     narrow = ConvertBfloat16()
     bfloat16 = _chosen(model, choice, ir.Precision.BF16, narrow.name, ctx)
     changed += narrow.convert(model, bfloat16)
@@ -58,9 +61,34 @@ def observe_ranges(model: ir.Model, ctx: PassContext) -> dict[str, Histogram]:
         PassError: Calibration rows or a runner are missing.
     """
     calibration, run = needs_calibration(QuantizeStatic.name, ctx)
-    able = [r for r in product_regions(model) if why_not(r, ir.Precision.INT8) is None]
-    names = value_names(plan_storage(model, able))
+    names = value_names(plan_storage(model, _able(model)))
     return collect_histograms(model, names, calibration, run)
+
+
+def observe_reference(
+    model: ir.Model,
+    ctx: PassContext,
+    histograms: Mapping[str, Histogram],
+    tried: Sequence[QuantizeStatic],
+) -> Reference:
+    """Observe in one run what quantizing the model in each of several ways asks of it.
+
+    Raises:
+        PassError: Calibration rows or a runner are missing.
+    """
+    reference = Reference(model, *needs_calibration(QuantizeStatic.name, ctx))
+    able = _able(model)
+    reference.input_means(
+        read
+        for options in tried
+        if options.bias_correction
+        for read in options.reads(model, able, histograms)
+    )
+    return reference
+
+
+def _able(model: ir.Model) -> list[ir.Region]:
+    return [r for r in product_regions(model) if why_not(r, ir.Precision.INT8) is None]
 
 
 def _chosen(

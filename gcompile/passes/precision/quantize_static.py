@@ -11,7 +11,7 @@ Efficient Integer-Arithmetic-Only Inference", 2018 (arXiv 1712.05877).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -23,6 +23,7 @@ from gcompile.passes.base import Numerics, Pass, PassContext
 from gcompile.passes.precision.affine import S8_MAX, Affine, WeightRange, quantize_weight
 from gcompile.passes.precision.correct_bias import correct_biases
 from gcompile.passes.precision.eligibility import product_regions, why_not
+from gcompile.passes.precision.input_means import Read
 from gcompile.passes.precision.plan_storage import StoragePlan, plan_storage, shared_scales
 from gcompile.passes.precision.ranges import (
     Histogram,
@@ -31,6 +32,7 @@ from gcompile.passes.precision.ranges import (
     collect_histograms,
     needs_calibration,
 )
+from gcompile.passes.precision.reference import Reference
 from gcompile.passes.precision.rounding import Rounding, round_layers
 from gcompile.passes.precision.store_narrow import NarrowWriter
 
@@ -75,10 +77,12 @@ class QuantizeStatic(Pass):
         ctx: PassContext,
         chosen: Sequence[ir.Region],
         histograms: Mapping[str, Histogram] | None = None,
+        reference: Reference | None = None,
     ) -> int:
         """Quantize the regions given, which must be able to; return how many there were.
 
-        `histograms` saves observing the values again; it must cover the plan's values.
+        `histograms` saves observing the values again; it must cover the plan's values. So does a
+        `reference` that others of the same model have asked before.
 
         Raises:
             PassError: There are no calibration rows, or no runner.
@@ -90,24 +94,39 @@ class QuantizeStatic(Pass):
         if histograms is None:
             histograms = collect_histograms(model, value_names(plan), calibration, run)
         refines = self.bias_correction or self.rounding is Rounding.GRAM
-        reference = model.clone() if refines else None
+        if refines and reference is None:
+            reference = Reference(model.clone(), calibration, run)
         mappings = self._mappings(model, plan, histograms)
         writer = NarrowWriter(model, plan, ir.DataType.UINT8, self.name)
         for value, mapping in mappings.items():
             _store_as_integer(model, writer, value, mapping)
         weighted = [region for region in chosen if region.batched_product is None]
         for region in weighted:
-            self._quantize_weight(model, writer, region)
+            self._quantize_weight(model, writer, region, reference)
         ir.remove_unused(model)
-        if reference is None:
+        if not refines or reference is None:
             return len(chosen)
         names = [region.name for region in weighted]
         if self.rounding is Rounding.GRAM:
-            round_layers(model, reference, names, (-S8_MAX, S8_MAX), calibration, run)
+            round_layers(model, reference, names, (-S8_MAX, S8_MAX))
         if self.bias_correction:
             by_name = {str(value.name): mapping for value, mapping in mappings.items()}
-            correct_biases(model, reference, by_name, names, calibration, run)
+            correct_biases(model, reference, by_name, names)
         return len(chosen)
+
+    def reads(
+        self,
+        model: ir.Model,
+        chosen: Sequence[ir.Region],
+        histograms: Mapping[str, Histogram],
+    ) -> Iterator[Read]:
+        """Yield what correcting biases will ask of a reference, to let it answer in one run."""
+        mappings = self._mappings(model, plan_storage(model, chosen), histograms)
+        for node in (region.anchor for region in chosen):
+            if node is None or ir.is_batched_product(node) or node.inputs[0] not in mappings:
+                continue
+            yield str(node.name), None
+            yield str(node.name), mappings[node.inputs[0]]
 
     def _mappings(
         self, model: ir.Model, plan: StoragePlan, histograms: Mapping[str, Histogram]
@@ -122,7 +141,13 @@ class QuantizeStatic(Pass):
             found.update(dict.fromkeys(group, Affine.for_range(low, high)))
         return {value: found[value] for value in plan.values}
 
-    def _quantize_weight(self, model: ir.Model, writer: NarrowWriter, region: ir.Region) -> None:
+    def _quantize_weight(
+        self,
+        model: ir.Model,
+        writer: NarrowWriter,
+        region: ir.Region,
+        reference: Reference | None,
+    ) -> None:
         node = region.anchor
         assert node is not None
         weight = node.inputs[1]
@@ -130,7 +155,10 @@ class QuantizeStatic(Pass):
         assert weight is not None
         assert array is not None
         axis = output_axis(node)
-        stored, scales = quantize_weight(array.astype(np.float32), axis, self.weights)
+        known, key = reference.weights if reference else {}, (str(weight.name), self.weights)
+        if key not in known:
+            known[key] = quantize_weight(array.astype(np.float32), axis, self.weights)
+        stored, scales = known[key]
         graph = model.graph
         inputs = [
             ir.add_constant(graph, f"{weight.name}_stored", stored),

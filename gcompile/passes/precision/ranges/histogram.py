@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 from gcompile import ir
 from gcompile.errors import PassError, UsageError
 from gcompile.passes.base import Arrays, PassContext, Runner
-from gcompile.passes.precision.run_rows import batches, run_rows
+from gcompile.passes.precision.run_rows import RowRunner, batches, run_rows
 
 BINS = 2048
 _SAMPLES_PER_RUN = 1 << 17
+_VOUCHING = 3
+"""Inferences that are enough to see whether rows depend on each other."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,12 +96,18 @@ def collect_histograms(
     Two passes: the first finds the extremes, the second fills the bins between them.
     """
     watched = expose(model, names)
+    if isinstance(run, RowRunner):
+        # The model itself shows that its rows are independent: of what is watched there is much.
+        run_rows(model, next(batches(calibration, model, _VOUCHING)), run)
     low = dict.fromkeys(names, np.inf)
     high = dict.fromkeys(names, -np.inf)
     pieces = list(batches(calibration, watched))
-    kept = run_rows(watched, pieces[0], run)  # Rows that fit one run are run once.
+    kept = run_rows(watched, pieces[0], run, model)  # Rows that fit one run are run once.
     for piece in pieces:
-        outputs = {**piece, **(kept if piece is pieces[0] else run_rows(watched, piece, run))}
+        outputs = {
+            **piece,
+            **(kept if piece is pieces[0] else run_rows(watched, piece, run, model)),
+        }
         for name in names:
             _check_observed(name, outputs[name])
             low[name] = min(low[name], float(outputs[name].min()))
@@ -107,7 +115,10 @@ def collect_histograms(
     counts = {name: np.zeros(BINS, np.int64) for name in names}
     zeros = dict.fromkeys(names, 0)
     for piece in pieces:
-        outputs = {**piece, **(kept if piece is pieces[0] else run_rows(watched, piece, run))}
+        outputs = {
+            **piece,
+            **(kept if piece is pieces[0] else run_rows(watched, piece, run, model)),
+        }
         for name in names:
             counted, zero = _count(outputs[name], low[name], high[name])
             counts[name] += counted

@@ -21,8 +21,10 @@ def squared_error(histogram: Histogram, low: float, high: float) -> float:
     mapping = Affine.for_range(low, high)
     steps = histogram.edges / mapping.scale
     first, last = -mapping.zero_point, U8_MAX - mapping.zero_point
-    inside = np.clip(steps, first, last)
+    inside = np.minimum(np.maximum(steps, first), last)
     nearest = np.rint(inside)
-    integral = nearest / 12 + (inside - nearest) ** 3 / 3 + (steps - inside) ** 3 / 3
+    off, outside = inside - nearest, steps - inside
+    # Products of three, as powers of three take ten times as long.
+    integral = nearest / 12 + (off * off * off + outside * outside * outside) / 3
     mean = np.diff(integral) * mapping.scale**3 / histogram.width
     return float(mean @ histogram.counts)

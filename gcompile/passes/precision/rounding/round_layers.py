@@ -8,14 +8,12 @@ from enum import StrEnum
 import numpy as np
 
 from gcompile import ir
-from gcompile.passes.base import Arrays, Runner
 from gcompile.passes.precision.output_error import normalised_error
+from gcompile.passes.precision.reference import Reference
 from gcompile.passes.precision.rounding.gram import Reals, collect_grams
 from gcompile.passes.precision.rounding.reconstruct import Grid, reconstruct
 from gcompile.passes.precision.rounding.weight_rows import from_rows, to_rows
-from gcompile.passes.precision.run_rows import batches, run_rows
-
-_INFERENCES = 64
+from gcompile.passes.precision.run_rows import run_rows
 
 
 class Rounding(StrEnum):
@@ -27,11 +25,9 @@ class Rounding(StrEnum):
 
 def round_layers(
     model: ir.Model,
-    reference: ir.Model,
+    reference: Reference,
     names: Sequence[str],
     limits: tuple[int, int],
-    calibration: Arrays,
-    run: Runner,
 ) -> int:
     """Round the weights of the regions named again; return how many changed, 0 if none helped.
 
@@ -40,22 +36,20 @@ def round_layers(
 
     Args:
         model: The quantized model.
-        reference: The same model before quantization, with the same region names.
+        reference: The same model before quantization, and the rows to observe layers on.
         names: Regions with quantized weights.
         limits: The least and the greatest integer that is stored.
-        calibration: Rows to observe layers on.
-        run: Runs a model on rows.
     """
-    rows = next(batches(calibration, model, _INFERENCES))
-    expected = run_rows(reference, rows, run)
-    before = normalised_error(expected, run_rows(model, rows, run))
+    rows, run = reference.rows, reference.run
+    before = normalised_error(reference.expected, run_rows(model, rows, run))
     found = _anchors(model)
-    originals = _anchors(reference)
-    grams = collect_grams(model, {name: found[name] for name in names}, calibration, run)
+    originals = _anchors(reference.model)
+    named = {name: found[name] for name in names}
+    grams = collect_grams(model, named, reference.calibration, run)
     old = {
         name: _round(model, originals[name], found[name], grams[name], limits) for name in names
     }
-    if normalised_error(expected, run_rows(model, rows, run)) >= before:
+    if normalised_error(reference.expected, run_rows(model, rows, run)) >= before:
         for name, stored in old.items():
             _decoder(found[name]).replace_input_with(0, stored)
         old = {}

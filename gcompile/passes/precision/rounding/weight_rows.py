@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import numpy as np
 from numpy.typing import NDArray
 
 from gcompile import ir
 
+Number = TypeVar("Number", bound=np.generic)
 
-def to_rows(node: ir.Node, weight: NDArray[np.generic]) -> NDArray[np.generic]:
+
+def to_rows(node: ir.Node, weight: NDArray[Number]) -> NDArray[Number]:
     """The weights of a product as (groups, channels of a group, depth)."""
     if node.op_type == "Conv":
         groups = node.attributes.get_int("group", 1)
