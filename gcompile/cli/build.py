@@ -30,7 +30,6 @@ from gcompile.cli.options import (
     MetricOption,
     NoCacheOption,
     PluginOption,
-    PrecisionName,
     PrecisionOption,
     PruneOption,
     QuantizationName,
@@ -144,7 +143,7 @@ def build(
         "metric": metric,
         "calib": _text(calib),
         "eval": _text(eval_),
-        "precision": _text(precision),
+        "precision": precision,
         "quantization": _text(quantization),
         "shapes": {name: list(sizes) for name, sizes in parse_shapes(shape or ()).items()} or None,
         "freeze": parse_values(freeze or ()) or None,
@@ -217,6 +216,7 @@ def resolve(given: Mapping[str, object], config: Path | None) -> BuildConfig:
 
 def _check(config: BuildConfig) -> None:
     """Find what can be found before any work starts."""
+    from gcompile.compiler.job import check_format
     from gcompile.report import Budget, parse_drop, parse_duration
 
     parse_duration(config.search_time)
@@ -233,11 +233,8 @@ def _check(config: BuildConfig) -> None:
         raise UsageError("--freeze is for one model. Export the others without that input.")
     if config.seed < 0:
         raise UsageError(f"--seed {config.seed} is negative. Give 0 or more.")
-    if config.precision is not None and config.precision not in list(PrecisionName):
-        raise UsageError(
-            f"Unknown precision {config.precision!r:.40}. Known precisions: "
-            f"{', '.join(PrecisionName)}."
-        )
+    if config.precision is not None:
+        check_format(config.precision)
     if config.quantization not in list(QuantizationName):
         raise UsageError(
             f"Unknown quantization {config.quantization!r:.40}. Known are: "

@@ -19,15 +19,6 @@ class Format(StrEnum):
     JSON = "json"
 
 
-class PrecisionName(StrEnum):
-    """Precisions that may be asked for."""
-
-    FP32 = "fp32"
-    FP16 = "fp16"
-    BF16 = "bf16"
-    INT8 = "int8"
-
-
 class QuantizationName(StrEnum):
     """How much is tried to arrive at int8."""
 
@@ -89,8 +80,12 @@ PluginOption = Annotated[
     typer.Option("--plugin", metavar="MODULE", help="Module that adds passes. Repeatable."),
 ]
 PrecisionOption = Annotated[
-    PrecisionName | None,
-    typer.Option("--precision", help="Ask for one precision wherever it is possible."),
+    str | None,
+    typer.Option(
+        "--precision",
+        metavar="[fp32|fp16|bf16|int8]",
+        help="Ask for one precision wherever it is possible.",
+    ),
 ]
 QuantizationOption = Annotated[
     QuantizationName | None,

@@ -75,5 +75,5 @@ def _priced(name: ir.Precision | str | None, target: Target) -> ir.Precision | N
     if name is None:
         return None
     if name in PRICED:
-        return available(ir.Precision(name), target)
+        return available(name, target)
     raise UsageError(f"Unknown precision {str(name)!r}. Known precisions: {', '.join(PRICED)}.")

@@ -17,7 +17,7 @@ from gcompile.energy import Roofline
 from gcompile.energy.carbon import Accounting, Intensity, as_accounting, cpu_seconds
 from gcompile.errors import UsageError, VerificationError
 from gcompile.passes import Arrays, PassContext
-from gcompile.passes.precision import Histogram, Preset, QuantizeStatic
+from gcompile.passes.precision import Histogram, NumberFormat, Preset, QuantizeStatic
 from gcompile.passes.registry import load_plugin
 from gcompile.report import Budget, parse_drop, parse_duration
 from gcompile.search import EVALUATIONS, Choice, Dataset, Metric, load_metric, read_dataset
@@ -31,6 +31,9 @@ PRECISIONS = (ir.Precision.FP32, ir.Precision.BF16, ir.Precision.INT8)
 
 ASKED = (*PRECISIONS, ir.Precision.FP16)
 """What all regions may be asked to compute in."""
+
+_FORMATS = frozenset({*ir.Precision, *NumberFormat, "tf32", "int4"})
+"""Names of formats, whether or not anything here computes in them."""
 
 
 Source = ir.Model | str | Path | ir.TorchModule
@@ -180,9 +183,7 @@ def prepare(
     calibration = read_dataset(calib, ready, "calibration") if calib is not None else None
     if prune and calibration is None:
         raise UsageError("Pruning needs calibration rows: give them with --calib FILE.npz.")
-    wanted = parse_precision(precision)
-    if wanted is not None:
-        available(wanted, device)
+    wanted = None if precision is None else parse_precision(precision, device)
     if wanted is ir.Precision.INT8 and calibration is None:
         raise UsageError("Precision int8 needs calibration rows: give them with --calib FILE.npz.")
     rows = None
@@ -259,14 +260,31 @@ def load_model(
     return ir.load(graph, shapes, batch, sizes), graph.stem
 
 
-def parse_precision(name: ir.Precision | str | None) -> ir.Precision | None:
-    """Read a precision by its name; None stays None."""
-    if name is None or name in ASKED:
-        return None if name is None else ir.Precision(name)
-    raise UsageError(f"Unknown precision {str(name)!r}. Known precisions: {', '.join(ASKED)}.")
+def check_format(name: str) -> None:
+    """Refuse what is not the name of a number format, on whatever target."""
+    if name not in _FORMATS:
+        known = ", ".join(ASKED)
+        raise UsageError(f"Unknown precision {name!r:.40}. Known precisions: {known}.")
 
 
-def available(precision: ir.Precision, target: Target) -> ir.Precision:
+def parse_precision(name: ir.Precision | str, target: Target) -> ir.Precision:
+    """Read the name of a precision that there is a code generator for.
+
+    Raises:
+        UsageError: Listing those of the target, where it is a format that it lacks.
+    """
+    check_format(name)
+    found = available(name, target)
+    if found not in ASKED:
+        raise UsageError(
+            f"Target {target.name!r} computes in {found}, but gcompile has code for "
+            f"{', '.join(p for p in ASKED if p in target.precisions)} alone there; "
+            f"`gcompile estimate --precision {found}` says what it would cost."
+        )
+    return found
+
+
+def available(precision: ir.Precision | str, target: Target) -> ir.Precision:
     """The precision, which the target must have a unit for.
 
     Raises:
@@ -277,7 +295,7 @@ def available(precision: ir.Precision, target: Target) -> ir.Precision:
             f"Target {target.name!r} does not compute in {precision}. It computes in: "
             f"{', '.join(target.precisions)}."
         )
-    return precision
+    return ir.Precision(precision)
 
 
 def parse_preset(name: Preset | str) -> Preset:
