@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gcompile.cli.bench_table import bench_table
 from gcompile.cli.carbon import (
     CarbonEmbodiedOption,
     CarbonInferencesOption,
@@ -25,11 +27,13 @@ from gcompile.cli.metering import (
     MeterOption,
     WindowOption,
     announce,
+    parse_watts,
     read_plan,
     ready_meter,
     refuse_without_measure,
 )
 from gcompile.cli.options import (
+    DeviceOption,
     FolderArgument,
     Format,
     FormatOption,
@@ -40,15 +44,15 @@ from gcompile.cli.output import say, show, show_json
 from gcompile.errors import ArtifactError, UsageError
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from gcompile.energy import Estimate
     from gcompile.energy.carbon import Accounting
     from gcompile.energy.meters import Measurement
-    from gcompile.report import BenchEnergy, BenchResult, CarbonSection, EnergySection, Report
+    from gcompile.report import BenchEnergy, CarbonSection, EnergySection, Report
+    from gcompile.runtime import Runner
 
 MIN_REPEATS = 30
 MAX_REPEATS = 20_000
+AT_ONCE_S = 0.05
 
 
 def bench(
@@ -83,6 +87,15 @@ def bench(
     entry: EntryOption = None,
     variant: VariantOption = None,
     threads: ThreadsOption = None,
+    device: DeviceOption = None,
+    apply_power_cap: Annotated[
+        str | None,
+        typer.Option(
+            "--apply-power-cap",
+            metavar="WATTS",
+            help="Hold this power limit of an NVIDIA GPU meanwhile, as root; then the old one.",
+        ),
+    ] = None,
     format_: FormatOption = Format.TEXT,
 ) -> None:
     """Time an artefact: latency, CPU time, throughput, and joules with where they come from.
@@ -93,6 +106,7 @@ def bench(
         raise UsageError("--warmup must be 0 or more, --repeats 1 or more, --seconds above 0.")
     if not measure:
         refuse_without_measure(meter, window, idle)
+    cap_w = None if apply_power_cap is None else parse_watts(apply_power_cap)
     plan = read_plan(meter, window, idle, repeats) if measure else None
     accounting = read_accounting(
         carbon_zone,
@@ -117,14 +131,16 @@ def bench(
     )
 
     arrays = None if input_ is None else read_arrays(input_)
-    runner = runtime.load(folder, threads=threads, variant=variant, entry=entry)
-    device = ready_meter(plan, meter, runner.variant.target) if plan else None
-    call = runner.prepare(random_inputs(runner.inputs, seed) if arrays is None else arrays)
-    times, cpu_s = _time(call, warmup, None if measure else repeats, seconds)
+    runner = runtime.load(folder, threads=threads, variant=variant, entry=entry, device=device)
+    reader = ready_meter(plan, meter, runner.variant.target, device or 0) if plan else None
+    inputs = random_inputs(runner.inputs, seed) if arrays is None else arrays
     measurement = None
-    if plan and device:
-        announce(device, plan, say)
-        measurement = meters.measure(call, device, plan)
+    with _power_limit(runner, cap_w, device or 0):
+        times, cpu_s = _time(runner.prepare(inputs), warmup, None if measure else repeats, seconds)
+        if plan and reader:
+            announce(reader, plan, say)
+            many, count = runner.prepare_many(inputs), _at_once(times)
+            measurement = meters.measure(lambda: many(count), reader, plan, inferences=count)
     predicted, estimate = _prediction(
         folder if entry is None else folder / f"{entry}.{REPORT_NAME}", runner.variant.name
     )
@@ -140,6 +156,7 @@ def bench(
         ),
         cpu_time_s=cpu_s / len(times),
         throughput_per_s=len(times) / sum(times),
+        power_limit_w=cap_w,
         energy=measured_energy(measurement) if measurement else predicted,
         predicted=predicted if measurement else None,
         carbon=_carbon(measurement or estimate, accounting),
@@ -147,7 +164,23 @@ def bench(
     if format_ is Format.JSON:
         show_json(result.model_dump_json(indent=2))
     else:
-        show(_table(result))
+        show(bench_table(result))
+
+
+def _power_limit(runner: Runner, watts: float | None, device: int) -> AbstractContextManager[None]:
+    if watts is None:
+        return nullcontext()
+    from gcompile.runtime.cuda.power_limit import power_limit
+    from gcompile.runtime.variants import CUDA
+
+    if runner.variant.platform != CUDA:
+        raise UsageError("--apply-power-cap is for NVIDIA GPUs, and the CPU runs this artefact.")
+    return power_limit(device, watts)
+
+
+def _at_once(times: list[float]) -> int:
+    """How many inferences take a twentieth of a second: a GPU never waits for the next one."""
+    return max(1, int(AT_ONCE_S / min(times)))
 
 
 def _time(
@@ -227,58 +260,3 @@ def _carbon(
     from gcompile.report import carbon_section
 
     return carbon_section(assess(energy, accounting))
-
-
-def _table(result: BenchResult) -> Table:
-    from rich.table import Table
-    from rich.text import Text
-
-    from gcompile.report import carbon_rows
-    from gcompile.report.layout import threads_text
-    from gcompile.report.quantity import format_time, printable
-
-    latency = result.latency_s
-    rows = [
-        ("model", f"{result.model} for {result.target}, {threads_text(result.threads)}"),
-        (
-            "latency",
-            f"median {format_time(latency.median)}, p95 {format_time(latency.p95)}, "
-            f"min {format_time(latency.min)} ({result.repeats} runs after {result.warmup})",
-        ),
-        ("CPU time", f"{format_time(result.cpu_time_s)} per inference"),
-        ("throughput", f"{result.throughput_per_s:,.0f} inferences per second"),
-        ("energy", _energy_text(result.energy)),
-    ]
-    if result.predicted is not None:
-        rows.append(("  predicted", _energy_text(result.predicted)))
-    table = Table.grid(padding=(0, 2))
-    for label, value in (*rows, *carbon_rows(result.carbon)):
-        table.add_row(Text(label, "bold"), Text(printable(value)))
-    return table
-
-
-def _energy_text(energy: BenchEnergy) -> str:
-    from gcompile.report.quantity import format_energy
-
-    joules = energy.joules_per_inference
-    amount = "unknown" if joules is None else format_energy(joules)
-    if energy.provenance != "measured":
-        return f"{amount} per inference, {energy.provenance} ({energy.method})"
-    spread = format_energy(energy.stdev_j or 0.0)
-    return f"{amount} ± {spread} per inference, measured ({'; '.join(_metering(energy))})"
-
-
-def _metering(energy: BenchEnergy) -> Iterator[str]:
-    """Everything that is needed to believe a measurement."""
-    from gcompile.report.quantity import format_time
-
-    yield f"{energy.method}, {energy.boundary} boundary"
-    left_out = f", {energy.discarded} left out" if energy.discarded else ""
-    yield (
-        f"{energy.repeats} windows of {format_time(energy.window_s or 0.0)}{left_out}, "
-        f"{energy.inferences:,} inferences"
-    )
-    counted = "included" if energy.idle_policy == "full" else "subtracted"
-    yield f"{energy.power_w:.3g} W, idle {energy.idle_w:.3g} W {counted}"
-    if not energy.settled:
-        yield f"not settled, windows drift by {energy.drift:.1%}"

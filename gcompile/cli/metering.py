@@ -88,7 +88,19 @@ def parse_seconds(text: str) -> float:
     return float(match[1]) * _UNITS[match[2]]
 
 
-def ready_meter(plan: Plan, requested: str | None, target_name: str) -> Meter:
+def parse_watts(text: str) -> float:
+    """Read `300W`, or watts without a unit.
+
+    Raises:
+        UsageError: It is no power.
+    """
+    match = _LENGTH.fullmatch(text.strip().lower())
+    if match is None or match[2] not in ("", "w") or not float(match[1]):
+        raise UsageError(f"Power {text!r:.40} is no number of watts. Write it as 300 or 300W.")
+    return float(match[1])
+
+
+def ready_meter(plan: Plan, requested: str | None, target_name: str, gpu: int = 0) -> Meter:
     """Return a meter that works here and suits the plan, before anything is timed.
 
     Raises:
@@ -97,7 +109,7 @@ def ready_meter(plan: Plan, requested: str | None, target_name: str) -> Meter:
     """
     from gcompile.energy.meters import check_plan, pick_meter
 
-    meter = pick_meter(_target(target_name), requested)
+    meter = pick_meter(_target(target_name), requested, gpu)
     check_plan(plan, meter)
     return meter
 

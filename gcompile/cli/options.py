@@ -129,6 +129,10 @@ NoCacheOption = Annotated[
     bool, typer.Option("--no-cache", help="Neither use nor keep kernels, searches and builds.")
 ]
 ThreadsOption = Annotated[int | None, typer.Option("--threads", help="Threads to run on.")]
+DeviceOption = Annotated[
+    int | None,
+    typer.Option("--device", metavar="N", help="Which GPU runs code for GPUs. [default: 0]"),
+]
 FolderArgument = Annotated[
     Path, typer.Argument(metavar="FOLDER", help="The artefact that `gcompile build` wrote.")
 ]

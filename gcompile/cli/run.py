@@ -10,6 +10,7 @@ import typer
 
 from gcompile.cli.entries import EntryOption
 from gcompile.cli.options import (
+    DeviceOption,
     FolderArgument,
     Format,
     FormatOption,
@@ -45,6 +46,7 @@ def run(
     entry: EntryOption = None,
     variant: VariantOption = None,
     threads: ThreadsOption = None,
+    device: DeviceOption = None,
     format_: FormatOption = Format.TEXT,
 ) -> None:
     """Run an artefact on every row of a file, and write the outputs."""
@@ -55,7 +57,7 @@ def run(
     from gcompile.npz import read_arrays, write_arrays
 
     arrays = {} if input_ is None else read_arrays(input_)
-    runner = runtime.load(folder, threads=threads, variant=variant, entry=entry)
+    runner = runtime.load(folder, threads=threads, variant=variant, entry=entry, device=device)
     inputs = random_inputs(runner.inputs, seed) if input_ is None else _inputs(runner, arrays)
     outputs = _run(runner, inputs)
     if output is not None:

@@ -16,6 +16,8 @@ from gcompile.targets import Target
 Prepare = Callable[["Micro", Target], tuple[Callable[[], None], Cost]]
 Progress = Callable[[str, float], None]
 
+_RUN_S = 0.05
+_MOST_QUEUED = 10_000
 _FLOATS = (ir.Precision.FP32, ir.Precision.BF16)
 
 
@@ -90,7 +92,11 @@ def calibrate_by_meter(
 
 
 def compiled_run(micro: Micro, target: Target) -> tuple[Callable[[], None], Cost]:
-    """Compile a benchmark for one core; return one run of it and what the target predicts."""
+    """Compile a benchmark; return a run of it and what the target predicts for that run.
+
+    On a processor a run is one inference, on one core. On a GPU it is as many as take a twentieth
+    of a second by the prediction, queued: the device does not wait between them.
+    """
     built = compile(micro.model, target, precision=micro.precision)
     runner = built.artifact.runner
     rng = np.random.default_rng(1)
@@ -101,11 +107,18 @@ def compiled_run(micro: Micro, target: Target) -> tuple[Callable[[], None], Cost
         for spec in runner.inputs
     }
     predicted = energy.estimate(built.model, target, Roofline()).total
-    return runner.prepare(inputs), predicted
+    if target.kind != "gpu":
+        return runner.prepare(inputs), predicted
+    many = runner.prepare_many(inputs)
+    count = int(np.clip(_RUN_S / predicted.time_s, 1, _MOST_QUEUED))
+    return (lambda: many(count)), predicted.times(count)
 
 
 def micro_benchmarks(target: Target) -> Iterator[Micro]:
     """Yield the suite: launch, each unit, each level, then kernels that mix them."""
+    if target.kind == "gpu":
+        yield from _of_a_gpu(target)
+        return
     yield Micro("launch", "launch", _relu(16))
     for precision in (p for p in _FLOATS if any(u.precision is p for u in target.units)):
         unit = target.unit_for(precision)
@@ -123,6 +136,30 @@ def micro_benchmarks(target: Target) -> Iterator[Micro]:
     yield Micro("conv", "", _conv(28, 128, 1), ir.Precision.FP32)
     yield Micro("depthwise", "vector", _conv(28, 128, 128), ir.Precision.FP32)
     yield Micro("softmax", "", "g (float[64,1000] x) => (float[64,1000] y) { y = Softmax(x) }")
+
+
+def _of_a_gpu(target: Target) -> Iterator[Micro]:
+    """Yield kernels that fill a GPU for longer than a launch takes.
+
+    What its caches deliver is not isolated: a stream that fits them is over before the launch is.
+    Their joules follow from the kernels that mix everything.
+    """
+    yield Micro("launch", "launch", _relu(16))
+    for precision in (p for p in _FLOATS if any(u.precision is p for u in target.units)):
+        unit = target.unit_for(precision)
+        yield Micro(f"fma {precision}", f"unit {unit.name}", _matmul(4096, 4096, 4096), precision)
+    int8 = target.unit_for(ir.Precision.INT8)
+    if int8.precision is ir.Precision.INT8:
+        yield Micro("fma int8", f"unit {int8.name}", _matmul_int8(4096, 4096, 4096))
+    *_, shared, dram = target.memories
+    elements = int(min(4 * shared.size_bytes, dram.size_bytes / 8) / 4)
+    yield Micro(f"stream {dram.name}", f"level {dram.name}", _relu(elements))
+    yield Micro("gemm", "", _matmul(1024, 1024, 1024), ir.Precision.FP32)
+    yield Micro("gemv", "", _matmul(1, 4096, 8192), ir.Precision.FP32)
+    yield Micro("conv", "", _conv(56, 256, 1), ir.Precision.FP32)
+    yield Micro("depthwise", "vector", _conv(112, 512, 512), ir.Precision.FP32)
+    softmax = "g (float[16384,1024] x) => (float[16384,1024] y) { y = Softmax(x) }"
+    yield Micro("softmax", "", softmax)
 
 
 def _relu(elements: int) -> str:

@@ -9,6 +9,7 @@ from gcompile.compiler.job import Job
 from gcompile.compiler.native import Measurer
 from gcompile.compiler.stages import Stage
 from gcompile.energy.carbon import BuildEnergy, build_energy, cpu_seconds
+from gcompile.energy.power_advice import power_advice
 from gcompile.report import Accuracy, Report, Verify, make_report
 from gcompile.search import Status
 from gcompile.targets import detect_host
@@ -50,6 +51,7 @@ def make_outcome(
         carbon=job.carbon,
         build=_build_energy(job),
         tokens=job.tokens,
+        power=power_advice(decision.stage.model, job.context.target, job.context.energy),
         notes=(*job.notes, *code.remarks, *_advice(job, decision)),
     )
 

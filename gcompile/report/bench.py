@@ -71,6 +71,8 @@ class BenchResult(Section):
     """CPU seconds of one inference, all threads together."""
     throughput_per_s: float
     """Inferences per second of wall time, one after the other."""
+    power_limit_w: float | None = None
+    """What the GPU held because `--apply-power-cap` said so; null where nothing was set."""
     energy: BenchEnergy
     predicted: BenchEnergy | None = None
     """What the build predicted, beside what was measured; null unless `energy` is measured."""

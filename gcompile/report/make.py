@@ -10,9 +10,11 @@ from importlib.metadata import PackageNotFoundError, version
 from gcompile import ir
 from gcompile.energy import Cost, Estimate
 from gcompile.energy.carbon import Accounting, BuildEnergy, assess
+from gcompile.energy.power_advice import PowerAdvice
 from gcompile.passes import PassRecord
 from gcompile.report.budget import Budget
 from gcompile.report.carbon import CarbonSection, carbon_section
+from gcompile.report.power import power_note, power_section
 from gcompile.report.report import (
     Accuracy,
     BudgetSection,
@@ -57,6 +59,7 @@ def make_report(
     carbon: Accounting | None = None,
     build: BuildEnergy | None = None,
     tokens: int | None = None,
+    power: PowerAdvice | None = None,
     notes: Sequence[str] = (),
 ) -> Report:
     """Report on a compilation.
@@ -84,6 +87,7 @@ def make_report(
         carbon: How emissions are counted; None leaves them out.
         build: What the compilation itself took, for its emissions.
         tokens: Tokens that one inference takes in; by default those of the input `input_ids`.
+        power: What lower power limits and clocks should cost, for GPUs.
         notes: Plain sentences, such as `Batch dimension N is bound to 1.`
     """
     limit_j = _limit(budget, limit_j, exact)
@@ -113,7 +117,8 @@ def make_report(
         carbon=emissions(after, carbon, build),
         tokens=tokens,
         energy_per_token_j=after.total.energy_j / tokens if tokens else None,
-        notes=list(notes),
+        power=None if power is None else power_section(power),
+        notes=[*notes, *([] if power is None else [power_note(power)])],
     )
 
 

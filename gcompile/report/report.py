@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from gcompile.report.carbon import CarbonSection
+from gcompile.report.power import PowerSection
 from gcompile.report.section import Section
 
 Status = Literal["ok", "budget_not_met", "accuracy_not_met"]
@@ -251,6 +252,8 @@ class Report(Section):
     """Of the largest set of live tensors while running, if known."""
     carbon: CarbonSection | None = None
     """Emissions; null unless a grid was given."""
+    power: PowerSection | None = None
+    """What lower power limits and clocks should cost; null where the target is no GPU."""
     variants: list[VariantSection] = Field(default_factory=list)
     """One for each target of an artefact with several; the rest of the report is on the first."""
     entries: list[EntrySection] = Field(default_factory=list)

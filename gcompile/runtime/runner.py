@@ -63,6 +63,22 @@ class Runner(ABC):
             RunError: An input is missing, unknown, or of another dtype or shape.
         """
 
+    def prepare_many(self, inputs: Mapping[str, Array]) -> Callable[[int], None]:
+        """Copy the inputs once and return a call that runs the model so many times in a row.
+
+        Where code runs on a device, it never waits for the next inference to be started.
+
+        Raises:
+            RunError: An input is missing, unknown, or of another dtype or shape.
+        """
+        call = self.prepare(inputs)
+
+        def many(count: int) -> None:
+            for _ in range(count):
+                call()
+
+        return many
+
     def run_rows(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Run every row of the inputs, however many there are, and join the results.
 

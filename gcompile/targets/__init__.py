@@ -4,6 +4,7 @@ from gcompile.targets.calibration import Calibration, Coefficient, CoefficientSe
 from gcompile.targets.detect import detect_host
 from gcompile.targets.load import GPU, HOST, list_targets, load_build_target, load_target
 from gcompile.targets.read import read_target
+from gcompile.targets.settings import with_clock, with_power_limit
 from gcompile.targets.target import (
     Array,
     Memory,
@@ -38,5 +39,7 @@ __all__ = [
     "load_target",
     "read_target",
     "target_text",
+    "with_clock",
+    "with_power_limit",
     "write_target",
 ]

@@ -78,7 +78,8 @@ class _Model:
 
     def speed(self) -> dict[str, Any]:
         """Seconds of single inferences, and of many put into the queue at once."""
-        found = timed(self.runner.prepare(self.inputs), self._queue)
+        queue = self.runner.prepare_many(self.inputs)
+        found = timed(lambda: queue(1), queue)
         predicted = self._predicted()
         if predicted:
             found["predicted_s"] = predicted["time_s"]
@@ -86,8 +87,7 @@ class _Model:
 
     def joules(self) -> dict[str, Any]:
         """Joules of inferences that follow each other, beside what was estimated."""
-        self.runner.prepare(self.inputs)
-        found = joules(self._queue, self.device)
+        found = joules(self.runner.prepare_many(self.inputs), self.device)
         predicted = self._predicted()
         if predicted:
             found |= {
@@ -95,12 +95,6 @@ class _Model:
             }
             found["of_predicted"] = found["energy_j"] / predicted["energy_j"]
         return found
-
-    def _queue(self, count: int) -> None:
-        session = self.runner.session
-        for _ in range(count):
-            session.start(session.staging, session.stream)
-        session.driver.wait(session.stream)
 
     def _predicted(self) -> dict[str, float]:
         """What was estimated for the card that this is; empty for cards without a target."""

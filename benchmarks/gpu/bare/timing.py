@@ -55,13 +55,13 @@ def joules(queue: Queue, device: int) -> dict[str, Any]:
     start = time.perf_counter()
     queue(4)
     count = max(1, int(4 * _ROUND_S / max(time.perf_counter() - start, 1e-6)))
-    found = measure(lambda: queue(count), meter, _PLAN)
+    found = measure(lambda: queue(count), meter, _PLAN, inferences=count)
     return {
-        "energy_j": found.joules_per_inference / count,
-        "stdev_j": found.stdev_j / count,
+        "energy_j": found.joules_per_inference,
+        "stdev_j": found.stdev_j,
         "power_w": found.power_w,
         "idle_w": found.idle_w,
-        "above_idle_j": (found.power_w - found.idle_w) * found.seconds_per_inference / count,
+        "above_idle_j": (found.power_w - found.idle_w) * found.seconds_per_inference,
         "windows": found.repeats,
         "window_s": found.window_s,
     }

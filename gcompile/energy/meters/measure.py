@@ -10,7 +10,7 @@ are repeated for a window of seconds and the joules divided by their number.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from statistics import fmean, median, stdev
 
@@ -63,15 +63,20 @@ class Window:
 
 
 def measure(
-    run: Callable[[], object], meter: Meter, plan: Plan | None = None, clock: Clock | None = None
+    run: Callable[[], object],
+    meter: Meter,
+    plan: Plan | None = None,
+    clock: Clock | None = None,
+    inferences: int = 1,
 ) -> Measurement:
-    """Measure what one call of `run` costs.
+    """Measure what one inference costs.
 
     Args:
-        run: One inference; it returns when the work is done.
+        run: One or more inferences; it returns when the work is done.
         meter: What reads the joules.
         plan: Windows, repeats and the idle policy.
         clock: The machine's clock unless a test brings its own.
+        inferences: How many one call of `run` makes.
 
     Raises:
         UsageError: The plan does not fit the meter.
@@ -84,7 +89,8 @@ def measure(
     resting = [_idle(meter, plan, clock)]
     _run_for(run, plan.warmup_s, clock)
     settling = _settle(run, meter, plan, clock)
-    windows = [_loaded(run, meter, plan, clock) for _ in range(plan.repeats)]
+    measured = [_loaded(run, meter, plan, clock) for _ in range(plan.repeats)]
+    windows = [replace(window, inferences=window.inferences * inferences) for window in measured]
     resting.append(_idle(meter, plan, clock))
     return _summary(meter, plan, resting, settling, windows)
 

@@ -61,11 +61,17 @@ class CudaRunner(Runner):
 
     def prepare(self, inputs: Mapping[str, Array]) -> Callable[[], None]:
         """Copy the inputs once and return a call that runs the model and waits for its end."""
+        many = self.prepare_many(inputs)
+        return lambda: many(1)
+
+    def prepare_many(self, inputs: Mapping[str, Array]) -> Callable[[int], None]:
+        """Copy the inputs once and return a call that queues inferences and waits for the last."""
         arrays = self._checked(inputs)
         session = self.session
 
-        def call() -> None:
-            session.start(session.staging, session.stream)
+        def many(count: int) -> None:
+            for _ in range(count):
+                session.start(session.staging, session.stream)
             session.driver.wait(session.stream)
 
         with self._lock:
@@ -73,7 +79,7 @@ class CudaRunner(Runner):
             uploading = self._upload(arrays)
             session.driver.wait(session.stream)
             del uploading
-        return call
+        return many
 
     def run_on_device(
         self, inputs: Mapping[str, Any], stream: int | None = None

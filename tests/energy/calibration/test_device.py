@@ -95,6 +95,37 @@ def test_a_device_is_told_by_its_meter() -> None:
         assert here == pytest.approx(there, rel=0.3), micro.name
 
 
+def test_a_gpu_is_told_by_its_meter() -> None:
+    base = load_target("nvidia-a100-sxm-80")
+    truth = dataclasses.replace(
+        base,
+        static_w=_IDLE_W,
+        launch_s=2 * base.launch_s,
+        units=tuple(dataclasses.replace(u, op_j=1.5 * u.op_j) for u in base.units),
+        memories=tuple(dataclasses.replace(m, byte_j=1.5 * m.byte_j) for m in base.memories),
+    )
+    device = _Device(truth)
+    found = calibrate_by_meter(base, device, _PLAN, device.clock, device.prepare)
+    assert found.launch_s == pytest.approx(truth.launch_s, rel=0.05)
+    for micro in micro_benchmarks(base):
+        here, there = (
+            energy.estimate(micro.model, t, Roofline()).total.energy_j for t in (found, truth)
+        )
+        assert here == pytest.approx(there, rel=0.3), micro.name
+
+
+def test_the_suite_of_a_gpu_isolates_what_lasts_longer_than_a_launch() -> None:
+    base = load_target("nvidia-a100-sxm-80")
+    isolated = {micro.isolates for micro in micro_benchmarks(base)}
+    assert isolated == {
+        *("launch", "vector", "level DRAM", ""),
+        *("unit cuda-core", "unit tensor-core-bf16", "unit tensor-core-int8"),
+    }
+    for micro in micro_benchmarks(base):
+        seconds = energy.estimate(micro.model, base, Roofline()).total.time_s
+        assert micro.isolates == "launch" or seconds > 3 * base.launch_s, micro.name
+
+
 def test_without_a_meter_nothing_is_calibrated() -> None:
     device = _Device(_BASE, reason="the counter cannot be read; run as root")
     with pytest.raises(MeterError, match="run as root"):
