@@ -27,8 +27,6 @@ def why_not(region: ir.Region, precision: ir.Precision) -> str | None:
     contraction = region.contraction
     if contraction is None:
         return "it is a convolution of three or more spatial dimensions"
-    if contraction.groups > 1 and not contraction.is_depthwise:
-        return "it is a grouped convolution that is not depthwise"
     if precision is ir.Precision.INT8 and contraction.k > INT8_DEPTH_LIMIT:
         return f"its {contraction.k} products per output can overflow a 32-bit sum"
     if precision in HALVES and contraction.is_depthwise:
@@ -80,7 +78,7 @@ def _why_not_narrow(region: ir.Region, precision: ir.Precision) -> str | None:
         return "an operand is missing"
     is_decoded = precision in HALVES and region.weight_decoder is not None
     is_narrow = narrow_source(weight) is not None and not is_decoded
-    if is_narrow or weight.dtype in _STORED_HALVES:
+    if is_narrow or weight.dtype is ir.DataType.BFLOAT16:
         return "its weight is stored narrow already"
     if narrow_source(x) is not None and narrow_source(x) in region.inputs:
         return "its input is stored narrow already"

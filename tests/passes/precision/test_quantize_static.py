@@ -8,6 +8,7 @@ import pytest
 from gcompile import ir, testing
 from gcompile.backends.onnxruntime import OnnxRuntime, Optimization
 from gcompile.errors import PassError, UsageError
+from gcompile.passes.pipelines import fuse_pipeline
 from gcompile.passes.precision import QuantizeStatic, RangeMethod, WeightRange
 from tests.passes.example_models import HEADER
 from tests.passes.precision.models import (
@@ -168,11 +169,6 @@ def test_a_graph_output_that_a_product_reads_stays_float() -> None:
             { y = MatMul(x, w) }""",
             "it computes in fp16: run widen-float16 before",
         ),
-        (
-            """g (float[1,4,2,2] x) => (float[1,4,2,2] y) <float[4,2,1,1] w = {1,2,3,4,5,6,7,8}>
-            { y = Conv<group = 2>(x, w) }""",
-            "it is a grouped convolution that is not depthwise",
-        ),
     ],
 )
 def test_regions_that_cannot_are_left_alone_with_a_reason(text: str, reason: str) -> None:
@@ -181,6 +177,18 @@ def test_regions_that_cannot_are_left_alone_with_a_reason(text: str, reason: str
     record = PLAIN.apply(model, replace(ctx, calibration=None))
     assert (record.changed, dict(record.skipped)) == (0, {reason: 1})
     assert testing.to_lines(model) == before
+
+
+def test_groups_are_quantized_like_any_convolution() -> None:
+    model = ir.parse(
+        HEADER
+        + """g (float[1,4,2,2] x) => (float[1,4,2,2] y) <float[4,2,1,1] w = {1,2,3,4,5,6,7,8}>
+        { y = Conv<group = 2>(x, w) }"""
+    )
+    fuse_pipeline().apply(model, testing.example_context())
+    assert PLAIN.run(model, context(model)) == 1
+    (region,) = [r for r in ir.regions(model.graph) if r.anchor is not None]
+    assert region.precision is ir.Precision.INT8
 
 
 def test_a_second_run_finds_everything_quantized() -> None:

@@ -24,6 +24,7 @@ from gcompile.backends.cuda.lowering.anchor import (
     itemsize,
     storage_of,
 )
+from gcompile.backends.cuda.lowering.grouped import groups_of, joined_groups, one_group
 from gcompile.backends.cuda.lowering.numeric_form import sequence_of
 from gcompile.backends.cuda.lowering.reading import (
     Reading,
@@ -77,8 +78,6 @@ def anchor_of(region: ir.Region, target: Target, arch: int) -> Anchor:
     reading = (
         read_convolution(region, node) if node.op_type == "Conv" else read_matrix(region, node)
     )
-    if reading.contraction.groups > 1:
-        raise CannotEmitError("groups have no kernel on tensor cores")
     instruction = _instruction(reading, arch)
     body = read_region(region, reading.layout, reading.product)
     body.expression = substitute(body.expression, real_product(body, reading))
@@ -103,7 +102,7 @@ def _instruction(reading: Reading, arch: int) -> Instruction:
         raise CannotEmitError(f"sm_{arch} has no {instruction.name}")
     if instruction.sums == "int32" and reading.weights.dtype != np.int8:
         raise CannotEmitError("the input is quantized and the weight is not")
-    if reading.contraction.n < _FEWEST_COLUMNS:
+    if reading.contraction.out_c < _FEWEST_COLUMNS:
         raise CannotEmitError("it is too small for tensor cores")
     return instruction
 
@@ -120,8 +119,9 @@ def _anchor(
     image = Image(shape.batch, shape.out_h, shape.out_w, shape.out_c, storage_of(body.output))
     if reading.layout is Layout.ROWS:
         image = Image(1, 1, shape.m, shape.out_c, storage_of(body.output))
-    shape = within_border(replace(shape, in_c=x.channels), x.border)
-    weights = _packed(reading, instruction, shape)
+    groups = groups_of(shape)
+    shape = within_border(one_group(shape, groups, x.channels), x.border)
+    weights = _packed(reading, instruction, shape, groups)
     epilogue, operands = epilogue_of(body, image, reading.layout)
     out_bytes = itemsize(image.dtype) + sum(
         itemsize(source.image.dtype)
@@ -129,28 +129,51 @@ def _anchor(
         if source.image.size == image.size
     )
     try:
-        tile = choose_tile(Work(shape, 1, instruction, out_bytes), target, arch)
-    except TargetError as error:
+        tile = choose_tile(Work(shape, groups, instruction, out_bytes), target, arch)
+        sequence = sequence_of(
+            _named(
+                Product(
+                    "product",
+                    instruction,
+                    shape,
+                    tile,
+                    epilogue,
+                    x.channels,
+                    weights.shape[-1],
+                    groups,
+                    groups > 1,
+                )
+            )
+        )
+    except (TargetError, ValueError) as error:
         raise CannotEmitError(str(error)) from error
-    product = Product("product", instruction, shape, tile, epilogue, x.channels, weights.shape[-1])
     return Anchor(
         x,
         (weights, *body.vectors),
         operands,
         body.output,
         reading.layout,
-        sequence_of(_named(product)),
+        sequence,
     )
 
 
 def _packed(
-    reading: Reading, instruction: Instruction, shape: ir.Contraction
+    reading: Reading, instruction: Instruction, shape: ir.Contraction, groups: int
 ) -> NDArray[np.generic]:
-    """Weights as kernels read them, with zeros in the channels that only pad."""
+    """Weights as kernels read them, with zeros in the channels that only pad.
+
+    Args:
+        reading: The product.
+        instruction: Gives the type.
+        shape: One of the `groups` that the kernel knows.
+        groups: How many those are.
+    """
     weights = reading.weights
     if instruction.sums == "float32":
         scales = reading.scales.astype(np.float32).reshape(-1, 1, 1, 1)
         weights = weights.astype(np.float32) * scales
+    if groups > 1 or reading.contraction.groups > 1:
+        weights = joined_groups(weights, reading.contraction.groups, groups)
     stored = pack_weights(weights.astype(_WEIGHTS[instruction.right]), shape)
     # Only the bytes count, and constants of a module have no bfloat16.
     return stored.view(np.uint16) if instruction.right == "bf16" else stored

@@ -43,6 +43,32 @@ def test_depthwise_convolutions_follow_products_with_their_channels_last(
     assert any(name.startswith("depthwise_") for name in kernels)
 
 
+@pytest.mark.parametrize("precision", ["bf16", "int8"])
+@pytest.mark.parametrize(
+    ("groups", "inputs", "outputs"),
+    [(2, 64, 64), (8, 32, 64), (3, 12, 12), (4, 24, 20)],
+)
+def test_groups_are_products_of_their_own_or_joined_where_they_are_narrow(
+    precision: str, groups: int, inputs: int, outputs: int, tmp_path: Path
+) -> None:
+    text = f"""
+        g (float[2,{inputs},7,9] x) => (float[2,{outputs},4,5] y)
+        <float[{inputs},{inputs},1,1] p, float[{outputs},{inputs // groups},3,3] w,
+         float[{outputs}] b> {{
+            a = Conv(x, p)
+            c = Relu(a)
+            d = Conv<group = {groups}, kernel_shape = [3, 3], pads = [1, 1, 1, 1],
+                     strides = [2, 2]>(c, w, b)
+            y = Clip(d)
+        }}"""
+    model = parse(text)
+    calib = calibration_rows(model) if precision == "int8" else None
+    report, kernels = build(model, tmp_path / "out", precision, calib)
+    assert report.verify.code_ran == "on-cpu"
+    assert report.fallbacks == {}
+    assert sum(name.startswith("conv_") for name in kernels) == 1
+
+
 @pytest.mark.parametrize(
     ("sizes", "dtype", "block", "options"),
     [
