@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from gcompile import ir
 from gcompile.errors import VerificationError
 from gcompile.passes import Arrays, Numerics
+from gcompile.passes.precision import of_one_size
 
 Array = NDArray[np.generic]
 
@@ -154,6 +155,7 @@ def verify_outputs(
     tolerance: float,
     noise: Noise | None = None,
     saturating: Set[str] = frozenset(),
+    counted: Set[str] = frozenset(),
 ) -> Agreement:
     """Run both on every batch and compare.
 
@@ -164,6 +166,8 @@ def verify_outputs(
         tolerance: The relative error that needs no excuse.
         noise: What excuses a larger one.
         saturating: Outputs that are sigmoids.
+        counted: Outputs whose size the data decides: rows that only one of both has differ by all
+            they hold.
 
     Raises:
         VerificationError: An output differs by more than is allowed.
@@ -173,7 +177,7 @@ def verify_outputs(
     wanted = [reference(batch) for batch in tried]
     beyond: list[Agreement] = []
     for batch, want in zip(tried, wanted, strict=True):
-        found = _compare_all(compiled(batch), want, saturating)
+        found = _compare_all(compiled(batch), want, saturating, counted)
         worst = _worse(worst, found)
         if not found.relative_error <= tolerance:
             beyond.append(found)
@@ -181,7 +185,7 @@ def verify_outputs(
         excused, share = 0.0, 0.0
         if noise is not None:
             moved = (
-                _compare_all(want, noise.outputs(batch), saturating)
+                _compare_all(want, noise.outputs(batch), saturating, counted)
                 for batch, want in zip(tried, wanted, strict=True)
             )
             excused = noise.times * max(agreement.relative_error for agreement in moved)
@@ -193,14 +197,24 @@ def verify_outputs(
 
 
 def _compare_all(
-    got: Mapping[str, Array], want: Mapping[str, Array], saturating: Set[str]
+    got: Mapping[str, Array],
+    want: Mapping[str, Array],
+    saturating: Set[str],
+    counted: Set[str],
 ) -> Agreement:
     """Compare every output of one batch."""
     worst = Agreement(0.0, 0.0, 1.0, 0.0, 0)
     for name, expected in want.items():
         least = _SATURATED_EXTENT if name in saturating else 0.0
-        worst = _worse(worst, _compare(name, got[name], expected, least))
+        pair = _filled_up(got[name], expected) if name in counted else (got[name], expected)
+        worst = _worse(worst, _compare(name, *pair, least))
     return replace(worst, rows=1)
+
+
+def _filled_up(got: Array, want: Array) -> tuple[Array, Array]:
+    """Both as large as the larger, in their own types."""
+    one, other = of_one_size(got, want)
+    return one.astype(got.dtype), other.astype(want.dtype)
 
 
 def _compare(name: str, got: Array, want: Array, least_extent: float) -> Agreement:

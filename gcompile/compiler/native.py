@@ -136,6 +136,7 @@ class Measurer:
             if is_lossy
             else Noise.of_rounding(run_reference, self.job.context.seed),
             saturating_outputs(stage.model),
+            frozenset(name for name, axis, count in ir.counts_of(stage.model)),
         )
         return Verify(
             max_abs_error=agreement.max_abs_error,

@@ -71,7 +71,8 @@ def apply_exact_passes(job: Job) -> Stage:
     pipeline = parse_pipeline(job.passes) if job.passes else canonicalize_pipeline()
     pipeline = Pipeline("exact", (WidenFloat16(), pipeline))
     record = pipeline.apply(job.model, job.context)
-    refuse_unsupported(job.model)  # Not before: folding removes shape arithmetic.
+    # Not before: folding removes shape arithmetic.
+    refuse_unsupported(job.model, job.context.target.kind)
     tiled = REGIONS.apply(job.model, job.context, record.after)
     records = (*record.leaves, *tiled.leaves)
     numerics = frozenset(numerics_of(records))

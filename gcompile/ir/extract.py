@@ -25,7 +25,8 @@ def extract(model: onnx_ir.Model, inputs: Sequence[str], outputs: Sequence[str])
     """
     graph = onnx_ir.convenience.extract(model.graph, inputs, outputs)
     graph.opset_imports.update(model.graph.opset_imports)
-    return onnx_ir.Model(graph, ir_version=model.ir_version)
+    functions = [function.clone() for function in model.functions.values()]
+    return onnx_ir.Model(graph, ir_version=model.ir_version, functions=functions)
 
 
 @dataclass(frozen=True)

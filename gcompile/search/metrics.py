@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from gcompile.errors import UnknownNameError, UsageError
 from gcompile.passes import Arrays
+from gcompile.passes.precision import of_one_size
 
 Array = NDArray[np.generic]
 
@@ -61,9 +62,9 @@ def signal_to_noise_db(expected: Arrays, actual: Arrays) -> float:
     """10 · log10(signal power / noise power) over all float outputs; infinite where equal."""
     signal = noise = 0.0
     for name, array in expected.items():
-        reference = np.asarray(array, np.float64)
+        reference, found = of_one_size(array, actual[name])
         signal += float((reference**2).sum())
-        noise += float(((np.asarray(actual[name], np.float64) - reference) ** 2).sum())
+        noise += float(((found - reference) ** 2).sum())
     if noise == 0:
         return math.inf
     return 10 * math.log10(max(signal, 1e-300) / noise)
@@ -71,8 +72,8 @@ def signal_to_noise_db(expected: Arrays, actual: Arrays) -> float:
 
 def cosine(expected: Arrays, actual: Arrays) -> float:
     """The cosine of the angle between all outputs seen as one vector; 1 is the same direction."""
-    a = np.concatenate([np.asarray(array, np.float64).reshape(-1) for array in expected.values()])
-    b = np.concatenate([np.asarray(actual[name], np.float64).reshape(-1) for name in expected])
+    pairs = [of_one_size(array, actual[name]) for name, array in expected.items()]
+    a, b = (np.concatenate([pair[side].reshape(-1) for pair in pairs]) for side in (0, 1))
     norms = float(np.linalg.norm(a) * np.linalg.norm(b))
     return float(a @ b) / norms if norms else float(np.array_equal(a, b))
 

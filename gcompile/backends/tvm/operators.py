@@ -13,13 +13,14 @@ from gcompile.errors import CompileError, UnsupportedNode, UnsupportedOperatorsE
 from gcompile.runtime.entry_point import DTYPES
 
 _LOWERED_HERE = frozenset({"If", "QuantizeLinear", "DequantizeLinear", "Mish"})
+_OWN = ("", ir.NEWER, ir.BOUNDED)
 _MOSTLY_LOWERED_HERE = frozenset({"ConvTranspose", "Resize"})
 """Operators whose attributes our kernels know better than the importer does: what a kernel then
 declines is refused in its turn by `refuse_fallback`."""
 
 
-def refuse_unsupported(model: ir.Model) -> None:
-    """List every node that nothing can compile.
+def refuse_unsupported(model: ir.Model, kind: str = "cpu") -> None:
+    """List every node that nothing can compile for a kind of target.
 
     Raises:
         UnsupportedOperatorsError: Naming each node, why, and what to do about it.
@@ -30,7 +31,7 @@ def refuse_unsupported(model: ir.Model) -> None:
         _unsupported(node, reason)
         for node in ir.all_nodes(model)
         if node.domain or node.op_type not in lowered
-        if (reason := _refusal(node)) is not None
+        if (reason := _refusal(node, kind)) is not None
     ]
     if found:
         raise UnsupportedOperatorsError(found)
@@ -71,16 +72,18 @@ def _unsupported(node: ir.Node, reason: str) -> UnsupportedNode:
     place = ir.place_of([node])
     return UnsupportedNode(
         name=str(node.name),
-        operator=f"{node.domain}.{node.op_type}" if node.domain else node.op_type,
+        operator=f"{node.domain}.{node.op_type}" if node.domain not in _OWN else node.op_type,
         reason=reason,
         suggestion=suggestion_for(node),
         place=str(place) if place else "",
     )
 
 
-def _refusal(node: ir.Node) -> str | None:
+def _refusal(node: ir.Node, kind: str) -> str | None:
     if has_plain_code(node):
-        return None
+        if kind != "gpu" or refusal(ir.node_proto(node)) is None:
+            return None
+        return "only CPUs have a kernel for it"
     if ir.recurrence_of(node) is not None:
         return refusal_of_recurrence(node)
     if node.op_type == "TopK" and _dtype(node.inputs[0]) is ir.DataType.UINT64:

@@ -157,7 +157,13 @@ def _copied(graph: onnx_ir.Graph, value: onnx_ir.Value, name: str) -> onnx_ir.Va
 def counts_of(model: onnx_ir.Model) -> tuple[tuple[str, int, str], ...]:
     """The outputs that are buffers: the name, an axis, and the output that counts along it."""
     kept: dict[str, list[tuple[int, str]]] = json.loads(model.metadata_props.get(COUNTS, "{}"))
-    return tuple((name, axis, count) for name, axes in kept.items() for axis, count in axes)
+    outputs = {value.name for value in model.graph.outputs}  # Pieces of the model have others.
+    return tuple(
+        (name, axis, count)
+        for name, axes in kept.items()
+        for axis, count in axes
+        if {name, count} <= outputs
+    )
 
 
 def _unsupported(node: onnx_ir.Node, reason: str) -> UnsupportedNode:

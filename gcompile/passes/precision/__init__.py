@@ -13,7 +13,7 @@ from gcompile.passes.precision.eligibility import candidates, product_regions, w
 from gcompile.passes.precision.emulate_format import EmulateFormat
 from gcompile.passes.precision.equalize_layers import EqualizeLayers
 from gcompile.passes.precision.formats import NumberFormat
-from gcompile.passes.precision.output_error import normalised_error
+from gcompile.passes.precision.output_error import normalised_error, of_one_size
 from gcompile.passes.precision.presets import Preset
 from gcompile.passes.precision.quantize_static import QuantizeStatic
 from gcompile.passes.precision.ranges import Histogram, RangeMethod
@@ -43,6 +43,7 @@ __all__ = [
     "normalised_error",
     "observe_ranges",
     "observe_reference",
+    "of_one_size",
     "product_regions",
     "why_not",
 ]

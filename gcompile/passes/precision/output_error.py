@@ -5,8 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gcompile.passes.base import Arrays
+
+Array = NDArray[np.generic]
+Floats = NDArray[np.float64]
 
 _TINY = 1e-30
 
@@ -25,10 +29,11 @@ class Noise:
     def add(self, expected: Arrays, actual: Arrays) -> None:
         """Compare some more rows."""
         for name, array in expected.items():
-            if array.dtype.kind in "OSUb" or not array.size:
+            if array.dtype.kind in "OSUb":
                 continue
-            want = np.asarray(array, np.float64)
-            got = np.asarray(actual[name], np.float64)
+            want, got = of_one_size(array, actual[name])
+            if not want.size:
+                continue
             noise = float(((got - want) ** 2).sum()) if np.isfinite(got).all() else float("inf")
             count, total, squares, known = self.sums.get(name, (0, 0.0, 0.0, 0.0))
             self.sums[name] = (
@@ -50,6 +55,22 @@ class Noise:
             for count, total, squares, noise in self.sums.values()
         ]
         return float(np.mean(found)) if found else 0.0
+
+
+def of_one_size(want: Array, got: Array) -> tuple[Floats, Floats]:
+    """Both in double precision, with zeros where only the other has elements.
+
+    Outputs whose size the data decides differ in size where rounding changes what is found.
+    """
+    if want.shape == got.shape or want.ndim != got.ndim:
+        return np.asarray(want, np.float64), np.asarray(got, np.float64)
+    largest = np.maximum(want.shape, got.shape)
+    found = []
+    for array in (want, got):
+        filled = np.zeros(largest)
+        filled[tuple(map(slice, array.shape))] = array
+        found.append(filled)
+    return found[0], found[1]
 
 
 def normalised_error(expected: Arrays, actual: Arrays) -> float:
