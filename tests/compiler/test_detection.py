@@ -83,6 +83,18 @@ def written(text: str, folder: Path) -> Path:
     return folder / "model.onnx"
 
 
+def test_integers_may_find_other_boxes(tmp_path: Path) -> None:
+    path = written(YOLO, tmp_path)
+    rows = np.random.default_rng(0).standard_normal((4, 3, 20, 20)).astype(np.float32)
+    compiled = gcompile.compile(
+        path, calib={"image": rows}, precision="int8", quantization="fast", cache=False,
+        output=tmp_path / "artefact",
+    )  # fmt: skip
+    assert compiled.report.status == "ok"
+    (found,) = runtime.load(tmp_path / "artefact").run({"image": rows[:1]}).values()
+    assert found.shape[1] == 7
+
+
 @pytest.mark.parametrize("text", [SSD, YOLO], ids=["ssd", "yolo"])
 def test_a_detector_gives_as_many_boxes_as_it_finds(text: str, tmp_path: Path) -> None:
     path = written(text, tmp_path)

@@ -127,6 +127,15 @@ def along_axis(default: int) -> Callable[[Step], Sequence[Result]]:
     return rule
 
 
+def regions(step: Step) -> Sequence[Result]:
+    """RoiAlign: a result for each region; those that do not count are empty ones."""
+    if step.bounded(0).axes:
+        raise CannotBoundError("the images it reads are counted")
+    axes = dict(step.bounded(1).axes or step.bounded(2).axes)
+    boxes, images = (step.masked(step.input(index), axes, 0) for index in (1, 2))
+    return [Result(Bounded(axes), step.same("RoiAlign", step.input(0), boxes, images))]
+
+
 def softmax(step: Step) -> Sequence[Result]:
     """Along a counted size, what does not count is minus infinity."""
     axis, own = step.axis(-1, len(step.static(0))), step.bounded(0)
@@ -213,5 +222,6 @@ ROWS = {
     "LayerNormalization": along_axis(-1),
     "LpNormalization": along_axis(-1),
     "CumSum": cumulative,
+    "RoiAlign": regions,
     **dict.fromkeys(_REDUCTIONS, reduction),
 }

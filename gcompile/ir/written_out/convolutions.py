@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import onnx_ir
+from numpy.typing import NDArray
 
 from gcompile.ir.written_out.writer import Writer
 
@@ -63,6 +64,68 @@ def transposed_to_shape(writer: Writer) -> Results:
     ]
 
 
+def deformed(writer: Writer) -> Results:
+    """DeformConv: the image at the places that a window's elements moved to, and a product.
+
+    Offsets move each element of a window by itself, (y, x) before (y, x), for each group of
+    channels. Between pixels the image is interpolated, and outside it is zero, as GridSample does.
+    """
+    x, weight, moved = writer.shape(0), writer.shape(1), writer.shape(2)
+    if x is None or weight is None or moved is None or len(x) != 4:
+        return None
+    (batch, channels, height, width), taps = x, weight[2] * weight[3]
+    groups, out = writer.integer("offset_group", 1), list(moved[2:])
+    window = _places_of_window(writer, weight[2:], out)
+    offsets = writer.op(
+        "Reshape", writer.input(2), writer.constant([batch * groups, taps, 2, *out])
+    )
+    places = writer.op("Add", offsets, writer.constant(window.astype(writer.dtype(0).numpy())))
+    # GridSample counts in halves of the image, x before y: 2 · (place + 1/2) / size - 1.
+    sizes = np.array([height, width], np.float64).reshape(2, 1, 1)
+    slope, shift = (2 / sizes, 1 / sizes - 1)
+    numbers = [n.astype(writer.dtype(0).numpy()) for n in (slope, shift)]
+    scaled = writer.op("Mul", places, writer.constant(numbers[0]))
+    grid = writer.op("Add", scaled, writer.constant(numbers[1]))
+    grid = writer.op("Transpose", grid, perm=[0, 1, 3, 4, 2])
+    grid = writer.op("Gather", grid, writer.constant([1, 0]), axis=4)
+    grid = writer.op("Reshape", grid, writer.constant([batch * groups, taps * out[0], out[1], 2]))
+    image = writer.op(
+        "Reshape", writer.input(0),
+        writer.constant([batch * groups, channels // groups, height, width]),
+    )  # fmt: skip
+    sampled = writer.op("GridSample", image, grid, align_corners=0, padding_mode="zeros")
+    each = [batch, groups, channels // groups, taps, *out]
+    sampled = writer.op("Reshape", sampled, writer.constant(each))
+    if writer.has(4):
+        share = writer.op(
+            "Reshape", writer.input(4), writer.constant([batch, groups, 1, taps, *out])
+        )
+        sampled = writer.op("Mul", sampled, share)
+    columns = writer.op("Reshape", sampled, writer.constant([batch, channels * taps, *out]))
+    filters = writer.op(
+        "Reshape", writer.input(1), writer.constant([weight[0], weight[1] * taps, 1, 1])
+    )
+    bias = writer.input(3) if writer.has(3) else None
+    return [writer.op("Conv", columns, filters, bias, group=writer.integer("group", 1))]
+
+
+def _places_of_window(
+    writer: Writer, kernel: Sequence[int], out: Sequence[int]
+) -> NDArray[np.float64]:
+    """Where each element of a window stands for each output: (1, taps, 2, height, width)."""
+    attributes = writer.node.attributes
+    strides, dilations = (list(attributes.get_ints(n, [1, 1])) for n in ("strides", "dilations"))
+    pads = list(attributes.get_ints("pads", [0] * 4))
+    found = np.zeros((kernel[0], kernel[1], 2, *out))
+    for axis in (0, 1):
+        tap = np.arange(kernel[axis]) * dilations[axis] - pads[axis]
+        place = np.arange(out[axis]) * strides[axis]
+        shapes = ([-1 if i == axis else 1 for i in range(4)], [-1 if i == axis + 2 else 1
+                                                              for i in range(4)])  # fmt: skip
+        found[:, :, axis] = tap.reshape(shapes[0]) + place.reshape(shapes[1])
+    return found.reshape(1, -1, 2, *out)
+
+
 def of_integers(writer: Writer) -> Results:
     """ConvInteger: what is left without the zero points is convolved where sums are exact."""
     weight = writer.shape(1)
@@ -90,4 +153,4 @@ def _centred(
     return writer.op("Sub", x, offset)
 
 
-RULES = {"ConvTranspose": transposed_to_shape, "ConvInteger": of_integers}
+RULES = {"ConvTranspose": transposed_to_shape, "ConvInteger": of_integers, "DeformConv": deformed}

@@ -18,6 +18,7 @@ from gcompile.ir.written_out import (
     resizing,
     spectral,
     text,
+    trees,
     wide,
 )
 from gcompile.ir.written_out.writer import Writer
@@ -36,6 +37,7 @@ _RULES: Mapping[tuple[str, str], Rule] = {
     **{("", name): rule for name, rule in text.RULES.items()},
     **{("", name): rule for name, rule in wide.RULES.items()},
     **{("ai.onnx.ml", name): rule for name, rule in learning.RULES.items()},
+    **{("ai.onnx.ml", name): rule for name, rule in trees.RULES.items()},
     **{("ai.onnx.preview.training", name): rule for name, rule in optimizers.RULES.items()},
     **{(NEWER, name): rule for name, rule in indexing.NEWER_RULES.items()},
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from gcompile import ir
-from gcompile.backends.tvm.plain import bits, counted, matrices, suppression, windows
+from gcompile.backends.tvm.plain import bits, counted, matrices, roi, suppression, windows
 from gcompile.backends.tvm.plain.code import PlainCode
 
 Codes = Callable[[ir.Node], PlainCode | str]
@@ -15,6 +15,7 @@ _STANDARD: Mapping[str, Codes] = {
     **bits.CODES,
     "Pow": bits.power_code,
     **matrices.CODES,
+    **roi.CODES,
     **windows.CODES,
 }
 _BY_DOMAIN: Mapping[str, Mapping[str, Codes]] = {
