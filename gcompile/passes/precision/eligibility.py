@@ -12,6 +12,9 @@ INT8_DEPTH_LIMIT = 2**31 // (255 * 127)
 HALVES = (ir.Precision.BF16, ir.Precision.FP16)
 _STORED_HALVES = (ir.DataType.BFLOAT16, ir.DataType.FLOAT16)
 
+_TOGETHER = {ir.Precision.INT8: 4, ir.Precision.BF16: 2, ir.Precision.FP16: 2}
+"""Inputs that units multiply and add at a time."""
+
 
 def product_regions(model: ir.Model) -> list[ir.Region]:
     """The regions of the main graph that are built around a convolution or matrix product."""
@@ -27,6 +30,9 @@ def why_not(region: ir.Region, precision: ir.Precision) -> str | None:
     contraction = region.contraction
     if contraction is None:
         return "it is a convolution of three or more spatial dimensions"
+    inputs, together = contraction.in_c // contraction.groups, _TOGETHER.get(precision, 1)
+    if contraction.groups > 1 and not contraction.is_depthwise and inputs % together:
+        return f"units multiply {together} inputs at a time, and its groups have {inputs}"
     if precision is ir.Precision.INT8 and contraction.k > INT8_DEPTH_LIMIT:
         return f"its {contraction.k} products per output can overflow a 32-bit sum"
     if precision in HALVES and contraction.is_depthwise:

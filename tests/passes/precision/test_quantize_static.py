@@ -165,6 +165,11 @@ def test_a_graph_output_that_a_product_reads_stays_float() -> None:
             "it is a convolution of three or more spatial dimensions",
         ),
         (
+            """g (float[1,4,2,2] x) => (float[1,4,2,2] y) <float[4,2,1,1] w = {1,2,3,4,5,6,7,8}>
+            { y = Conv<group = 2>(x, w) }""",
+            "units multiply 4 inputs at a time, and its groups have 2",
+        ),
+        (
             """g (float16[1,2] x) => (float16[1,2] y) <float16[2,2] w = {1, 2, 3, 4}>
             { y = MatMul(x, w) }""",
             "it computes in fp16: run widen-float16 before",
@@ -182,7 +187,7 @@ def test_regions_that_cannot_are_left_alone_with_a_reason(text: str, reason: str
 def test_groups_are_quantized_like_any_convolution() -> None:
     model = ir.parse(
         HEADER
-        + """g (float[1,4,2,2] x) => (float[1,4,2,2] y) <float[4,2,1,1] w = {1,2,3,4,5,6,7,8}>
+        + """g (float[1,8,2,2] x) => (float[1,2,2,2] y) <float[2,4,1,1] w = {1,2,3,4,5,6,7,8}>
         { y = Conv<group = 2>(x, w) }"""
     )
     fuse_pipeline().apply(model, testing.example_context())

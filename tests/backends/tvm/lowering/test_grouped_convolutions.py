@@ -55,7 +55,7 @@ def test_any_groups(
 
 
 @pytest.mark.parametrize("precision", ["int8", "bf16"])
-def test_a_narrow_model_computes_its_groups_in_float(precision: str) -> None:
+def test_a_narrow_model_with_groups_has_kernels_for_all_of_it(precision: str) -> None:
     text = """
         g (float[1,4,6,6] x) => (float[1,6,12,12] y)
         <float[8,4,3,3] w, float[8,4,3,3] v, float[8,6,2,2] t> {
