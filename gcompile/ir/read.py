@@ -30,6 +30,7 @@ from gcompile.ir.stft_sides import say_sides
 from gcompile.ir.strings import refuse_strings
 from gcompile.ir.verify import verify
 from gcompile.ir.walk import all_graphs, all_nodes, remove_unused
+from gcompile.ir.written_out.contributed import name_contributed
 
 OPSET = 21
 """The one opset inside gcompile: older models are converted up to it."""
@@ -108,6 +109,7 @@ def prepare(
 ) -> onnx_ir.Model:
     """Make a model ready, in place where possible; return the ready model. See `load`."""
     forget(model)
+    name_contributed(model)
     _refuse_undefined_operators(model)
     refuse_strings(model)
     model = onnx_passes.InlinePass()(model).model

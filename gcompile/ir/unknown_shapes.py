@@ -24,6 +24,8 @@ _KNOWN = {
         "export the model for inference, or with the nodes of its gradient",
     ),
 }
+_UNFUSED = "Export the model without ONNX Runtime's fusions."
+_STANDARD = "Replace it with standard operators, or leave it out of the model."
 _FIXED = "export the model with a fixed number of steps, so that the loop is unrolled"
 _OTHERS = (
     "takes a shape, or part of one, that is computed from data",
@@ -43,6 +45,12 @@ def why_unknown(value: onnx_ir.Value | None) -> str:
         reason, remedy = f"stays a loop, because {kept}", _FIXED
     place = place_of([node])
     where = f" at {place}" if place else ""
+    if node.domain not in ("", "ai.onnx"):
+        remedy = _UNFUSED if node.domain == "com.microsoft" else _STANDARD
+        return (
+            f"The shape of value {name!r} is not known: gcompile has no operator "
+            f"{node.domain}.{node.op_type} of this form (node {node.name}{where}). {remedy}"
+        )
     return (
         f"The shape of value {name!r} depends on the data, and gcompile needs static shapes: "
         f"{node.op_type} (node {node.name}{where}) {reason}. {remedy[0].upper()}{remedy[1:]}."

@@ -8,6 +8,7 @@ import onnx_ir
 
 from gcompile.ir.newer import NEWER
 from gcompile.ir.written_out import (
+    contributed,
     convolutions,
     elements,
     indexing,
@@ -39,6 +40,7 @@ _RULES: Mapping[tuple[str, str], Rule] = {
     **{("ai.onnx.ml", name): rule for name, rule in learning.RULES.items()},
     **{("ai.onnx.ml", name): rule for name, rule in trees.RULES.items()},
     **{("ai.onnx.preview.training", name): rule for name, rule in optimizers.RULES.items()},
+    **{(contributed.DOMAIN, name): rule for name, rule in contributed.RULES.items()},
     **{(NEWER, name): rule for name, rule in indexing.NEWER_RULES.items()},
 }
 

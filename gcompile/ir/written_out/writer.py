@@ -90,6 +90,12 @@ class Writer:
         attributes = {name: attr.value for name, attr in self.node.attributes.items()}
         return self._tape.op_multi_out(operator, inputs, attributes or None, num_outputs=count)
 
+    def several(
+        self, operator: str, count: int, *inputs: onnx_ir.Value | None
+    ) -> Sequence[onnx_ir.Value]:
+        """Write a node of several outputs, without attributes."""
+        return self._tape.op_multi_out(operator, inputs, num_outputs=count)
+
     def split(self, value: onnx_ir.Value, count: int, axis: int) -> list[onnx_ir.Value]:
         """Write equal parts of a value."""
         if count == 1:
