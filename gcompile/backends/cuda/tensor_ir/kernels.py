@@ -48,6 +48,9 @@ _FEW_ELEMENTS = 4096
 
 _MANY_TERMS = 4 * THREADS
 
+_RESIDENT_THREADS = 1024
+"""Threads of tiles that a multiprocessor should hold: each then has 64 registers, and no spill."""
+
 _COMBINE = {tirx.Add: "{0} + {1}", tirx.Max: "larger({0}, {1})", tirx.Min: "smaller({0}, {1})"}
 
 
@@ -90,9 +93,12 @@ class _Writer:
 
     def kernel(self) -> TensorKernel:
         body, grid, threads = self._launch()
+        tiled = self._tile() is not None
         arguments = tuple(self._argument(tensor) for tensor in self.tensors)
         parameters = ", ".join(map(_parameter, arguments))
-        opening = f"__launch_bounds__({threads}) NAME({parameters})"
+        # The compiler may aim for more blocks at once than the sums of a tile leave registers.
+        bounds = f"{threads}, {_RESIDENT_THREADS // threads}" if tiled else f"{threads}"
+        opening = f"__launch_bounds__({bounds}) NAME({parameters})"
         text = f'extern "C" __global__ void {opening} {{\n{body}}}\n'
         digest = hashlib.sha256(f"{grid} {text}".encode()).hexdigest()[:16]
         name = f"{self.title}_{digest}"
@@ -112,14 +118,21 @@ class _Writer:
             return self._opaque(), (1, 1, 1), 1
         reduction = self.nest.before or self.nest
         elements, terms = count(self.nest.spatial), count(reduction.reduced)
-        found = product_of(reduction)
-        tile = tile_for(found) if found is not None else None
-        if found is not None and tile is not None:
+        if tiled := self._tile():
+            found, tile = tiled
             return self._by_tiles(found, tile), tile.grid(found), tile.threads
         is_few = elements < _FEW_ELEMENTS and terms >= _MANY_TERMS
         if is_few and _combine(reduction) and _walks_rows(reduction):
             return self._by_blocks(reduction), (elements, 1, 1), THREADS
         return self._by_threads(reduction, elements), (-(-elements // THREADS), 1, 1), THREADS
+
+    def _tile(self) -> tuple[NestProduct, ProductTile] | None:
+        """The product that the nest is, and its tile, where tiles pay."""
+        if self.nest.opaque is not None:
+            return None
+        found = product_of(self.nest.before or self.nest)
+        tile = tile_for(found) if found is not None else None
+        return (found, tile) if found is not None and tile is not None else None
 
     def _operations(self) -> int:
         """One for each element, or for each term of its sum; two for terms that are products."""

@@ -31,7 +31,7 @@ typedef unsigned long long uint64;
 #define __global__
 #define __shared__ static
 #define __restrict__ __restrict
-#define __launch_bounds__(threads)
+#define __launch_bounds__(...)
 #define __syncthreads()
 #include <math.h>
 #include <string.h>
