@@ -156,6 +156,7 @@ def bench(
         ),
         cpu_time_s=cpu_s / len(times),
         throughput_per_s=len(times) / sum(times),
+        device_bytes=runner.device_bytes,
         power_limit_w=cap_w,
         energy=measured_energy(measurement) if measurement else predicted,
         predicted=predicted if measurement else None,

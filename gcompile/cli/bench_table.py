@@ -32,6 +32,8 @@ def bench_table(result: BenchResult) -> Table:
         ("throughput", f"{result.throughput_per_s:,.0f} inferences per second"),
         ("energy", _energy_text(result.energy)),
     ]
+    if result.device_bytes is not None:
+        rows.append(("GPU memory", f"{result.device_bytes / 2**20:,.1f} MiB"))
     if result.power_limit_w is not None:
         rows.append(("power limit", f"{result.power_limit_w:g} W, while it was measured"))
     if result.predicted is not None:

@@ -71,6 +71,8 @@ class BenchResult(Section):
     """CPU seconds of one inference, all threads together."""
     throughput_per_s: float
     """Inferences per second of wall time, one after the other."""
+    device_bytes: int | None = None
+    """Memory of a GPU that the model holds; null on a CPU."""
     power_limit_w: float | None = None
     """What the GPU held because `--apply-power-cap` said so; null where nothing was set."""
     energy: BenchEnergy

@@ -45,6 +45,11 @@ class Runner(ABC):
         """What the code returns: the outputs in the model's order, then what counts them."""
         return self.entry_point.outputs
 
+    @property
+    def device_bytes(self) -> int | None:
+        """Memory of a GPU that the model holds while it is loaded; None where it runs on a CPU."""
+        return None
+
     @abstractmethod
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Run one inference; the arrays returned are the caller's own.

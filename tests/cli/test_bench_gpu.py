@@ -72,6 +72,7 @@ def test_a_power_cap_is_held_while_it_is_measured(
     assert fake_card.limit_w == 400
     shown = call("bench", artefact, *_QUICK[:4], "--apply-power-cap", "250")
     assert "power limit" in shown.out
+    assert "GPU memory" in shown.out
 
 
 def test_without_permission_nothing_is_measured(

@@ -49,7 +49,12 @@ class FakeDriver:
         return path
 
     def count(self, what: str) -> int:
-        """How many `launches`, `graph_launches`, `live_allocations` or `loads` there were."""
+        """How many there were or are now.
+
+        Args:
+            what: `launches`, `graph_launches`, `loads`, `waits`; `live_allocations`,
+                `live_modules`, `live_streams`, `live_events`.
+        """
         return int(getattr(self.library, f"fake_{what}")())
 
 

@@ -16,7 +16,7 @@ typedef struct { int length; Record records[MOST_RECORDED]; } Graph;
 
 static struct { int devices, major, minor, version; size_t free; } machine = {1, 8, 0, 12040, 1 << 30};
 static Kernel known[MOST_KERNELS];
-static int known_count, launches, graph_launches, live_allocations, loads;
+static int known_count, launches, graph_launches, live_allocations, loads, loads_live, streams_live, events_live, waits;
 static void *library;
 static Graph *capturing;
 
@@ -39,6 +39,10 @@ int fake_launches(void) { return launches; }
 int fake_graph_launches(void) { return graph_launches; }
 int fake_live_allocations(void) { return live_allocations; }
 int fake_loads(void) { return loads; }
+int fake_live_modules(void) { return loads_live; }
+int fake_live_streams(void) { return streams_live; }
+int fake_live_events(void) { return events_live; }
+int fake_waits(void) { return waits; }
 
 static void play(const Record *record) {
   if (record->kind == 1) memmove((void *)record->values[0], (void *)record->values[1], record->size);
@@ -127,8 +131,16 @@ int cuMemsetD8Async(uint64_t to, unsigned char value, size_t size, void *stream)
 }
 int cuModuleLoadData(void **module, const void *image) {
   ++loads;
+  ++loads_live;
   *module = (void *)image;
   return memcmp(image, "\177ELF", 4) && memcmp(image, "//", 2) ? INVALID_VALUE : 0;
+}
+int cuModuleUnload(void *module) { --loads_live; return module ? 0 : INVALID_VALUE; }
+int cuFuncGetParamInfo(void *function, size_t index, size_t *offset, size_t *size) {
+  const Kernel *kernel = function;
+  *offset = 8 * index;
+  *size = 8;
+  return index < (size_t)kernel->count ? 0 : INVALID_VALUE;
 }
 int cuModuleGetFunction(void **function, void *module, const char *name) {
   (void)module;
@@ -137,7 +149,23 @@ int cuModuleGetFunction(void **function, void *module, const char *name) {
   return NOT_FOUND;
 }
 int cuFuncSetAttribute(void *function, int attribute, int value) { return function && attribute == 8 && value ? 0 : INVALID_VALUE; }
-int cuStreamCreate(void **stream, unsigned flags) { *stream = (void *)(intptr_t)(flags + 1); return 0; }
+int cuStreamCreate(void **stream, unsigned flags) {
+  *stream = (void *)(intptr_t)(flags + 1 + 16 * streams_live++);
+  return 0;
+}
+int cuStreamDestroy_v2(void *stream) { --streams_live; return stream ? 0 : INVALID_VALUE; }
+int cuEventCreate(void **event, unsigned flags) {
+  *event = (void *)(intptr_t)(flags + 100 + events_live++);
+  return 0;
+}
+int cuEventRecord(void *event, void *stream) { (void)stream; return event ? 0 : INVALID_VALUE; }
+int cuStreamWaitEvent(void *stream, void *event, unsigned flags) {
+  (void)stream;
+  ++waits;
+  return event && !flags ? 0 : INVALID_VALUE;
+}
+int cuEventSynchronize(void *event) { return event ? 0 : INVALID_VALUE; }
+int cuEventDestroy_v2(void *event) { --events_live; return event ? 0 : INVALID_VALUE; }
 int cuStreamSynchronize(void *stream) { (void)stream; return 0; }
 int cuStreamBeginCapture_v2(void *stream, int mode) {
   (void)stream; (void)mode;

@@ -22,6 +22,7 @@ _MAJOR, _MINOR = 75, 76
 _OUT_OF_MEMORY = 2
 _RELAXED = 2
 _NON_BLOCKING = 1
+_NO_TIMING = 2
 
 
 @dataclass(frozen=True)
@@ -168,6 +169,25 @@ class Driver:
             )
         return function
 
+    def unload(self, module: int) -> None:
+        """Give up a module; its kernels must not run any more."""
+        self._call("cuModuleUnload", ctypes.c_void_p(module))
+
+    def parameters(self, function: int) -> list[int] | None:
+        """Bytes of each argument of a kernel; None from drivers before CUDA 12.4."""
+        if not hasattr(self._library, "cuFuncGetParamInfo"):
+            return None
+        sizes: list[int] = []
+        offset, size = ctypes.c_size_t(), ctypes.c_size_t()
+        while not self._library.cuFuncGetParamInfo(
+            ctypes.c_void_p(function),
+            ctypes.c_size_t(len(sizes)),
+            ctypes.byref(offset),
+            ctypes.byref(size),
+        ):
+            sizes.append(size.value)
+        return sizes
+
     def launch(
         self,
         function: int,
@@ -198,6 +218,30 @@ class Driver:
         """A queue of work that waits for no other."""
         return self._make("cuStreamCreate", _NON_BLOCKING)
 
+    def end_stream(self, stream: int) -> None:
+        """Give up a queue."""
+        self._call("cuStreamDestroy_v2", ctypes.c_void_p(stream))
+
+    def new_event(self) -> int:
+        """A point in a queue that others can wait for."""
+        return self._make("cuEventCreate", _NO_TIMING)
+
+    def mark(self, event: int, stream: int) -> None:
+        """Put the point behind everything that is in a queue now."""
+        self._call("cuEventRecord", ctypes.c_void_p(event), ctypes.c_void_p(stream))
+
+    def wait_in(self, stream: int, event: int) -> None:
+        """What is put into a queue from now on begins when the point is reached."""
+        self._call("cuStreamWaitEvent", ctypes.c_void_p(stream), ctypes.c_void_p(event), 0)
+
+    def wait_for(self, event: int) -> None:
+        """Wait until the point is reached."""
+        self._call("cuEventSynchronize", ctypes.c_void_p(event))
+
+    def end_event(self, event: int) -> None:
+        """Give up a point."""
+        self._call("cuEventDestroy_v2", ctypes.c_void_p(event))
+
     def wait(self, stream: int) -> None:
         """Wait until a queue is empty."""
         self._call("cuStreamSynchronize", ctypes.c_void_p(stream))
@@ -206,15 +250,24 @@ class Driver:
         """Record what is put into a queue from now on instead of doing it."""
         self._call("cuStreamBeginCapture_v2", ctypes.c_void_p(stream), _RELAXED)
 
+    def drop_capture(self, stream: int) -> None:
+        """Stop recording and forget what was recorded."""
+        graph = ctypes.c_void_p()
+        self._library.cuStreamEndCapture(ctypes.c_void_p(stream), ctypes.byref(graph))
+        if graph.value:
+            self._library.cuGraphDestroy(graph)
+
     def end_capture(self, stream: int) -> int:
         """What was recorded, ready to be started as a whole."""
         graph = ctypes.c_void_p()
         self._call("cuStreamEndCapture", ctypes.c_void_p(stream), ctypes.byref(graph))
         started = ctypes.c_void_p()
-        self._call(
-            "cuGraphInstantiateWithFlags", ctypes.byref(started), graph, ctypes.c_ulonglong(0)
-        )
-        self._call("cuGraphDestroy", graph)
+        try:
+            self._call(
+                "cuGraphInstantiateWithFlags", ctypes.byref(started), graph, ctypes.c_ulonglong(0)
+            )
+        finally:
+            self._call("cuGraphDestroy", graph)
         return started.value or 0
 
     def start(self, graph: int, stream: int) -> None:

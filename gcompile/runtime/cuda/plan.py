@@ -19,6 +19,9 @@ from gcompile.runtime.untrusted import REMEDY
 Space = Literal["arena", "weight", "input", "output"]
 Format = Literal["cubin", "ptx"]
 
+ALIGNMENT_BYTES = 16
+"""Of every argument: the most that one access of a kernel takes."""
+
 _LARGEST_ARENA = 1 << 40
 _MOST_THREADS = 1024
 _LARGEST_GRID = (2**31 - 1, 65535, 65535)
@@ -203,7 +206,10 @@ def _place(data: object, sizes: Mapping[Space, Sequence[int]]) -> Place:
     available = sizes[space]
     if space == "arena":
         size = untrusted.whole(items[2], "a place", 0, available[0])
-        return Place(space, untrusted.whole(items[1], "a place", 0, available[0] - size), size)
+        at = untrusted.whole(items[1], "a place", 0, available[0] - size)
+        if at % ALIGNMENT_BYTES:
+            raise untrusted.refused(f"has a place that is no multiple of {ALIGNMENT_BYTES} bytes")
+        return Place(space, at, size)
     at = untrusted.whole(items[1], "a place", 0, len(available) - 1)
     return Place(space, at, untrusted.whole(items[2], "a place", available[at], available[at]))
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import threading
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,11 @@ class CudaRunner(Runner):
         """Which GPU it runs on."""
         return self.session.device
 
+    @property
+    def device_bytes(self) -> int:
+        """Memory that the model holds: weights, the arena, and its own inputs and outputs."""
+        return self.session.bytes
+
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Run one inference on arrays; see `Runner.run`."""
         arrays = self._checked(inputs)
@@ -70,9 +76,11 @@ class CudaRunner(Runner):
         session = self.session
 
         def many(count: int) -> None:
-            for _ in range(count):
-                session.start(session.staging, session.stream)
-            session.driver.wait(session.stream)
+            with self._lock:
+                session.enter()
+                for _ in range(count):
+                    session.start(session.staging, session.stream)
+                session.driver.wait(session.stream)
 
         with self._lock:
             session.enter()
@@ -89,7 +97,7 @@ class CudaRunner(Runner):
         Args:
             inputs: Tensors by name that speak DLPack: of torch, cupy, jax, …
             stream: The handle of a CUDA stream to put the work into, and not to wait for; by
-                default one of the runner's own, which is waited for.
+                default one of the runner's own, which is waited for. Inputs must outlive the work.
 
         Raises:
             RunError: A tensor is missing, or is not what the model takes.
@@ -98,17 +106,14 @@ class CudaRunner(Runner):
         queue = session.stream if stream is None else stream
         with self._lock:
             session.enter()
-            borrowed = self._borrow(self.inputs, inputs, queue)
-            results = [self._new_tensor(spec) for spec in self.outputs]
-            places = Addresses(
-                tuple(tensor.address for tensor in borrowed),
-                tuple(tensor.address for tensor in results),
-            )
-            session.put(places, queue)
-            if stream is None:
-                driver.wait(queue)
-            for tensor in borrowed:
-                tensor.close()
+            with self._borrow(self.inputs, inputs, queue) as addresses:
+                results = [self._new_tensor(spec) for spec in self.outputs]
+                places = Addresses(addresses, tuple(tensor.address for tensor in results))
+                session.put(places, queue)
+                for tensor in results:
+                    tensor.comes_from(queue)
+                if stream is None:
+                    driver.wait(queue)
         return {spec.name: tensor for spec, tensor in zip(self.outputs, results, strict=True)}
 
     def run_into(
@@ -130,32 +135,38 @@ class CudaRunner(Runner):
         queue = session.stream if stream is None else stream
         with self._lock:
             session.enter()
-            given = self._borrow(self.inputs, inputs, queue)
-            taken = self._borrow(self.outputs, outputs, queue)
-            places = Addresses(tuple(t.address for t in given), tuple(t.address for t in taken))
-            session.start(places, queue)
-            if stream is None:
-                session.driver.wait(queue)
-            for tensor in (*given, *taken):
-                tensor.close()
+            with (
+                self._borrow(self.inputs, inputs, queue) as given,
+                self._borrow(self.outputs, outputs, queue) as taken,
+            ):
+                session.start(Addresses(given, taken), queue)
+                if stream is None:
+                    session.driver.wait(queue)
 
     def close(self) -> None:
         """Give the memory back; the runner cannot be used any more."""
         self._finalizer()
 
+    @contextmanager
     def _borrow(
         self, specs: Sequence[TensorSpec], tensors: Mapping[str, Any], stream: int
-    ) -> list[Borrowed]:
+    ) -> Iterator[tuple[int, ...]]:
+        """Addresses of tensors that are given back when the block ends, however it ends."""
         missing = [spec.name for spec in specs if spec.name not in tensors]
         if missing:
             raise RunError(f"The tensor {missing[0]!r} is missing.")
         device = self.session.device
-        return [Borrowed(tensors[spec.name], spec, device, stream) for spec in specs]
+        with ExitStack() as held:
+            borrowed = []
+            for spec in specs:
+                borrowed.append(Borrowed(tensors[spec.name], spec, device, stream))
+                held.callback(borrowed[-1].close)
+            yield tuple(tensor.address for tensor in borrowed)
 
     def _new_tensor(self, spec: TensorSpec) -> DeviceTensor:
         driver = self.session.driver
         size = math.prod(spec.shape) * stored_dtype(spec).itemsize
-        return DeviceTensor(spec, driver.allocate(size), self.session.device, driver.release)
+        return DeviceTensor(spec, driver.allocate(size), self.session.device, driver)
 
     def _upload(self, arrays: Sequence[Array]) -> list[Array]:
         """Put copies into the queue; the arrays returned must live until they are done."""
