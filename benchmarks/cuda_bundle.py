@@ -6,18 +6,21 @@
 
 It needs Python, numpy and a driver there, and nothing is compiled: artefacts and kernels are
 machine code already. PyTorch, ONNX Runtime and TensorRT are measured where they are installed.
-What cannot be built is told here and left out. See docs/cuda.md, "On a machine with a GPU".
+What cannot be built is told here and left out. With --work, a run that is stopped goes on where it
+was. See docs/cuda.md, "On a machine with a GPU".
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
+import json
 import shutil
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 from benchmarks.gpu.archive import copy_runtime, pack, peer_cases
@@ -72,8 +75,13 @@ def _cases(arguments: argparse.Namespace, folder: Path) -> Iterator[Case]:
 def _artefacts(arguments: argparse.Namespace, folder: Path) -> Iterator[Case]:
     for wanted in _wanted(arguments):
         start = time.monotonic()
+        kept = folder / "artefacts" / f"{wanted.name}.case.json"
+        if kept.is_file():
+            yield Case(**json.loads(kept.read_text(encoding="utf-8")))
+            continue
         try:
             case = build(wanted, folder)
+            kept.write_text(json.dumps(asdict(case)), encoding="utf-8")
         except Exception as error:  # One model that cannot be built costs one line.
             remove(wanted, folder)
             print(f"{wanted.name} is left out: {type(error).__name__}: {error}"[:300], flush=True)
@@ -103,12 +111,12 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--targets", type=_words, default=["nvidia-h100-sxm"])
     parser.add_argument("--networks", type=_words, default=list(NETWORKS))
     parser.add_argument("--precisions", type=_words, default=list(PRECISIONS))
-    parser.add_argument("--batches", type=lambda t: [int(n) for n in _words(t)], default=[1, 8])
+    parser.add_argument("--batches", type=lambda t: [int(n) for n in _words(t)], default=[1])
     parser.add_argument("--peers", type=_words, default=list(PEERS))
     parser.add_argument("--data", type=Path, help="NAME.onnx and NAME.calib.npz, checked too")
     parser.add_argument("--product", action="store_true", help="8192³ in bfloat16; takes 6 GB")
     parser.add_argument("--no-kernels", action="store_true", help="leave the kernel checks out")
-    parser.add_argument("--work", type=Path, help="keep what is packed in this empty folder")
+    parser.add_argument("--work", type=Path, help="keep what is packed here, and go on with it")
     arguments = parser.parse_args()
     for kind, known in (("networks", NETWORKS), ("precisions", PRECISIONS), ("peers", PEERS)):
         if unknown := set(getattr(arguments, kind)) - set(known):

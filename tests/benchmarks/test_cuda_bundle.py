@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import subprocess
@@ -15,6 +16,7 @@ import onnx_ir
 import pytest
 
 import gcompile
+from benchmarks import cuda_bundle
 from benchmarks.gpu.archive import copy_runtime, pack
 from benchmarks.gpu.bare.case import Case, Row, read_rows, write_cases
 from benchmarks.gpu.launches import Launch, pack_launches
@@ -179,3 +181,29 @@ def test_an_archive_that_is_too_large_is_not_written(bundle: Bundle, tmp_path: P
         pack(bundle.folder, out, most_bytes=1000)
     assert not list(tmp_path.iterdir())
     assert pack(bundle.folder, out, most_bytes=10 << 20) == out.stat().st_size
+
+
+def test_a_build_that_was_stopped_goes_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    built: list[str] = []
+
+    def build_one(wanted: Wanted, folder: Path) -> Case:
+        (folder / "artefacts").mkdir(exist_ok=True)
+        built.append(wanted.name)
+        if wanted.precision == "int8":
+            raise UsageError("not this one")
+        return Case(wanted.name, "artefact", {"batch": 1})
+
+    monkeypatch.setattr(cuda_bundle, "build", build_one)
+    arguments = argparse.Namespace(
+        targets=[_TARGET],
+        data=None,
+        product=False,
+        batches=[1],
+        precisions=["bf16", "int8"],
+        networks=["resnet50"],
+    )
+    first = list(cuda_bundle._artefacts(arguments, tmp_path))
+    assert list(cuda_bundle._artefacts(arguments, tmp_path)) == first
+    refused = f"resnet50-int8-1-{_TARGET}"
+    assert [case.name for case in first] == [f"resnet50-bf16-1-{_TARGET}"]
+    assert built == [first[0].name, refused, refused]

@@ -21,7 +21,7 @@ _WARM_S = 0.3
 _LATENCY_S = 1.0
 _ROUND_S = 0.2
 _ROUNDS = 5
-_PLAN = Plan(window_s=2.0, repeats=2, warmup_s=0.5, settling_windows=1)
+_PLAN = Plan(window_s=2.0, repeats=2, warmup_s=1.0, settling_windows=0)
 
 
 def timed(call: Call, queue: Queue) -> dict[str, Any]:
