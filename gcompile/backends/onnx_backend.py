@@ -25,7 +25,7 @@ from onnx.backend.base import Backend, BackendRep
 from gcompile import ir, runtime
 from gcompile.backends.code import generate
 from gcompile.backends.onnx_values import Returned, as_given
-from gcompile.backends.tvm.operators import refuse_unsupported
+from gcompile.backends.tvm.operators import refuse_early, refuse_unsupported
 from gcompile.backends.write_artifact import write_artifact
 from gcompile.energy import Roofline
 from gcompile.errors import (
@@ -173,6 +173,7 @@ class CompiledModel(BackendRep):  # type: ignore[misc]
             model.graph.register_initializer(value)
         shapes = {n: a.shape for n, a in arrays.items() if n not in fixed}
         ready = ir.prepare(model, shapes)
+        refuse_early(ready)
         _PASSES.apply(ready, context)
         refuse_unsupported(ready)
         code = generate(ready, self.target, self.threads)

@@ -54,6 +54,7 @@ def estimate(
         raise UsageError(f"A batch of {batch} holds no sample. Give 1 or more.")
     graph = read_graph(model, example_inputs, dynamic_shapes)
     ready, _ = load_model(graph, shapes, batch or 1)
+    ir.refuse_nodes(ready)
     device = load_target(target) if isinstance(target, str) else target
     pricing = Roofline().at(_priced(precision, device))
     ctx = PassContext(target=device, energy=pricing, threads=threads, keeps_ledger=False)

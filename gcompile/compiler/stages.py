@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from gcompile import ir
-from gcompile.backends.tvm.operators import refuse_unsupported
+from gcompile.backends.tvm.operators import refuse_early, refuse_unsupported
 from gcompile.compiler.job import Job
 from gcompile.energy import Estimate, estimate
 from gcompile.passes import Numerics, PassRecord, Pipeline
@@ -70,6 +70,7 @@ def apply_exact_passes(job: Job) -> Stage:
     """Rewrite without touching the real numbers: what relative budgets count from."""
     pipeline = parse_pipeline(job.passes) if job.passes else canonicalize_pipeline()
     pipeline = Pipeline("exact", (WidenFloat16(), pipeline))
+    refuse_early(job.model, job.context.target.kind)
     record = pipeline.apply(job.model, job.context)
     # Not before: folding removes shape arithmetic.
     refuse_unsupported(job.model, job.context.target.kind)

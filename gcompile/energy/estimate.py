@@ -71,7 +71,8 @@ class EnergyModel(Protocol):
 def estimate(model: ir.Model, target: Target, energy: EnergyModel, threads: int = 1) -> Estimate:
     """Price every region of the model and add up.
 
-    A branch that may or may not run (`If`) is charged for its dearest alternative.
+    A branch that may or may not run (`If`) is charged for its dearest alternative, and a loop for
+    the most rounds that it may have where a constant says so, else for one.
     """
     per_region = _price_graph(model.graph, target, energy.for_model(model), threads)
     return Estimate(
@@ -83,6 +84,12 @@ def estimate(model: ir.Model, target: Target, energy: EnergyModel, threads: int 
         target.relative_error,
         target.ratio_error,
     )
+
+
+def _rounds(node: ir.Node) -> int:
+    """The most rounds of a loop, where they are known."""
+    count = ir.constant_array(node.inputs[0]) if node.op_type == "Loop" else None
+    return 1 if count is None else max(int(count.reshape(-1)[0]), 1)
 
 
 def _price_graph(
@@ -99,6 +106,7 @@ def _price_graph(
         ]
         if branches:
             dearest = max(branches, key=lambda b: sum(c.energy_j for c in b.values()))
-            costs.update(dearest)
+            rounds = max(_rounds(node) for node in region.nodes)
+            costs.update({name: cost.times(rounds) for name, cost in dearest.items()})
         costs[region.name] = energy.price(region, target, threads)
     return costs

@@ -45,6 +45,7 @@ from gcompile.ir.place import Place, place_of
 from gcompile.ir.precision import Precision, decodes_storage
 from gcompile.ir.read import OPSET, default_bindings, load, parse, prepare, read_file
 from gcompile.ir.recurrence import Recurrence, recurrence_of
+from gcompile.ir.refusals import refuse_nodes, refused_nodes
 from gcompile.ir.region import (
     Region,
     assign_region,
@@ -56,7 +57,13 @@ from gcompile.ir.region import (
 )
 from gcompile.ir.rewire import bypass, only_reader
 from gcompile.ir.row_write import RowWrite, row_write_of
-from gcompile.ir.shapes import Shapes, free_dimensions, infer_shapes, static_shape
+from gcompile.ir.shapes import (
+    Shapes,
+    fold_shape_arithmetic,
+    free_dimensions,
+    infer_shapes,
+    static_shape,
+)
 from gcompile.ir.split_weights import split_weights
 from gcompile.ir.static.borders import take_elements
 from gcompile.ir.static.branches import inline_branch
@@ -133,6 +140,7 @@ __all__ = [
     "evaluate_node",
     "example_inputs",
     "extract",
+    "fold_shape_arithmetic",
     "free_dimensions",
     "freeze_inputs",
     "from_bytes",
@@ -163,6 +171,8 @@ __all__ = [
     "read_bytes",
     "read_file",
     "recurrence_of",
+    "refuse_nodes",
+    "refused_nodes",
     "regions",
     "remove_unused",
     "restored",

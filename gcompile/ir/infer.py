@@ -16,6 +16,7 @@ from gcompile.errors import InvalidModelError
 from gcompile.ir.bounded.operators import infer_bounded
 from gcompile.ir.constants import constant_array
 from gcompile.ir.newer import infer_newer
+from gcompile.ir.unknown_shapes import NOT_UNROLLED
 
 _SMALL_TENSOR_ELEMENTS = 1024
 """Constants up to this size may decide a shape, so inference gets to see their values."""
@@ -40,8 +41,41 @@ def infer_graph(graph: onnx_ir.Graph, opsets: Mapping[str, int]) -> None:
         for branch in branches:
             infer_graph(branch, opsets)
         learned |= _copy_from_branches(node, branches)
+        if is_kept_loop(node):
+            learned |= _infer_loop(node, opsets)
     if learned:
         _infer_scope(graph, opsets)
+
+
+def is_kept_loop(node: onnx_ir.Node) -> bool:
+    """Say whether the node is a Loop whose rounds only the data decides."""
+    return node.op_type == "Loop" and not node.domain and NOT_UNROLLED in node.metadata_props
+
+
+def _infer_loop(node: onnx_ir.Node, opsets: Mapping[str, int]) -> bool:
+    """Where each round gives states the shapes they had, they are the shapes of the outputs."""
+    body, states = node.attributes["body"].as_graph(), node.inputs[2:]
+    if len(body.outputs) != 1 + len(states) or not all(map(_is_static, states)):
+        return False
+    single = onnx_ir.Shape(())
+    body.inputs[0].shape, body.inputs[0].dtype = single, onnx_ir.DataType.INT64
+    body.inputs[1].shape, body.inputs[1].dtype = single, onnx_ir.DataType.BOOL
+    for inner, state in zip(body.inputs[2:], states, strict=True):
+        assert state is not None
+        inner.shape, inner.type = state.shape, state.type
+    infer_graph(body, opsets)
+    if any(i.shape != o.shape for i, o in zip(body.inputs[2:], body.outputs[1:], strict=True)):
+        return False
+    learned = False
+    for value, state in zip(node.outputs, states, strict=False):
+        assert state is not None
+        learned |= value.shape != state.shape
+        value.shape, value.type = state.shape, state.type
+    return learned
+
+
+def _is_static(value: onnx_ir.Value | None) -> bool:
+    return value is not None and value.shape is not None and value.shape.is_static()
 
 
 def _branches(node: onnx_ir.Node) -> list[onnx_ir.Graph]:

@@ -18,16 +18,18 @@ from gcompile.errors import (
 from gcompile.ir import ceil_pools
 from gcompile.ir.bounded.bind import bind_counted_sizes
 from gcompile.ir.bounded.operators import define, forget
+from gcompile.ir.constants import is_constant
 from gcompile.ir.expand_functions import expand_functions
-from gcompile.ir.infer import infer_graph
+from gcompile.ir.infer import infer_graph, is_kept_loop
 from gcompile.ir.newer import keep_newer
+from gcompile.ir.notes import add_note
 from gcompile.ir.old_slopes import LAST_OPSET, spread_old_slopes
+from gcompile.ir.refusals import refused_strings
 from gcompile.ir.same_operators import are_same
 from gcompile.ir.shapes import Shapes, bind_shapes, free_unnamed_sizes, infer_shapes
 from gcompile.ir.static.settle import settle
 from gcompile.ir.steps_first import put_steps_first
 from gcompile.ir.stft_sides import say_sides
-from gcompile.ir.strings import refuse_strings
 from gcompile.ir.verify import verify
 from gcompile.ir.walk import all_graphs, all_nodes, remove_unused
 from gcompile.ir.written_out.contributed import name_contributed
@@ -111,7 +113,6 @@ def prepare(
     forget(model)
     name_contributed(model)
     _refuse_undefined_operators(model)
-    refuse_strings(model)
     model = onnx_passes.InlinePass()(model).model
     while expand_functions(model, OPSET):
         model = onnx_passes.InlinePass()(model).model
@@ -138,10 +139,22 @@ def prepare(
         infer_shapes(model)
     _name_nodes(model)
     define(model)
+    _note_loops(model)
     verify(model)
     for name, size in defaults.items():
         model.metadata_props[_BOUND + name] = str(size)
     return model
+
+
+def _note_loops(model: onnx_ir.Model) -> None:
+    """Say of loops that stay how they are priced."""
+    for node in filter(is_kept_loop, all_nodes(model)):
+        counted = "the most it may have" if is_constant(node.inputs[0]) else "one round"
+        add_note(
+            model,
+            f"How many rounds the loop {node.name} has is known only when it runs: energy and "
+            f"time are those of {counted}.",
+        )
 
 
 def default_bindings(model: onnx_ir.Model) -> dict[str, int]:
@@ -189,6 +202,7 @@ def _refuse_undefined_operators(model: onnx_ir.Model) -> None:
             remedy = "export the model with a newer opset"
             unknown.append(UnsupportedNode(name, node.op_type, reason, remedy))
     if unknown:
+        unknown += refused_strings(model)
         raise UnsupportedOperatorsError(unknown)
 
 

@@ -9,6 +9,9 @@ import onnx_ir
 
 from gcompile.ir.shapes import static_shape
 
+IS_ROUND = "gcompile.round"
+"""Marks the body of a loop: what it is given at first belongs to others."""
+
 
 @dataclass(frozen=True, slots=True)
 class RowWrite:
@@ -34,13 +37,15 @@ class RowWrite:
     @property
     def is_in_place(self) -> bool:
         """Whether the rows can be replaced where they lie: nobody else reads an input's data."""
-        node = self.output.producer()
+        node, graph = self.output.producer(), self.data.graph
         return (
             self.data.is_graph_input()
+            and graph is not None
+            and IS_ROUND not in graph.metadata_props
             and not self.data.is_graph_output()
             and len(self.data.uses()) == 1
             and node is not None
-            and node.graph is self.data.graph
+            and node.graph is graph
         )
 
 

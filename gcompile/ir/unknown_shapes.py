@@ -9,6 +9,9 @@ from gcompile.ir.place import place_of
 NOT_UNROLLED = "gcompile.not_unrolled"
 """Where a Loop or Scan keeps the reason why its rounds are not written out."""
 
+NOT_COUNTED = "gcompile.not_counted"
+"""Where a node keeps the reason why it cannot run on a buffer of the largest size."""
+
 _BY_VALUES = "leave it to what follows the model: its result has other sizes for other values"
 _KNOWN = {
     **dict.fromkeys(
@@ -39,10 +42,7 @@ def why_unknown(value: onnx_ir.Value | None) -> str:
     node = _first_unknown(value)
     if node is None:
         return f"The shape of value {name!r} is not known. Give it with --shape."
-    reason, remedy = _KNOWN.get(node.op_type, _OTHERS)
-    if node.op_type in ("Loop", "Scan"):
-        kept = node.metadata_props.get(NOT_UNROLLED, "its rounds are computed")
-        reason, remedy = f"stays a loop, because {kept}", _FIXED
+    reason, remedy = reason_and_remedy(node)
     place = place_of([node])
     where = f" at {place}" if place else ""
     if node.domain not in ("", "ai.onnx"):
@@ -55,6 +55,25 @@ def why_unknown(value: onnx_ir.Value | None) -> str:
         f"The shape of value {name!r} depends on the data, and gcompile needs static shapes: "
         f"{node.op_type} (node {node.name}{where}) {reason}. {remedy[0].upper()}{remedy[1:]}."
     )
+
+
+def reason_and_remedy(node: onnx_ir.Node) -> tuple[str, str]:
+    """Why a shape is unknown after a node that reads known ones, and what to do about it."""
+    if NOT_COUNTED in node.metadata_props:
+        return node.metadata_props[NOT_COUNTED], _BY_VALUES
+    if node.op_type in ("Loop", "Scan"):
+        kept = node.metadata_props.get(NOT_UNROLLED, "its rounds are computed")
+        return f"stays a loop, because {kept}{_what_grows(node)}", _FIXED
+    return _KNOWN.get(node.op_type, _OTHERS)
+
+
+def _what_grows(node: onnx_ir.Node) -> str:
+    """Why a Loop of that kind cannot run round by round, as the end of a sentence."""
+    if node.op_type != "Loop":
+        return ""
+    if len(node.attributes["body"].as_graph().outputs) > len(node.inputs) - 1:
+        return ", and it collects a result of each round"
+    return ", and the shape of its state changes from round to round"
 
 
 def _first_unknown(value: onnx_ir.Value | None) -> onnx_ir.Node | None:

@@ -13,8 +13,17 @@ def parse(text: str, opset: int = 21) -> ir.Model:
 
 
 def test_strings_are_refused_by_node() -> None:
-    with pytest.raises(UnsupportedOperatorsError, match=r"nodes: y.*computes with strings"):
-        parse("g (string[2] a, string[2] b) => (string[2] y) { y = StringConcat(a, b) }")
+    model = parse("g (string[2] a, string[2] b) => (string[2] y) { y = StringConcat(a, b) }")
+    with pytest.raises(UnsupportedOperatorsError, match=r"nodes: StringConcat_y.*with strings"):
+        ir.refuse_nodes(model)
+
+
+def test_strings_are_listed_beside_operators_that_nobody_defines() -> None:
+    text = """g (string[2] a, float[2] x) => (string[2] y, float[2] z) {
+        y = StringConcat(a, a) z = Swish(x) }"""
+    with pytest.raises(UnsupportedOperatorsError) as caught:
+        parse(text)
+    assert [node.operator for node in caught.value.nodes] == ["Swish", "StringConcat"]
 
 
 def test_the_node_that_makes_a_shape_unknown_is_named() -> None:

@@ -6,13 +6,14 @@ import numpy as np
 
 from gcompile import ir
 from gcompile.backends.tvm.fallback import refusal
+from gcompile.backends.tvm.lowering.loops import refusal_of_loop
 from gcompile.backends.tvm.lowering.recurrences import refusal_of_recurrence
 from gcompile.backends.tvm.plain.kernels import has_plain_code
 from gcompile.backends.tvm.suggestions import suggestion_for
 from gcompile.errors import CompileError, UnsupportedNode, UnsupportedOperatorsError
 from gcompile.runtime.entry_point import DTYPES
 
-_LOWERED_HERE = frozenset({"If", "QuantizeLinear", "DequantizeLinear", "Mish"})
+_LOWERED_HERE = frozenset({"If", "Loop", "QuantizeLinear", "DequantizeLinear", "Mish"})
 _OWN = ("", ir.NEWER, ir.BOUNDED)
 _MOSTLY_LOWERED_HERE = frozenset({"ConvTranspose", "Resize"})
 """Operators whose attributes our kernels know better than the importer does: what a kernel then
@@ -20,23 +21,38 @@ declines is refused in its turn by `refuse_fallback`."""
 
 
 def refuse_unsupported(model: ir.Model, kind: str = "cpu") -> None:
-    """List every node that nothing can compile for a kind of target.
+    """List every node that nothing can compile for a kind of target, strings and shapes included.
 
     Raises:
         UnsupportedOperatorsError: Naming each node, why, and what to do about it.
         CompileError: An input or output has a type the runtime does not take.
     """
-    lowered = _LOWERED_HERE | _MOSTLY_LOWERED_HERE
-    found = [
+    found = ir.refused_nodes(model)
+    listed = {node.name for node in found}
+    found += [
         _unsupported(node, reason)
         for node in ir.all_nodes(model)
-        if node.domain or node.op_type not in lowered
+        if node.name not in listed and (node.domain not in _OWN or _has_shapes(node))
         if (reason := _refusal(node, kind)) is not None
     ]
     if found:
         raise UnsupportedOperatorsError(found)
     for value in (*model.graph.inputs, *model.graph.outputs):
         _refuse_type(value)
+
+
+def refuse_early(model: ir.Model, kind: str = "cpu") -> None:
+    """Refuse what no pass can help, strings and unknown shapes, and list what else is missing.
+
+    Raises:
+        UnsupportedOperatorsError: Naming each node, why, and what to do about it.
+    """
+    if not ir.refused_nodes(model):
+        return
+    folded = model.clone()  # Arithmetic on shapes is no reason to refuse a model.
+    ir.fold_shape_arithmetic(folded)
+    ir.remove_unused(folded)
+    refuse_unsupported(folded, kind)
 
 
 def refuse_fallback(node: ir.Node) -> None:
@@ -80,6 +96,8 @@ def _unsupported(node: ir.Node, reason: str) -> UnsupportedNode:
 
 
 def _refusal(node: ir.Node, kind: str) -> str | None:
+    if node.op_type in _LOWERED_HERE | _MOSTLY_LOWERED_HERE and not node.domain:
+        return refusal_of_loop(node, kind)
     if has_plain_code(node):
         if kind != "gpu" or refusal(ir.node_proto(node)) is None:
             return None
@@ -89,6 +107,15 @@ def _refusal(node: ir.Node, kind: str) -> str | None:
     if node.op_type == "TopK" and _dtype(node.inputs[0]) is ir.DataType.UINT64:
         return "TVM does not sort whole numbers of 64 bits without a sign"
     return refusal(ir.node_proto(node))
+
+
+def _has_shapes(node: ir.Node) -> bool:
+    """What follows an unknown shape is not looked at: it may be fine."""
+    values = (value for value in (*node.inputs, *node.outputs) if value is not None and value.name)
+    return all(
+        ir.is_constant(value) or (value.shape is not None and value.shape.is_static())
+        for value in values
+    )
 
 
 def _dtype(value: ir.Value | None) -> ir.DataType | None:

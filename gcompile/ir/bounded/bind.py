@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 
 import onnx_ir
 
-from gcompile.errors import UnsupportedNode, UnsupportedOperatorsError
 from gcompile.ir.bounded.arithmetic import ARITHMETIC
 from gcompile.ir.bounded.cuts import CUTS, cut
 from gcompile.ir.bounded.moves import MOVES
@@ -17,13 +16,12 @@ from gcompile.ir.bounded.sources import BY_NUMBERS, SOURCES, shape_of
 from gcompile.ir.bounded.step import CannotBoundError, Result, Rule, Step, Tracked, infer_node
 from gcompile.ir.extract import read_by
 from gcompile.ir.notes import add_note
-from gcompile.ir.place import place_of
+from gcompile.ir.unknown_shapes import NOT_COUNTED
 from gcompile.ir.written_out.writer import known_shape
 
 COUNTS = "gcompile.counts"
 """Where a model keeps which outputs are buffers, and which others count what is in them."""
 
-_REMEDY = "leave it to what follows the model: its result has other sizes for other values"
 _WHOLE = (onnx_ir.DataType.INT64, onnx_ir.DataType.INT32)
 _ON_BUFFERS: Mapping[str, Rule] = {
     **SOURCES,
@@ -46,10 +44,9 @@ def bind_counted_sizes(model: onnx_ir.Model, opset: int) -> bool:
     Returns:
         Whether there are such nodes.
 
-    Raises:
-        UnsupportedOperatorsError: Nodes cannot run on buffers.
+    Nodes that cannot run on buffers keep the reason, for `refused_nodes`.
     """
-    tracked, refused = Tracked(), []
+    tracked = Tracked()
     for node in list(model.graph):
         if node.domain or not (rule := _rule(node, tracked)):
             continue
@@ -58,11 +55,9 @@ def bind_counted_sizes(model: onnx_ir.Model, opset: int) -> bool:
             _replace(step, rule(step))
         except CannotBoundError as error:
             if any(known_shape(value) is None for value in node.outputs if value.name) or any(
-                tracked.of(value).axes for value in node.inputs
+                tracked.of(value).axes for value in read_by(node)
             ):
-                refused.append(_unsupported(node, str(error)))
-    if refused:
-        raise UnsupportedOperatorsError(refused)
+                node.metadata_props[NOT_COUNTED] = str(error)
     if not tracked.bounded and not tracked.numbers:
         return False
     model.opset_imports[BOUNDED] = 1
@@ -163,11 +158,4 @@ def counts_of(model: onnx_ir.Model) -> tuple[tuple[str, int, str], ...]:
         for name, axes in kept.items()
         for axis, count in axes
         if {name, count} <= outputs
-    )
-
-
-def _unsupported(node: onnx_ir.Node, reason: str) -> UnsupportedNode:
-    place = place_of([node])
-    return UnsupportedNode(
-        str(node.name), node.op_type, reason, _REMEDY, str(place) if place else ""
     )

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import onnx_ir
 from onnx_ir.passes.common import NameFixPass
 
-from gcompile.ir.infer import infer_graph
+from gcompile.ir.infer import infer_graph, is_kept_loop
+from gcompile.ir.row_write import IS_ROUND
 from gcompile.ir.static.borders import is_tensor
 from gcompile.ir.static.branches import inline_branch
 from gcompile.ir.static.known import known_array
@@ -48,9 +49,11 @@ def _settle_once(model: onnx_ir.Model, opset: int) -> bool:
 
 
 def _scopes(graph: onnx_ir.Graph) -> Iterator[onnx_ir.Graph]:
-    """The graph and the branches in it; what is in the body of a loop waits for its rounds."""
+    """The graph and the branches in it, and bodies of loops whose rounds stay."""
     yield graph
     for node in graph:
+        if is_kept_loop(node):
+            yield from _scopes(node.attributes["body"].as_graph())
         if node.op_type == "If" and not node.domain:
             for name in ("then_branch", "else_branch"):
                 yield from _scopes(node.attributes[name].as_graph())
@@ -63,7 +66,9 @@ def _settle_control(graph: onnx_ir.Graph, opset: int) -> bool:
             reason = unroll(node, opset)
             done |= reason is None
             if reason is not None:
+                done |= NOT_UNROLLED not in node.metadata_props  # Its body settles from now on.
                 node.metadata_props[NOT_UNROLLED] = reason
+                node.attributes["body"].as_graph().metadata_props[IS_ROUND] = "yes"
         elif any(_is_dynamic(value) for value in node.outputs):
             condition = known_array(node.inputs[0], opset)
             if condition is not None:

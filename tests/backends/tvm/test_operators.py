@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+import gcompile
 from gcompile import ir
-from gcompile.backends.tvm.operators import refuse_unsupported
+from gcompile.backends.tvm.operators import refuse_early, refuse_unsupported
 from gcompile.errors import CompileError, UnsupportedOperatorsError
 
 HEADER = '<ir_version: 10, opset_import: ["" : 21]>\n'
@@ -73,6 +74,26 @@ def test_each_node_comes_with_a_reason_and_a_suggestion() -> None:
     for node in caught.value.nodes:
         assert f"{node.operator} (nodes: {node}), because {node.reason}" in str(caught.value)
         assert node.suggestion in str(caught.value)
+
+
+def test_strings_shapes_and_operators_are_in_one_report() -> None:
+    text = """g (float[4] x, int64[2] s, string[2] a) =>
+        (float[j,k] y, float[4] z, string[2] t, float[j,k] w) {
+        y = Reshape(x, s) w = Neg(y)
+        z = Bernoulli(x)
+        t = StringConcat(a, a) }"""
+    model = ir.parse(HEADER + text)
+    with pytest.raises(UnsupportedOperatorsError) as caught:
+        refuse_early(model)
+    assert {n.name: n.reason for n in caught.value.nodes} == {
+        "Reshape_y": "takes a shape, or part of one, that is computed from data",
+        "Bernoulli_z": "TVM's ONNX importer does not know it",
+        "StringConcat_t": "it computes with strings",
+    }
+    assert all(n.suggestion for n in caught.value.nodes)
+    with pytest.raises(UnsupportedOperatorsError) as again:
+        gcompile.compile(model, cache=False)
+    assert len(again.value.nodes) == 3
 
 
 @pytest.mark.parametrize(

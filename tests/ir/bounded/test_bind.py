@@ -98,12 +98,20 @@ def test_what_cannot_run_on_a_buffer_is_named_with_all_the_others() -> None:
         o = Abs(x) q = NonZero(o) r = Transpose<perm = [1, 0]>(q) u = GatherND(x, r)
         a = Add(v, u) b = Reshape(v, s) }}"""
     with pytest.raises(UnsupportedOperatorsError) as caught:
-        ir.prepare(onnx_ir.from_proto(read(text)))
+        ir.refuse_nodes(ir.prepare(onnx_ir.from_proto(read(text))))
     reasons = {node.operator: node.reason for node in caught.value.nodes}
     assert reasons == {
         "Add": "it reads sizes that are counted apart",
         "Reshape": "it gives a counted size a number",
     }
+
+
+def test_a_branch_does_not_read_a_buffer_from_inside() -> None:
+    text = f"""g (float[3,4] x, bool q) => (float s) {{ {FOUND}
+        s = If(q) <then_branch = a () => (float o) {{ o = ReduceSum<keepdims = 0>(v) }},
+                   else_branch = b () => (float u) {{ u = ReduceMax<keepdims = 0>(x) }}> }}"""
+    with pytest.raises(UnsupportedOperatorsError, match=r"If .*counted while the model runs"):
+        ir.refuse_nodes(ir.prepare(onnx_ir.from_proto(read(text))))
 
 
 def test_a_written_model_is_one_that_others_can_run() -> None:

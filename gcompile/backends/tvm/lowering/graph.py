@@ -18,6 +18,7 @@ from gcompile.backends.tvm.kernels.spec import AnyKernel, ProductKernel
 from gcompile.backends.tvm.kernels.units import unit_named
 from gcompile.backends.tvm.lowering.emission import Emission
 from gcompile.backends.tvm.lowering.expressions import CannotEmitError
+from gcompile.backends.tvm.lowering.loops import Rounds, call_loop, write_rounds
 from gcompile.backends.tvm.lowering.memory import Memory, array_of
 from gcompile.backends.tvm.lowering.merge import merge_launches
 from gcompile.backends.tvm.lowering.moves import stored_move, without_conversions, write_move
@@ -92,6 +93,8 @@ class _GraphLowering:
             if node.op_type == "If"
             for attribute in ("then_branch", "else_branch")
         }
+        loops = [node for region in regions for node in region.nodes if node.op_type == "Loop"]
+        self.loops = {node: self._write_loop(node) for node in loops}
         self.memory = Memory(self.emission, gather_requests(regions))
         variables = [
             relax.Var(f"p{i}", relax.TensorType(ir.static_shape(value), relax_dtype(value)))
@@ -101,7 +104,7 @@ class _GraphLowering:
         with builder.function(self.name, variables):
             for value, variable in zip(parameters, variables, strict=True):
                 self.memory.put_rows(value, variable)
-            if self.branches:
+            if self.branches or self.loops:
                 self._write_body(regions)
                 builder.emit_func_output(self._results())
             else:
@@ -122,6 +125,9 @@ class _GraphLowering:
             self.emission.launch = region.launch
             if region.nodes[-1].op_type == "If":
                 self._call_branches(region.nodes[-1])
+            elif region.nodes[-1].op_type == "Loop":
+                node = region.nodes[-1]
+                call_loop(node, self.loops[node], self.memory)
             else:
                 self._write_region(region)
 
@@ -171,7 +177,16 @@ class _GraphLowering:
         name = f"branch_{self.emission.branches}"
         self.emission.branches += 1
         lowering = _GraphLowering(self.emission, graph, name, self.fallbacks)
-        return _Branch(lowering.write_function(captured), captured)
+        return _Branch(lowering.write_function([*graph.inputs, *captured]), captured)
+
+    def _write_loop(self, node: ir.Node) -> Rounds:
+        body = node.attributes["body"].as_graph()
+        branch = self._write_branch(node, "body")
+        states = [(ir.static_shape(v), relax_dtype(v)) for v in body.inputs[2:]]
+        captured = [(ir.static_shape(v), relax_dtype(v)) for v in branch.captured]
+        return write_rounds(
+            self.emission.builder, branch.function, node, states, captured, branch.captured
+        )
 
     def _call_branches(self, node: ir.Node) -> None:
         calls = []
