@@ -20,6 +20,7 @@ from gcompile.compiler.ladder_check import check_ladder
 from gcompile.compiler.variant import named_targets
 from gcompile.compiler.whole import Compiled, compile_jobs, temporary_folder
 from gcompile.errors import UsageError
+from gcompile.passes.labels.fit_bias import FitBias
 from gcompile.passes.precision import Preset
 from gcompile.report import (
     Report,
@@ -136,7 +137,7 @@ def _following(
         job,
         model=plan.at(sizes),
         recipe=recipe,
-        context=replace(job.context, calibration=rows.inputs if rows else None),
+        context=replace(job.context, calibration=rows.inputs if rows else None, labels=None),
         calibration=rows,
         budget=None,
         evaluation=None,
@@ -169,6 +170,8 @@ def _refuse_what_is_of_one_size(options: Options) -> None:
     """
     if options.get("prune"):
         raise UsageError("Pruning is for static shapes. Bind them with --shape, or do not prune.")
+    if FitBias.name in str(options.get("passes") or ""):
+        raise UsageError(f"{FitBias.name} is for static shapes. Bind them with --shape.")
     if options.get("quantization") == Preset.BEST:
         raise UsageError(
             "--quantization best is for static shapes. Bind them with --shape, or take balanced."

@@ -198,6 +198,7 @@ def prepare(
             seed=seed,
             threads=threads,
             calibration=calibration.inputs if calibration else None,
+            labels=calibration.labels if calibration else None,
             run=OnnxRuntime(),
         ),
         budget=limit,

@@ -53,6 +53,7 @@ class PassContext:
     Attributes:
         calibration: Rows the user gave, one array per model input with rows along axis 0; None
             when there are none. A pass never invents data.
+        labels: One label for each of these rows, where the user gave labels too.
         run: Runs a model on inputs, for passes that must see values; None when not available.
         skipped: Counts refusals by (pass, reason); `Pass.apply` moves them into the record.
         keeps_ledger: Whether the model is priced after every pass that changed it. Without a
@@ -67,6 +68,7 @@ class PassContext:
     run: Runner | None = None
     skipped: Counter[tuple[str, str]] = field(default_factory=Counter)
     keeps_ledger: bool = True
+    labels: NDArray[np.generic] | None = None
 
 
 @dataclass(frozen=True)

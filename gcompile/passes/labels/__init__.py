@@ -1,0 +1,1 @@
+"""What labels beside the calibration rows make possible without training."""

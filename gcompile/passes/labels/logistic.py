@@ -1,0 +1,64 @@
+"""Multinomial logistic regression of a bias and a temperature on scores.
+
+    minimize over b, t:   mean of -log softmax(t · z + b)[label]  +  λ |b|² / 2
+
+The problem is convex: its solution does not depend on where one starts. Adding b / t to the
+scores z chooses the classes that the solution chooses. With b = 0 it is temperature scaling (Guo
+et al., "On Calibration of Modern Neural Networks", 2017); the bias allows for classes that are
+more or less frequent than the scores believe (Saerens et al., "Adjusting the Outputs of a
+Classifier to New a Priori Probabilities", 2002).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+from scipy.special import log_softmax
+
+Scores = NDArray[np.float64]
+Labels = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Logistic:
+    """A solution.
+
+    Attributes:
+        bias: (classes,) b.
+        temperature: The factor t, above 0.
+    """
+
+    bias: NDArray[np.float64]
+    temperature: float
+
+    @property
+    def shift(self) -> NDArray[np.float64]:
+        """(classes,) What to add to the scores themselves."""
+        return np.asarray(self.bias / self.temperature, np.float64)
+
+    def loss(self, scores: Scores, labels: Labels) -> float:
+        """The mean negative log-likelihood of labels, in nats."""
+        told = log_softmax(self.temperature * scores + self.bias, axis=1)
+        return float(-told[np.arange(len(labels)), labels].mean())
+
+
+def fit_bias(scores: Scores, labels: Labels, penalty: float) -> Logistic:
+    """Solve for (rows, classes) scores and (rows,) labels; an infinite penalty keeps b at 0."""
+    classes = scores.shape[1]
+    truth = np.eye(classes)[labels]
+    free = np.isfinite(penalty)
+
+    def objective(x: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        bias, temperature = x[:classes], float(np.exp(x[classes]))
+        told = log_softmax(temperature * scores + bias, axis=1)
+        error = (np.exp(told) - truth) / len(labels)
+        slope = error.sum(axis=0) + penalty * bias if free else np.zeros(classes)
+        value = -(told * truth).sum() / len(labels)
+        value += penalty * float(bias @ bias) / 2 if free else 0.0
+        return float(value), np.append(slope, temperature * (error * scores).sum())
+
+    found = minimize(objective, np.zeros(classes + 1), jac=True, method="L-BFGS-B").x
+    return Logistic(found[:classes], float(np.exp(found[classes])))
