@@ -69,7 +69,7 @@ class Infeasible:
 
 
 def solve(space: Space, limit_j: float, forbidden: Sequence[Choice] = ()) -> Solution | Infeasible:
-    """Solve exactly; choices in `forbidden` are left out."""
+    """Solve exactly; what agrees with a choice in `forbidden` in all that it names is left out."""
     problem = _Problem.of(space)
     least = problem.cheapest()
     excluded = list(forbidden)
@@ -174,7 +174,8 @@ class _Problem:
             found.append(LinearConstraint(energies / scale, -np.inf, limit_j / scale))
         for choice in excluded:
             same = [float(choice.get(name) == option.setting) for name, option in self.flat]
-            found.append(LinearConstraint(np.array(same), -np.inf, len(rows) - 1))
+            named = sum(name in rows for name in choice)
+            found.append(LinearConstraint(np.array(same), -np.inf, named - 1))
         return found
 
     def _needs(self) -> list[LinearConstraint]:

@@ -78,8 +78,8 @@ class Fitter:
     def fit(self, limit_j: float, forbidden: Sequence[Choice] = ()) -> Point | None:
         """The least sensitive choice whose real estimate is within the limit, or None.
 
-        Where conversions push the solver's choice over the limit, the solver's limit shrinks by
-        as much.
+        What agrees with a forbidden choice in all that it names is left out. Where conversions
+        push the solver's choice over the limit, the solver's limit shrinks by as much.
         """
         allowed = limit_j
         for _ in range(_TRIES):
@@ -93,7 +93,8 @@ class Fitter:
         fitting = [
             point
             for point in (*self.uniform, self.cheapest())
-            if is_within(point.energy_j, limit_j) and point.choice not in forbidden
+            if is_within(point.energy_j, limit_j)
+            and not any(each.items() <= point.choice.items() for each in forbidden)
         ]
         return min(fitting, key=self._sensitivity, default=None)
 

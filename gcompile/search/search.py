@@ -25,6 +25,9 @@ from gcompile.search.start import PREPARED, is_over, measured, silent, start
 
 EVALUATIONS = 8
 
+_LITTLE = 0.1
+"""A share of the error of a choice that is not worth another choice of precisions."""
+
 
 @dataclass(frozen=True)
 class Goal:
@@ -132,8 +135,9 @@ class _Searcher:
     def _guesses(self, start: Point) -> Iterator[Point]:
         """The solver's choice, choices that spare its worst regions, and other calibrations.
 
-        A choice that failed is forbidden, and its regions are measured again in its company: what
-        one region costs there is what reverting it would gain.
+        A choice that failed is forbidden, or its pruning in any precision (see `_to_avoid`), and
+        its regions are measured again in its company: what one region costs there is what
+        reverting it would gain.
         """
         forbidden: list[Choice] = []
         later: list[Point] = []
@@ -143,8 +147,9 @@ class _Searcher:
             yield first
             later += others[:1]
             self._tell("comparing regions in company")
-            self.fitter.raise_sensitivity(point.choice, self.judge.gains(first))
-            forbidden.append(point.choice)
+            gains = self.judge.gains(first)
+            self.fitter.raise_sensitivity(point.choice, gains)
+            forbidden.append(_to_avoid(first, gains))
             if len(forbidden) % 2 == 0 and later:
                 yield later.pop(0)
             point = self._fit(forbidden)
@@ -221,6 +226,17 @@ class _Searcher:
     def _tell(self, stage: str) -> None:
         share = min(len(self.tried) / self.goal.evaluations, 1.0)
         self.tell(stage, PREPARED + (1 - PREPARED) * share)
+
+
+def _to_avoid(point: Point, gains: Mapping[str, float]) -> Choice:
+    """What a choice that failed forbids: itself, or what it prunes, in whatever precisions.
+
+    Where reverting the precisions one by one gains next to nothing of the error, others would not
+    tell much from those that failed.
+    """
+    if not point.pruned or sum(gains.values()) > _LITTLE * (point.error or 0.0):
+        return point.choice
+    return {name: each for name, each in point.choice.items() if isinstance(each, int)}
 
 
 def _quality(point: Point) -> tuple[float, float]:

@@ -106,6 +106,17 @@ def test_a_forbidden_choice_gives_the_next_best() -> None:
     assert found.choice == {"a": INT8, "b": FP32}
 
 
+def test_what_is_forbidden_in_part_is_forbidden_with_everything_else() -> None:
+    space = {
+        "a": [Option(FP32, 10.0, 0.0), Option(INT8, 4.0, 0.5)],
+        "b": [Option(FP32, 10.0, 0.0), Option(INT8, 4.0, 0.1)],
+    }
+    found = solve(space, 15.0, [{"b": INT8}])
+    assert isinstance(found, Solution)
+    assert found.choice == {"a": INT8, "b": FP32}
+    assert isinstance(solve(space, 15.0, [{"b": INT8}, {"a": INT8}]), Infeasible)
+
+
 def test_an_option_of_infinite_sensitivity_is_not_taken() -> None:
     space = {"a": [Option(FP32, 10.0, 0.0), Option(INT8, 4.0, math.inf)]}
     assert isinstance(solve(space, 5.0), Infeasible)
