@@ -59,6 +59,19 @@ def find_tasks(data: Path, others: Sequence[str], names: Sequence[str]) -> list[
     return found
 
 
+def with_labels(task: Labelled, share: float, folder: Path) -> Labelled:
+    """The task, calibrated on a share of its evaluation rows with labels, judged on the others."""
+    arrays = dict(np.load(task.evaluation))
+    count = len(arrays["labels"])
+    order = np.random.default_rng(0).permutation(count)
+    parts = order[: round(share * count)], order[round(share * count) :]
+    paths = [folder / f"{task.name}.{part}.npz" for part in ("labelled", "others")]
+    for path, part in zip(paths, parts, strict=True):
+        rows = {n: a[part] if len(a) == count else a for n, a in arrays.items()}
+        np.savez(path, **rows)
+    return Labelled(task.name, task.model, paths[0], paths[1])
+
+
 def task_parser(description: str) -> argparse.ArgumentParser:
     """Arguments that say which tasks to measure, and where the figures go."""
     parser = argparse.ArgumentParser(description=description)
