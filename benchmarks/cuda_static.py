@@ -29,9 +29,9 @@ from gcompile import ir
 from gcompile.backends.cuda.build import CudaCode, generate
 from gcompile.backends.cuda.launches import Launch
 from gcompile.compiler.choose import choose
-from gcompile.compiler.job import prepare
+from gcompile.compiler.job import Job, prepare
 from gcompile.compiler.native import Measurer
-from gcompile.compiler.stages import apply_exact_passes
+from gcompile.compiler.stages import Stage, apply_exact_passes
 from gcompile.errors import GcompileError
 
 MODELS = ("resnet50", "mobilenet-v2-1.0-224", "bert-base-128", "vit-tiny")
@@ -86,7 +86,13 @@ def main() -> None:
 
 
 def code_of(path: Path, target: str, precision: str) -> CudaCode:
-    """Optimise a model and generate its code, which is not run.
+    """Optimise a model and generate its code, which is not run."""
+    job, stage = optimized(path, target, precision)
+    return generate(stage.model, job.context.target, job.context.threads)
+
+
+def optimized(path: Path, target: str, precision: str) -> tuple[Job, Stage]:
+    """Do everything that comes before code generation.
 
     Args:
         path: An ONNX file; free dimensions are taken as 1.
@@ -101,8 +107,7 @@ def code_of(path: Path, target: str, precision: str) -> CudaCode:
     )  # fmt: skip
     measurer = Measurer(job, reference=job.model.clone())
     exact = apply_exact_passes(job)
-    stage = choose(job, exact, exact, measurer, None).stage
-    return generate(stage.model, job.context.target, job.context.threads)
+    return job, choose(job, exact, exact, measurer, None).stage
 
 
 def static_figures(code: CudaCode, build_s: float = 0.0) -> Static:

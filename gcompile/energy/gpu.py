@@ -31,6 +31,21 @@ _LEAST_CLOCK = 0.1
 
 
 @dataclass(frozen=True, slots=True)
+class Issued:
+    """What is known of a kernel once it is written.
+
+    Attributes:
+        inner_bytes: Through the first level and shared memory; None moves each operand once.
+        shared_bytes: Through the level that processors share; None moves each operand once.
+        busy: Share of the processors that have a block.
+    """
+
+    inner_bytes: float | None = None
+    shared_bytes: float | None = None
+    busy: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
 class _Demand:
     """What a kernel asks of a GPU at its full clock.
 
@@ -45,7 +60,13 @@ class _Demand:
     sent: dict[str, float]
 
 
-def gpu_cost(job: Job, tile: Tile, target: Target, footprint_bytes: float) -> Cost:
+def gpu_cost(
+    job: Job,
+    tile: Tile,
+    target: Target,
+    footprint_bytes: float,
+    issued: Issued | None = None,
+) -> Cost:
     """Price the job on the whole GPU.
 
     Args:
@@ -53,12 +74,13 @@ def gpu_cost(job: Job, tile: Tile, target: Target, footprint_bytes: float) -> Co
         tile: Names the unit.
         target: A GPU.
         footprint_bytes: Bytes the whole model touches between two uses of the same weight.
+        issued: What the kernel does, where it is written; its operations are then the job's.
     """
     vector = target.unit_for(Precision.FP32, dense=False)
     unit = target.unit_named(tile.unit) or vector
+    blocks = [(0, 0)] if issued is not None else dict.fromkeys(_blocks(job, unit))
     demands = [
-        _demand(job, unit, block, target, footprint_bytes)
-        for block in dict.fromkeys(_blocks(job, unit))
+        _demand(job, unit, block, target, footprint_bytes, issued or Issued()) for block in blocks
     ]
     return min((_settle(d, job, target) for d in demands), key=lambda cost: cost.time_s)
 
@@ -71,17 +93,23 @@ def _blocks(job: Job, unit: Unit) -> list[tuple[int, int]]:
 
 
 def _demand(
-    job: Job, unit: Unit, block: tuple[int, int], target: Target, footprint_bytes: float
+    job: Job,
+    unit: Unit,
+    block: tuple[int, int],
+    target: Target,
+    footprint_bytes: float,
+    issued: Issued,
 ) -> _Demand:
     vector = target.unit_for(Precision.FP32, dense=False)
     vector_s = job.vector_ops / (vector.peak_ops_per_s * target.vector_efficiency)
     products, busy = _issued(job, block, target)
     # Several blocks share a processor: while one computes its products, another does the rest.
+    busy *= issued.busy
     product_s = products / (unit.peak_ops_per_s * unit.efficiency * busy)
     inner, shared, dram = target.memories
     sent = {
-        inner.name: _loaded_bytes(job, products, block),
-        shared.name: _block_bytes(job, block),
+        inner.name: _known(issued.inner_bytes, _loaded_bytes(job, products, block)),
+        shared.name: _known(issued.shared_bytes, _block_bytes(job, block)),
         dram.name: _missed_bytes(job, shared.size_bytes, footprint_bytes),
     }
     caches_s = max(
@@ -92,6 +120,10 @@ def _demand(
         core_j=products * unit.op_j + job.vector_ops * vector.op_j,
         sent=sent,
     )
+
+
+def _known(found: float | None, estimated: float) -> float:
+    return estimated if found is None else found
 
 
 def _issued(job: Job, block: tuple[int, int], target: Target) -> tuple[float, float]:

@@ -48,6 +48,20 @@ class Argument:
     access: Access = Access.READ
 
 
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """Bytes that all blocks of one launch move.
+
+    Attributes:
+        shared_bytes: Read from shared memory, or through the first level; what fills that is
+            counted where it comes from.
+        l2_bytes: From and to the second-level cache, where blocks meet.
+    """
+
+    shared_bytes: float
+    l2_bytes: float
+
+
 @dataclass(frozen=True)
 class Kernel:
     """A kernel with its launch.
@@ -68,6 +82,7 @@ class Kernel:
         unit: The unit of the target that does its arithmetic, such as `tensor-core-fp16`.
         operations: Arithmetic of one launch on that unit, 2 per multiply-accumulate, padding
             included.
+        traffic: What its tiles move; None where it moves each argument once.
     """
 
     name: str
@@ -81,6 +96,7 @@ class Kernel:
     only_arch: str = ""
     unit: str = "cuda-core"
     operations: int = 0
+    traffic: Traffic | None = None
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,14 @@ was emitted: launches that were fused away cost nothing, all that a region becam
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from gcompile.backends.cuda.kernel import Access, Kernel
 from gcompile.backends.cuda.launches import Action, Launch, Program, Role, Value
 from gcompile.backends.cuda.memory import touched
 from gcompile.energy import Cost
-from gcompile.energy.gpu import gpu_cost
+from gcompile.energy.gpu import Issued, gpu_cost
 from gcompile.energy.job import Job
 from gcompile.ir import Precision, Tile
 from gcompile.targets import Target
@@ -48,7 +49,10 @@ def emitted(program: Program, target: Target) -> Emitted:
         sum(kernel.unit.startswith("tensor-core") for kernel in launched),
         sum(_blocks(kernel) < target.processors for kernel in launched),
         sum(sum(job.activation_bytes) + job.constant_bytes for job, _ in jobs),
-        Cost.total(gpu_cost(job, tile, target, weights) for job, tile in jobs),
+        Cost.total(
+            gpu_cost(job, tile, target, weights, _issued(action, target))
+            for action, (job, tile) in zip(program.actions, jobs, strict=True)
+        ),
     )
 
 
@@ -74,6 +78,17 @@ def _job(action: Action, target: Target) -> tuple[Job, Tile]:
         constant_bytes=sum(size for value, size in sizes if _is_weight(value)),
     )
     return job, Tile(name, 1, 1)
+
+
+def _issued(action: Action, target: Target) -> Issued:
+    """What the blocks of a launch move, and how many processors have one."""
+    if not isinstance(action, Launch):
+        return Issued()
+    kernel, blocks = action.kernel, _blocks(action.kernel)
+    busy = blocks / (math.ceil(blocks / target.processors) * target.processors)
+    if kernel.traffic is None:
+        return Issued(busy=busy)
+    return Issued(kernel.traffic.shared_bytes, kernel.traffic.l2_bytes, busy)
 
 
 def _is_weight(value: Value) -> bool:

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 
-from gcompile.backends.cuda.kernel import Access, Argument, Kernel
+from benchmarks.cuda_static import optimized
+from benchmarks.networks import network, save
+from gcompile.backends.cuda.kernel import Access, Argument, Kernel, Traffic
 from gcompile.backends.cuda.launches import Copy, Program, Role, Value
 from gcompile.backends.cuda.ledger import emitted
+from gcompile.backends.cuda.lowering.model import lower_model
+from gcompile.compiler.estimate import estimate
 from gcompile.targets import load_target
 
 A100 = load_target("nvidia-a100")
@@ -49,3 +56,33 @@ def test_copies_count_and_narrow_launches_are_told() -> None:
     found = emitted(program, A100)
     assert (found.launches, found.narrow_launches) == (2, 1)
     assert found.bytes == 2048 + 128
+
+
+def test_bytes_are_counted_on_the_level_where_tiles_move_them() -> None:
+    kernel = _kernel("tensor-core-bf16", 10**6)
+    plain = emitted(_program(kernel), A100).cost
+    tiled = emitted(_program(replace(kernel, traffic=Traffic(1e6, 1e5))), A100).cost
+    inner, shared, dram = A100.memories
+    for level, count in ((inner, 1e6), (shared, 1e5)):
+        assert tiled.movement_j[level.name] == pytest.approx(count * level.byte_j, rel=0.2)
+        assert tiled.movement_j[level.name] > plain.movement_j[level.name]
+    assert tiled.movement_j[dram.name] == plain.movement_j[dram.name]
+
+
+def test_processors_without_a_block_take_no_part() -> None:
+    many = emitted(_program(_kernel("tensor-core-bf16", 10**12, blocks=A100.processors)), A100)
+    one = emitted(_program(_kernel("tensor-core-bf16", 10**12, blocks=1)), A100)
+    assert one.cost.time_s > 10 * many.cost.time_s
+
+
+def test_the_estimate_of_a_model_and_what_is_emitted_for_it_agree(tmp_path: Path) -> None:
+    """Within the error that the device's own description states."""
+    path = tmp_path / "squeezenet.onnx"
+    save(network("squeezenet"), path)
+    device = load_target("nvidia-h100-sxm")
+    before = estimate(path, device.name, precision="bf16").total
+    _, stage = optimized(path, device.name, "bf16")
+    after = emitted(lower_model(stage.model, device, 90).program, device).cost
+    assert after.energy_j == pytest.approx(before.energy_j, rel=device.relative_error)
+    assert after.time_s == pytest.approx(before.time_s, rel=device.relative_error)
+    assert after.compute_j == pytest.approx(before.compute_j, rel=0.1)

@@ -83,6 +83,13 @@ class Epilogue:
         images = (_buffer(f"source{i}", s.image) for i, s in enumerate(self.sources))
         return (*vectors, *images)
 
+    @property
+    def element_bytes(self) -> float:
+        """Bytes that are written and read for each element of the output."""
+        size = self.output.image.size
+        images = sum(b.elements * b.element_bytes for b in self.read[self.channel_vectors :])
+        return self.written.element_bytes + images / size
+
     def statements(self, place: Place, sums: Sequence[Scalar]) -> list[Statement]:
         """Evaluate the expression for consecutive channels of one pixel and store it.
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gcompile.backends.cuda.kernel import KernelSequence, Step
 from gcompile.backends.cuda.kernels.product import Product
+from gcompile.backends.cuda.kernels.tile_cost import Work, traffic_of
 from gcompile.backends.cuda.program.instruction import Element
 from gcompile.backends.cuda.program.launch import as_kernel
 from gcompile.ir import Contraction
@@ -40,8 +42,11 @@ def product_sequence(product: Product) -> KernelSequence:
     tile = product.tile
     depth = product.copies.stages * product.copies.stage_depth
     operations = 2 * blocks * tile.rows * tile.columns * depth
+    sums = 4.0 if rest else product.epilogue.element_bytes
+    work = Work(product.contraction, product.batch, product.instruction, sums)
+    first = as_kernel(main, unit, operations, product.instruction.architecture)
     kernels = [
-        as_kernel(main, unit, operations, product.instruction.architecture),
+        replace(first, traffic=traffic_of(work, tile)),
         *(as_kernel(program) for program in rest),
     ]
     steps = tuple(Step(k, tuple(a.name for a in k.arguments)) for k in kernels)

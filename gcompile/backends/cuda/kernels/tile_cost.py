@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from gcompile.backends.cuda.kernel import Traffic
 from gcompile.backends.cuda.kernels.block_tile import BlockTile
 from gcompile.backends.cuda.kernels.processor import Processor
 from gcompile.backends.cuda.program.instruction import Instruction
@@ -104,6 +105,23 @@ def registers_of(work: Work, tile: BlockTile) -> int:
     return tile.registers(work.instruction) + rows + columns + rounding + _OTHER_REGISTERS
 
 
+def traffic_of(work: Work, tile: BlockTile) -> Traffic:
+    """Count what the blocks of a product move; sums of a split depth not yet."""
+    c, size = work.contraction, work.instruction.element_bytes
+    stages = math.ceil(math.ceil(c.k * size / tile.depth_bytes) / tile.split)
+    rows, columns = math.ceil(c.m / tile.rows), math.ceil(c.n / tile.columns)
+    filled = rows * columns * work.batch * tile.split * stages
+    outputs = c.m * c.n * work.batch * work.out_bytes
+    return Traffic(filled * _fragment_bytes(tile) + outputs, filled * tile.stage_bytes + outputs)
+
+
+def _fragment_bytes(tile: BlockTile) -> float:
+    """What the warps of a block read of one stage, or their groups of four."""
+    readers = tile.threads / (128 if tile.by_groups else 32)
+    read_rows = 64 if tile.by_groups else tile.warp_rows
+    return (read_rows + tile.warp_columns) * tile.depth_bytes * readers
+
+
 def tile_cost(
     work: Work, tile: BlockTile, processor: Processor, target: Target
 ) -> TileCost | None:
@@ -123,9 +141,7 @@ def tile_cost(
     reached = unit.efficiency * (1.0 if tile.by_groups else processor.mma_share)
     rate = unit.peak_ops_per_s * share * reached / per_clock
     stage_ops = 2.0 * tile.rows * tile.columns * tile.depth_bytes / size
-    readers = tile.threads / (128 if tile.by_groups else 32)
-    read_rows = 64 if tile.by_groups else tile.warp_rows
-    fragment_bytes = (read_rows + tile.warp_columns) * tile.depth_bytes * readers
+    fragment_bytes = _fragment_bytes(tile)
     tensor = stage_ops / rate
     shared = (fragment_bytes + tile.stage_bytes) / _BANKS_BYTES
     copied = tile.stage_bytes / (l2.bandwidth(1, 1) / per_clock)
@@ -145,7 +161,8 @@ def tile_cost(
     )
 
     outputs = c.m * c.n * work.batch
-    l2_bytes = blocks * stages * tile.stage_bytes + outputs * work.out_bytes
+    moved = traffic_of(work, tile)
+    l2_bytes = moved.l2_bytes
     sums_bytes = 2.0 * 4 * outputs * tile.split if tile.split > 1 else 0.0
     image_bytes = c.batch * c.in_h * c.in_w * c.in_c * work.batch * size
     dram_bytes = image_bytes + c.weight_count * size + outputs * work.out_bytes
@@ -162,7 +179,7 @@ def tile_cost(
     )
     energy_j = (
         blocks * stages * stage_ops * unit.op_j / share
-        + blocks * stages * (fragment_bytes + tile.stage_bytes) * shared_level.byte_j
+        + (moved.shared_bytes + blocks * stages * tile.stage_bytes) * shared_level.byte_j
         + (l2_bytes + sums_bytes) * l2.byte_j
         + dram_bytes * dram.byte_j
         + launches * target.launch_j

@@ -12,11 +12,13 @@ import ml_dtypes
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from gcompile.backends.cuda.kernel import Buffer, CpuForm, Kernel
+from gcompile.backends.cuda.kernel import Buffer, CpuForm, Kernel, Traffic
 from gcompile.backends.cuda.kernels.attention import QUERIES, Attention, Mask, Rows, Stored
+from gcompile.backends.cuda.kernels.attention_copies import AttentionCopies
 from gcompile.backends.cuda.kernels.attention_program import AttentionProgram
 from gcompile.backends.cuda.lowering.attention_pattern import FoundAttention
 from gcompile.backends.cuda.lowering.numeric_form import INTERPRETED_OPERATIONS, Array
+from gcompile.backends.cuda.program.instruction import INSTRUCTIONS
 from gcompile.backends.cuda.program.launch import as_kernel
 from gcompile.backends.tvm.lowering.expressions import CannotEmitError
 from gcompile.targets import Target
@@ -110,11 +112,25 @@ def _kernel(what: Attention) -> Kernel:
     blocks = _blocks(named, named.warps)
     operations = 4 * blocks * named.block_queries * keys * program.copies.padded_depth
     kernel = as_kernel(program.program(), _UNITS[named.element], operations, _ARCH)
+    kernel = replace(kernel, traffic=_traffic(named, program.copies))
     return (
         replace(kernel, cpu=attention_in_arrays(named))
         if operations > INTERPRETED_OPERATIONS
         else kernel
     )
+
+
+def _traffic(what: Attention, copies: AttentionCopies) -> Traffic:
+    """Every block reads its queries and all keys and values, and each warp of it the latter."""
+    blocks = _blocks(what, what.warps)
+    steps = math.ceil(what.keys / what.block_keys)
+    stored = copies.query_bytes + 2 * steps * copies.key_bytes
+    read = copies.query_bytes + 2 * steps * copies.key_bytes * what.warps
+    output = what.buffers[3]
+    element = INSTRUCTIONS[what.element].element_bytes
+    stored_share = what.buffers[1].element_bytes / element
+    fetched = blocks * stored * stored_share + output.elements * output.element_bytes
+    return Traffic(blocks * read + output.elements * output.element_bytes, fetched)
 
 
 def attention_in_arrays(what: Attention) -> CpuForm:
