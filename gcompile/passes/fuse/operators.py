@@ -55,7 +55,8 @@ def kind_of(node: ir.Node) -> Kind:
     if node.domain or any(value.uses() for value in node.outputs[1:]):
         return Kind.OTHER
     if ir.decodes_storage(node):
-        return Kind.DECODE if _has_constant_parameters(node) else Kind.OTHER
+        is_known = _has_constant_parameters(node) or _feeds_product(node)
+        return Kind.DECODE if is_known else Kind.OTHER
     if _encodes_storage(node):
         return Kind.ENCODE if _has_constant_parameters(node) else Kind.OTHER
     if node.op_type in _MOVES:
@@ -135,6 +136,16 @@ def _encodes_storage(node: ir.Node) -> bool:
     if result.dtype is ir.DataType.FLOAT16:
         return not result.is_graph_output()
     return result.dtype is ir.DataType.BFLOAT16
+
+
+def _feeds_product(decoder: ir.Node) -> bool:
+    """Decode the left operand of a product, which takes a scale that is found at run time."""
+    reader = ir.only_reader(decoder.outputs[0])
+    if reader is None or ir.dynamic_quantizer(decoder) is None:
+        return False
+    if reader.op_type not in ("MatMul", "Gemm") or reader.attributes.get_int("transA", 0):
+        return False
+    return reader.inputs[0] is decoder.outputs[0]
 
 
 def _has_constant_parameters(node: ir.Node) -> bool:

@@ -262,6 +262,20 @@ class ElementwiseKernel(Kernel):
 
 
 @dataclass(frozen=True, slots=True)
+class DynamicQuantizeKernel:
+    """Quantize float32 to uint8, with the scale and zero point that the tensor's range gives.
+
+    Attributes:
+        source_shape: The shape under which Relax knows what is read.
+        shape: The shape under which it knows the integers; as many elements.
+    """
+
+    source_shape: tuple[int, ...]
+    shape: tuple[int, ...]
+    vector_bits: int = 256
+
+
+@dataclass(frozen=True, slots=True)
 class TransposeKernel:
     """Change layout: (N, C, H, W) to the image, or back, quantizing or casting on the way.
 
@@ -281,4 +295,4 @@ class TransposeKernel:
     declared_plain: tuple[int, ...] | None = None
 
 
-AnyKernel = Kernel | TransposeKernel
+AnyKernel = Kernel | TransposeKernel | DynamicQuantizeKernel

@@ -16,6 +16,7 @@ from gcompile.backends.tvm.kernels import (
     batched,
     copy_regions,
     depthwise,
+    dynamic_quantize,
     elementwise,
     gather,
     normalize,
@@ -35,6 +36,7 @@ from gcompile.backends.tvm.kernels.function import Code
 from gcompile.backends.tvm.kernels.spec import (
     AnyKernel,
     DepthwiseKernel,
+    DynamicQuantizeKernel,
     ElementwiseKernel,
     Image,
     PoolKernel,
@@ -64,6 +66,7 @@ _CODE: dict[type, tuple[str, Callable[..., Code]]] = {
     batched.BatchedKernel: ("batched", batched.code),
     recurrence.RecurrenceKernel: ("recurrence", recurrence.code),
     write_rows.WriteRowsKernel: ("write_rows", write_rows.code),
+    DynamicQuantizeKernel: ("dynamic_quantize", dynamic_quantize.code),
 }
 
 
@@ -105,6 +108,15 @@ class Emission:
         variable = self.emit(relax.call_tir(function, list(arguments), ty))
         self.calls[variable] = KernelCall(code, tuple(arguments), self.launch)
         return variable
+
+    def call_for_several(
+        self, kernel: AnyKernel, arguments: Sequence[relax.Expr], results: Sequence[Image]
+    ) -> list[relax.Var]:
+        """Call a kernel that writes several tensors. The call joins no others in one launch."""
+        function = self._function(kernel)[0]
+        types = [relax.TensorType(image.tensor_shape, image.storage_dtype) for image in results]
+        several = self.emit(relax.call_tir(function, list(arguments), types))
+        return [self.emit(relax.TupleGetItem(several, index)) for index in range(len(types))]
 
     def call_in_place(
         self, kernel: AnyKernel, arguments: Sequence[relax.Expr], result: Image

@@ -22,6 +22,7 @@ from gcompile.backends.tvm.kernels.spec import (
     DepthwiseKernel,
     Expression,
     Image,
+    Load,
     ProductKernel,
 )
 from gcompile.backends.tvm.kernels.units import unit_named
@@ -30,6 +31,7 @@ from gcompile.backends.tvm.kernels.winograd import pack_weights as pack_winograd
 from gcompile.backends.tvm.lowering.expressions import (
     CannotEmitError,
     RegionExpression,
+    SourceValue,
     read_region,
 )
 from gcompile.backends.tvm.lowering.groups import is_narrow, pack_narrow, ungrouped
@@ -54,6 +56,7 @@ class _Operands:
     Attributes:
         x: The left operand where it lies; `scale` and `zero_point` say what its integers mean.
         weights: (out, in, kernel_h, kernel_w) as stored; `scales` per output channel.
+        found: The scale and the zero point of `x` where they are found at run time.
     """
 
     contraction: ir.Contraction
@@ -63,6 +66,7 @@ class _Operands:
     weights: Array
     scales: Reals
     bias: Reals
+    found: tuple[SourceValue, SourceValue] | None = None
 
     @property
     def real_weights(self) -> Array:
@@ -99,7 +103,14 @@ def lower_matrix_product(region: ir.Region, memory: Memory) -> None:
     node = region.anchor
     assert node is not None
     weights, scales = matrix_weights(node)
-    stored, scale, zero_point = stored_input(region, node.inputs[0])
+    decoder = _dynamic_decoder(region, node)
+    if decoder is None:
+        stored, scale, zero_point = stored_input(region, node.inputs[0])
+        found = None
+    else:
+        stored, *parameters = (value for value in decoder.inputs if value is not None)
+        scale, zero_point = 1.0, 0
+        found = SourceValue(parameters[0]), SourceValue(parameters[1])
     shape = ir.contraction_of(node)
     if shape is None or shape.batch != 1 or node.attributes.get_int("transA", False):
         raise CannotEmitError("the left operand is transposed or batched")
@@ -110,8 +121,16 @@ def lower_matrix_product(region: ir.Region, memory: Memory) -> None:
         bias = addend * node.attributes.get_float("beta", 1.0)
     body = read_region(region, Layout.ROWS, node.outputs[0])
     x = rows_of_pixels(memory, stored, shape)
-    operands = _Operands(shape, x, scale, zero_point, weights, scales, bias)
+    operands = _Operands(shape, x, scale, zero_point, weights, scales, bias, found)
     _emit_product(region, memory, body, Layout.ROWS, operands)
+
+
+def _dynamic_decoder(region: ir.Region, product: ir.Node) -> ir.Node | None:
+    """What decodes the left operand with a scale that is found at run time."""
+    decoder = product.inputs[0].producer() if product.inputs[0] is not None else None
+    if decoder is None or decoder not in region.nodes:
+        return None
+    return decoder if ir.dynamic_quantizer(decoder) is not None else None
 
 
 def rows_of_pixels(memory: Memory, stored: ir.Value, shape: ir.Contraction) -> Placement:
@@ -260,8 +279,25 @@ def _real_product(body: RegionExpression, operands: _Operands) -> Expression:
         if not bias.any():
             return Accumulator()
         return Binary("add", Accumulator(), body.add_vector(bias.astype(np.float32)))
+    if operands.found is not None:
+        return _dynamic_product(body, operands, operands.found)
     factor = operands.scales * operands.scale
     sums = operands.weights.astype(np.float64).sum(axis=(1, 2, 3))
     offset = bias - operands.zero_point * sums * factor
     scaled = Binary("mul", Accumulator(), body.add_vector(factor.astype(np.float32)))
     return Binary("add", scaled, body.add_vector(offset.astype(np.float32)))
+
+
+def _dynamic_product(
+    body: RegionExpression, operands: _Operands, found: tuple[SourceValue, SourceValue]
+) -> Expression:
+    """The same with scale s and zero point z of run time: (sum - z · W) · (s · S) + bias."""
+    scale, zero_point = (Load(len(body.sources)), Load(len(body.sources) + 1))
+    body.sources.extend(found)
+    sums = operands.weights.astype(np.float64).sum(axis=(1, 2, 3)).astype(np.float32)
+    missed = Binary("mul", zero_point, body.add_vector(sums))
+    factor = Binary("mul", scale, body.add_vector(operands.scales.astype(np.float32)))
+    real = Binary("mul", Binary("sub", Accumulator(), missed), factor)
+    if not operands.bias.any():
+        return real
+    return Binary("add", real, body.add_vector(operands.bias.astype(np.float32)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from gcompile import ir
 from gcompile.backends.tvm.lowering.batched import lower_batched_product
 from gcompile.backends.tvm.lowering.copies import copy_operator, lower_copies
+from gcompile.backends.tvm.lowering.dynamic_scales import lower_dynamic_quantize
 from gcompile.backends.tvm.lowering.elementwise import lower_elementwise
 from gcompile.backends.tvm.lowering.gathers import gathers_rows, lower_gather
 from gcompile.backends.tvm.lowering.memory import Memory
@@ -40,6 +41,8 @@ def lower_region(region: ir.Region, memory: Memory) -> None:
             lower_matrix_product(region, memory)
     elif len(region.nodes) == 1 and ir.recurrence_of(region.nodes[0]) is not None:
         lower_recurrence(region, memory)
+    elif region.nodes[0].op_type == "DynamicQuantizeLinear":
+        lower_dynamic_quantize(region, memory)
     elif gathers_rows(region):
         lower_gather(region, memory)
     elif writes_rows(region):
