@@ -21,28 +21,32 @@ _LLAMA = (2048, 8192, 32)
 _ROTARY_BASE = 10_000.0
 
 
-def torch_network(name: str, batch: int) -> tuple[nn.Module, Tensor]:
-    """A network in float32 on the GPU, and one input of it."""
+def torch_network(name: str, batch: int, device: str = "cuda") -> tuple[nn.Module, Tensor]:
+    """A network in float32, and one input of it."""
+    with torch.device(device):
+        module, x = _drawn(name, batch)
+    return module.eval(), x
+
+
+def _drawn(name: str, batch: int) -> tuple[nn.Module, Tensor]:
     image = (batch, 3, 224, 224)
     match name:
         case "resnet50":
-            return _images(_resnet50()), torch.randn(image, device="cuda")
+            return _images(_resnet50()), torch.randn(image)
         case "mobilenet-v2":
-            return _images(_mobilenet_v2()), torch.randn(image, device="cuda")
+            return _images(_mobilenet_v2()), torch.randn(image)
         case "bert-base":
-            words = torch.randint(0, _BERT_WORDS, (batch, TOKENS), device="cuda")
-            return _Bert().cuda().eval(), words
+            return _Bert(), torch.randint(0, _BERT_WORDS, (batch, TOKENS))
         case "vit-base":
-            return _VisionTransformer().cuda().eval(), torch.randn(image, device="cuda")
+            return _VisionTransformer(), torch.randn(image)
         case "llama-layer":
-            hidden = torch.randn(batch, TOKENS, _LLAMA[0], device="cuda")
-            return _LlamaLayer(*_LLAMA).cuda().eval(), hidden
+            return _LlamaLayer(*_LLAMA), torch.randn(batch, TOKENS, _LLAMA[0])
     raise ValueError(f"No network is called {name!r}.")
 
 
 def _images(module: nn.Module) -> nn.Module:
-    """On the GPU, channels last: the layout PyTorch's tensor-core convolutions want."""
-    return module.cuda().eval().to(memory_format=torch.channels_last)
+    """Channels last: the layout that PyTorch's convolutions on tensor cores want."""
+    return module.to(memory_format=torch.channels_last)
 
 
 def _conv(inside: int, outside: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Conv2d:
