@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
@@ -36,21 +37,22 @@ def launch_once(
         RunError: The driver refuses something, or the kernel wrote behind the end of an argument.
     """
     driver.enter(device)
-    function = driver.function(driver.load(image), kernel.name, kernel.shared_bytes)
-    stream = driver.new_stream()
     guarded = [_guarded(array) for array in arrays]
-    addresses: list[int] = []
-    try:
-        addresses += (driver.allocate(data.nbytes) for data in guarded)
-        for address, data in zip(addresses, guarded, strict=True):
-            driver.upload(address, data.ctypes.data, data.nbytes, stream)
+    with ExitStack() as held:
+        module = driver.load(image)
+        held.callback(driver.unload, module)
+        function = driver.function(module, kernel.name, kernel.shared_bytes)
+        stream = driver.new_stream()
+        held.callback(driver.end_stream, stream)
+        addresses = []
+        for data in guarded:
+            addresses.append(driver.allocate(data.nbytes))
+            held.callback(driver.release, addresses[-1])
+            driver.upload(addresses[-1], data.ctypes.data, data.nbytes, stream)
         driver.launch(function, kernel.grid, kernel.block, kernel.shared_bytes, stream, addresses)
         for address, data in zip(addresses, guarded, strict=True):
             driver.download(data.ctypes.data, address, data.nbytes, stream)
         driver.wait(stream)
-    finally:
-        for address in addresses:
-            driver.release(address)
     return [
         _unguarded(data, array, kernel.name) for data, array in zip(guarded, arrays, strict=True)
     ]

@@ -60,6 +60,6 @@ def _about(kernel: Kernel) -> dict[str, object]:
 
 def _plain(array: Array) -> Array:
     flat = np.ascontiguousarray(array).reshape(-1)
-    if flat.dtype.kind in "biuf":
+    if flat.dtype.isbuiltin == 1:  # Numpy's own.
         return flat
     return flat.view(f"uint{8 * flat.dtype.itemsize}")
