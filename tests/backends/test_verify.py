@@ -176,6 +176,23 @@ def test_a_step_of_a_quantized_model_is_held_against_the_noise_of_quantizing() -
         verify([0.0, 0.6, 0.6])
 
 
+def test_half_of_what_quantizing_moved_is_the_same_approximation() -> None:
+    """Quantizing moved the outputs by 0.44 of their range; these differ by 0.2 and by 0.25."""
+
+    def verify(step: float) -> None:
+        verify_outputs(
+            lambda _: {"y": np.array([1.0, 2.0 + step])},
+            lambda _: {"y": np.array([1.0, 2.0])},
+            [{}, {}],
+            0.1,
+            Noise.of_quantizing(lambda _: {"y": np.array([1.0, 3.6])}),
+        )
+
+    verify(0.4)
+    with pytest.raises(VerificationError):
+        verify(0.5)
+
+
 def test_seeded_inputs_have_the_types_and_shapes_of_the_model() -> None:
     model = model_of("""
         g (float[2,3] x, int64[4] i, bool[5] q, float16 h) => (float[2,3] y) { y = Relu(x) }""")
