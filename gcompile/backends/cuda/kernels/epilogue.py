@@ -90,6 +90,10 @@ class Epilogue:
         images = sum(b.elements * b.element_bytes for b in self.read[self.channel_vectors :])
         return self.written.element_bytes + images / size
 
+    def values(self, place: Place, targets: Sequence[Scalar]) -> list[Statement]:
+        """Evaluate the expression for consecutive channels of one pixel into float32 registers."""
+        return _Emission(self, place, targets).values()
+
     def statements(self, place: Place, sums: Sequence[Scalar]) -> list[Statement]:
         """Evaluate the expression for consecutive channels of one pixel and store it.
 
@@ -126,7 +130,14 @@ class _Emission:
     lets: list[Statement] = field(default_factory=list)
     known: dict[Expression, Scalar] = field(default_factory=dict)
 
-    def statements(self) -> list[Statement]:
+    def values(self) -> list[Statement]:
+        result, element = self._loads(), variable("element")
+        value = self._value(self.epilogue.expression)
+        target = register(str(self.sums[0].value), element, "float32")
+        body = (*self.lets, Set(target, value))
+        return [*result, For("element", len(self.sums), body, unrolled=True)]
+
+    def _loads(self) -> list[Statement]:
         result: list[Statement] = []
         buffers = self.epilogue.read
         for i, buffer in enumerate(buffers[: self.epilogue.channel_vectors]):
@@ -135,6 +146,10 @@ class _Emission:
             buffer = buffers[self.epilogue.channel_vectors + i]
             index = self._index(source.image)
             result += self._load(f"s{i}", buffer, index, broadcast=source.image.channels == 1)
+        return result
+
+    def statements(self) -> list[Statement]:
+        result = self._loads()
         output = self.epilogue.output
         integer = output.image.dtype in ("int8", "uint8", "int32")
         count = len(self.sums)

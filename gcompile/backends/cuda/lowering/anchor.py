@@ -41,7 +41,7 @@ class Anchor:
     """A region as kernels.
 
     Attributes:
-        x: The left operand.
+        x: The left operand; None where all that is read is a source.
         constants: The packed weights and what else is `stored`, then a vector for each of the
             epilogue's.
         sources: What the epilogue reads.
@@ -51,7 +51,7 @@ class Anchor:
         right: The right operand where it is computed, too: then none is stored.
     """
 
-    x: Operand
+    x: Operand | None
     constants: tuple[NDArray[Any], ...]
     sources: tuple[Operand, ...]
     output: ir.Value
@@ -66,7 +66,8 @@ class Anchor:
         vectors = (f"vector{i}" for i in range(len(self.constants) - len(self.stored)))
         sources = (f"source{i}" for i in range(len(self.sources)))
         right = () if self.right is None else ("weights",)
-        return ("x", *right, *self.stored, *vectors, *sources, "y")
+        left = () if self.x is None else ("x",)
+        return (*left, *right, *self.stored, *vectors, *sources, "y")
 
 
 def epilogue_of(

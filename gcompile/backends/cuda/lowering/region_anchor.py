@@ -7,6 +7,7 @@ from gcompile.backends.cuda.lowering.anchor import Anchor
 from gcompile.backends.cuda.lowering.anchors import anchor_of
 from gcompile.backends.cuda.lowering.batched_anchor import batched_anchor
 from gcompile.backends.cuda.lowering.depthwise_anchor import depthwise_anchor
+from gcompile.backends.cuda.lowering.rows_anchor import ROWS, rows_anchor
 from gcompile.backends.cuda.lowering.stored_anchor import stored_anchor
 from gcompile.targets import Target
 
@@ -24,6 +25,8 @@ def region_anchor(region: ir.Region, target: Target, arch: int) -> Anchor:
     """
     if region.weight_decoder is not None:
         return stored_anchor(region, target, arch)
+    if any(node.op_type in ROWS for node in region.nodes):
+        return rows_anchor(region, target, arch)
     node = region.anchor
     if node is not None and ir.is_batched_product(node):
         return batched_anchor(region, target, arch)

@@ -118,9 +118,8 @@ class RegionWriter:
             self._import_region(region)
 
     def _write_anchor(self, anchor: Anchor) -> None:
-        arguments = [self._operand(anchor.x)]
-        if anchor.right is not None:
-            arguments.append(self._operand(anchor.right))
+        operands = (anchor.x, anchor.right)
+        arguments = [self._operand(operand) for operand in operands if operand is not None]
         arguments += map(relax.const, anchor.constants)
         arguments += [self._operand(source) for source in anchor.sources]
         written = _last_channels(anchor.output)

@@ -29,7 +29,7 @@ def lower_rows(region: ir.Region, node: ir.Node, memory: Memory) -> None:
     """Emit the region around one softmax or normalization."""
     layout = _layout(node)
     body = read_region(region, layout, node.outputs[0], operand=node.inputs[0])
-    body.expression = substitute(body.expression, _affine(node, layout, body))
+    body.expression = substitute(body.expression, affine_of(node, layout, body))
     image = output_image(memory, body.output, layout)
     finished = finish(memory, body, image, layout)
     assert body.operand is not None
@@ -74,8 +74,12 @@ def _layout(node: ir.Node) -> Layout:
     return Layout.CHANNELS_LAST
 
 
-def _affine(node: ir.Node, layout: Layout, body: RegionExpression) -> Expression:
-    """The scale and bias of a normalization, after it."""
+def affine_of(node: ir.Node, layout: Layout, body: RegionExpression) -> Expression:
+    """The scale and bias of a normalization, after it.
+
+    Raises:
+        CannotEmitError: They are not constants per channel.
+    """
     if node.op_type in ("Softmax", "LogSoftmax"):
         return Accumulator()
     found: Expression = Accumulator()
