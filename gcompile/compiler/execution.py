@@ -133,7 +133,9 @@ class Native(_OneByOne):
     code_ran: CodeRan = "natively"
 
     def outputs(self, inferences: Sequence[Arrays]) -> list[dict[str, Array]]:
-        return [self.runner.run(inputs) for inputs in inferences]
+        found = [self.runner.run(inputs) for inputs in inferences]
+        self.runner.rest()  # The reference is next, and has weights of its own.
+        return found
 
 
 @dataclass(frozen=True)

@@ -126,6 +126,7 @@ class Measurer:
         run_reference = partial(reference, stage.model)
         is_lossy = Numerics.LOSSY in stage.numerics
         batches = self._verification_batches(stage.model)
+        ir.give_back_all(stage.model)
         computed = iter(execution.outputs(batches))  # `verify_outputs` asks in this order.
         agreement = verify_outputs(
             lambda batch: next(computed),

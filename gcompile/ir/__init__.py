@@ -36,6 +36,7 @@ from gcompile.ir.evaluate import evaluate_node, gives_nothing
 from gcompile.ir.extract import Snapshot, border_of, extract, read_by
 from gcompile.ir.freeze import freeze_inputs
 from gcompile.ir.from_torch import Inputs, TorchModule, example_inputs, from_torch, load_pt2
+from gcompile.ir.give_back import give_back, give_back_all
 from gcompile.ir.interop import from_graphsurgeon, to_graphsurgeon, to_networkx
 from gcompile.ir.module_spec import InputShape, is_module_spec, load_module
 from gcompile.ir.narrow_types import NARROW, restored, stored
@@ -148,6 +149,8 @@ __all__ = [
     "from_bytes",
     "from_graphsurgeon",
     "from_torch",
+    "give_back",
+    "give_back_all",
     "gives_nothing",
     "infer_shapes",
     "inline_branch",

@@ -145,7 +145,7 @@ class _Loader:
         weights = [self.tensors[index] for index in chosen.weights]
         function = self.machines[chosen.library][_FUNCTION]
         return NativeRunner(
-            self.manifest, point, chosen, _with_weights(function, weights), prepare_thread
+            self.manifest, point, chosen, _with_weights(function, weights), prepare_thread, weights
         )
 
 

@@ -15,6 +15,7 @@ from gcompile.errors import RunError
 from gcompile.runtime.counts import without_rest
 from gcompile.runtime.entry_point import EntryPoint, TensorSpec
 from gcompile.runtime.manifest import Manifest, Variant
+from gcompile.runtime.weights import give_back
 
 Array = NDArray[Any]
 
@@ -83,6 +84,10 @@ class Runner(ABC):
                 call()
 
         return many
+
+    def rest(self) -> None:
+        """Give what memory can be had again back until the next run; most runners hold none."""
+        return
 
     def run_rows(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Run every row of the inputs, however many there are, and join the results.
@@ -157,6 +162,7 @@ class NativeRunner(Runner):
         variant: Variant,
         entry: Callable[..., Any],
         prepare_thread: Callable[[], None],
+        weights: Sequence[Array] = (),
     ) -> None:
         """Wrap a variant's entry function; `prepare_thread` sets up its caller's thread pool."""
         self.manifest = manifest
@@ -164,6 +170,7 @@ class NativeRunner(Runner):
         self.variant = variant
         self._entry = entry
         self._prepare_thread = prepare_thread
+        self._weights = weights
         self._lock = threading.Lock()
 
     @cached_property
@@ -184,6 +191,10 @@ class NativeRunner(Runner):
                 for spec, result in zip(self.outputs, results, strict=True)
             }
         return without_rest(found, self.entry_point.counts)
+
+    def rest(self) -> None:
+        """Give the memory of large weights back; the next run reads them again."""
+        give_back(self._weights)
 
     def call(self, arguments: Sequence[Any]) -> list[Any]:
         """Run on tensors of the native code, which may overwrite them; see `Session`.

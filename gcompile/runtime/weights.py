@@ -21,6 +21,8 @@ from gcompile.errors import ArtifactError
 from gcompile.runtime.entry_point import TensorSpec
 
 _ALIGNMENT_BYTES = 64
+_LARGE_BYTES = 1 << 30
+"""Weights below this size stay in memory between runs."""
 
 Array = NDArray[Any]
 
@@ -80,6 +82,24 @@ def map_weights(path: Path, specs: Sequence[TensorSpec]) -> list[Array]:
         tensors.append(flat.reshape(spec.shape))
         offset += _padded_bytes(spec)
     return tensors
+
+
+def give_back(tensors: Sequence[Array]) -> None:
+    """Let the operating system have the memory of mapped tensors; it is read again if needed."""
+    if sum(tensor.nbytes for tensor in tensors) < _LARGE_BYTES:
+        return
+    for mapped in {id(found): found for found in map(_mapping, tensors) if found}.values():
+        mapped.madvise(mmap.MADV_DONTNEED)
+
+
+def _mapping(tensor: Array) -> mmap.mmap | None:
+    """What a tensor is a view of."""
+    base: Any = tensor
+    while isinstance(base, np.ndarray):
+        base = base.base
+    if isinstance(base, memoryview):
+        base = base.obj
+    return base if isinstance(base, mmap.mmap) else None
 
 
 def _padded_bytes(spec: TensorSpec) -> int:

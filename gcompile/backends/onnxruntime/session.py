@@ -23,6 +23,10 @@ _WIDENED = "/float32"
 """After the name of an input or output that is bfloat16 in the model."""
 
 
+_LARGE_BYTES = 1 << 30
+"""Weights that are used where they lie, and not packed into a second copy."""
+
+
 class Optimization(Enum):
     """Which graph optimisations ONNX Runtime may do."""
 
@@ -70,6 +74,8 @@ def open_session(
         ort.OrtValue.ortvalue_from_numpy_with_onnx_type(array, declared[name])
         for name, array in weights.items()
     ]
+    if sum(array.nbytes for array in weights.values()) > _LARGE_BYTES:
+        options.add_session_config_entry("session.disable_prepacking", "1")
     try:
         if values:
             options.add_external_initializers(list(weights), values)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from gcompile import ir
 from gcompile.backends.tvm import pipeline
@@ -17,6 +20,7 @@ from gcompile.backends.tvm.llvm_target import (
     vector_bits,
 )
 from gcompile.backends.tvm.lowering.graph import lower_model
+from gcompile.backends.tvm.lowering.spill import Spill
 from gcompile.runtime.manifest import Variant
 from gcompile.runtime.weights import WeightsWriter
 from gcompile.targets import Target
@@ -28,6 +32,7 @@ class NativeCode:
 
     Attributes:
         fallbacks: Regions that TVM's generic code runs instead of our kernels, with the reason.
+        spill: Where large weights lie.
     """
 
     module: pipeline.CompiledModule
@@ -36,6 +41,7 @@ class NativeCode:
     threads: int
     needs_amx: bool
     fallbacks: Mapping[str, str]
+    spill: Spill
 
     @property
     def peak_memory_bytes(self) -> int:
@@ -65,9 +71,15 @@ class NativeCode:
             isa_required=required_isa(self.target),
             library=library,
             needs_amx=self.needs_amx,
-            weights=writer.add(self.module.weights),
+            weights=writer.add(self._weights()),
         )
         return variant, [library]
+
+    def _weights(self) -> Iterator[NDArray[np.generic]]:
+        """One after the other, and only that one in memory."""
+        for tensor in self.module.weights:
+            yield tensor
+            self.spill.give_back()
 
 
 def generate(
@@ -94,4 +106,6 @@ def generate(
     own_caches = (memory.size_bytes for memory in target.memories if memory.per_core)
     lowered = lower_model(model, vector_bits(target), max(own_caches, default=0.0))
     module = pipeline.build_module(lowered.module, llvm, threads, store, limits)
-    return NativeCode(module, model, target, threads, lowered.needs_amx, lowered.fallbacks)
+    return NativeCode(
+        module, model, target, threads, lowered.needs_amx, lowered.fallbacks, lowered.spill
+    )

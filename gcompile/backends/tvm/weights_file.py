@@ -56,7 +56,8 @@ def move_weights_out(
         function.is_pure,
         function.attrs,
     )
-    return changed, tuple(constant.value.numpy() for constant in constants)
+    # Views: packed weights of a large model lie in files.
+    return changed, tuple(np.from_dlpack(constant.value) for constant in constants)
 
 
 def _large_constants(function: relax.Function, each_at_least: int) -> list[GenericConst]:

@@ -44,6 +44,7 @@ from gcompile.backends.tvm.kernels.spec import (
     TransposeKernel,
 )
 from gcompile.backends.tvm.lowering.merge import KernelCall
+from gcompile.backends.tvm.lowering.spill import Spill
 
 _CODE: dict[type, tuple[str, Callable[..., Code]]] = {
     ProductKernel: ("product", product.code),
@@ -87,6 +88,7 @@ class Emission:
         launch: The launch that the region being written belongs to.
         calls: Every kernel call so far, by the variable of its result.
         branches: How many branches of If nodes have become functions.
+        spill: Where large constants lie.
     """
 
     builder: relax.BlockBuilder
@@ -96,6 +98,7 @@ class Emission:
     launch: str = ""
     calls: dict[relax.Var, KernelCall] = field(default_factory=dict)
     branches: int = 0
+    spill: Spill = field(default_factory=Spill)
 
     def shared(self, threads: int = 1) -> Shared:
         """The fields every kernel takes from the target."""
@@ -148,4 +151,7 @@ class Emission:
             shape = relax.ShapeExpr(stored.shape)
             return self.emit(relax.op.builtin.alloc_tensor(shape, str(stored.dtype), 0))
         # Without a type, Relax would halve integers and floats of 64 bits.
-        return relax.const(np.asarray(stored, order="C"), str(stored.dtype))
+        dense = np.asarray(stored, order="C")
+        held = self.spill.stored(dense)
+        data = dense if held is dense else tvm.runtime.from_dlpack(held)
+        return relax.const(data, str(stored.dtype))

@@ -26,6 +26,7 @@ from gcompile.backends.tvm.lowering.plain import write_plain
 from gcompile.backends.tvm.lowering.regions import lower_region
 from gcompile.backends.tvm.lowering.requests import gather_requests
 from gcompile.backends.tvm.lowering.row_writes import only_spreads_numbers
+from gcompile.backends.tvm.lowering.spill import Spill
 from gcompile.backends.tvm.operators import refuse_fallback
 from gcompile.backends.tvm.plain.code import PlainCode
 from gcompile.backends.tvm.plain.kernels import plain_code
@@ -40,11 +41,13 @@ class Lowered:
     Attributes:
         fallbacks: For each region without a kernel of ours, the reason.
         needs_amx: Some kernel uses AMX tiles, for which a process must ask.
+        spill: Where its large constants lie.
     """
 
     module: tvm.IRModule
     fallbacks: dict[str, str]
     needs_amx: bool
+    spill: Spill
 
 
 def lower_model(model: ir.Model, vector_bits: int, cache_bytes: float) -> Lowered:
@@ -67,7 +70,7 @@ def lower_model(model: ir.Model, vector_bits: int, cache_bytes: float) -> Lowere
     needs_amx = any(_uses_amx(kernel) for kernel in emission.functions)
     if needs_amx:
         module[AMX_PERMISSION_FUNCTION] = amx_permission(AMX_PERMISSION_FUNCTION)
-    return Lowered(module, lowering.fallbacks, needs_amx)
+    return Lowered(module, lowering.fallbacks, needs_amx, emission.spill)
 
 
 def relax_dtype(value: ir.Value) -> str:
@@ -130,6 +133,7 @@ class _GraphLowering:
                 call_loop(node, self.loops[node], self.memory)
             else:
                 self._write_region(region)
+            ir.give_back(region.inputs)
 
     def _write_region(self, region: ir.Region, whole: CannotEmitError | None = None) -> None:
         """Emit a region; `whole` says why the region it was cut from could not be."""
