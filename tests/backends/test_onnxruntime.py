@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import ml_dtypes
 import numpy as np
+import onnx
 import pytest
 
 from gcompile import ir
-from gcompile.backends.onnxruntime import OnnxRuntime, run, why_unavailable
+from gcompile.backends.onnxruntime import OnnxRuntime, large_weights, run, why_unavailable
 from gcompile.errors import RunError
 
 HEADER = '<ir_version: 10, opset_import: ["" : 21]>\n'
@@ -130,3 +132,22 @@ def test_inputs_with_different_numbers_of_rows_are_refused() -> None:
     rows = {"a": np.ones((2, 3), np.float32), "b": np.ones((3, 3), np.float32)}
     with pytest.raises(RunError, match="different numbers of rows"):
         run(model, rows)
+
+
+def test_large_weights_are_mapped_from_their_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weight = np.random.default_rng(0).standard_normal((64, 48)).astype(np.float32)
+    proto = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 17]> g (float[1,64] x) => (float[1,48] y) '
+        "{ y = MatMul(x, w) }"
+    )
+    proto.graph.initializer.append(onnx.numpy_helper.from_array(weight, "w"))
+    onnx.save(proto, tmp_path / "m.onnx", save_as_external_data=True, size_threshold=0)
+    monkeypatch.setattr(large_weights, "_LARGE_BYTES", 1)
+    model = ir.load(tmp_path / "m.onnx")
+    x = np.ones((1, 64), np.float32)
+    found = OnnxRuntime()(model, {"x": x})["y"]
+    np.testing.assert_allclose(found, x @ weight, rtol=1e-5, atol=1e-5)
+    ir.give_back_all(model)
+    np.testing.assert_array_equal(model.graph.initializers["w"].const_value.numpy(), weight)

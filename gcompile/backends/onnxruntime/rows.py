@@ -11,6 +11,7 @@ import onnx
 
 from gcompile import ir
 from gcompile.backends.onnxruntime.free_batch import with_free_batch
+from gcompile.backends.onnxruntime.large_weights import leave_in_file
 from gcompile.backends.onnxruntime.session import Optimization, open_session, run_session
 from gcompile.errors import RunError
 from gcompile.passes import Arrays
@@ -38,6 +39,7 @@ class RowSession:
         proven: Families of models whose rows were seen to agree with single inferences.
         at_once: Rows that run together.
         counts: Which outputs are buffers, and what says how much of them counts.
+        folder: Where the file of weights lies that are not among these.
         kept: The tensors that the model was made from.
     """
 
@@ -49,6 +51,7 @@ class RowSession:
     proven: set[object]
     at_once: int = _MOST_ROWS_AT_ONCE
     counts: tuple[Count, ...] = ()
+    folder: str = ""
     kept: list[object] = field(default_factory=list, repr=False)
     fixed: onnxruntime.InferenceSession | None = None
     free: onnxruntime.InferenceSession | None = None
@@ -62,6 +65,7 @@ class RowSession:
         graphs = ir.all_graphs(model)
         tensors: list[object] = [v.const_value for g in graphs for v in g.initializers.values()]
         proto, weights = ir.split_weights(model)
+        folder = leave_in_file(model, proto, weights)
         at_once = _rows_at_once(model)
         return cls(
             specs_of(model),
@@ -72,6 +76,7 @@ class RowSession:
             proven,
             at_once,
             counts_of(model),
+            folder,
             tensors,
         )
 
@@ -105,7 +110,7 @@ class RowSession:
         return without_rest(run_session(session, feeds), self.counts)
 
     def _open(self, proto: onnx.ModelProto) -> onnxruntime.InferenceSession:
-        return open_session(proto, self.weights, self.threads, self.optimization)
+        return open_session(proto, self.weights, self.threads, self.optimization, self.folder)
 
     def _in_pieces(
         self,

@@ -23,8 +23,7 @@ _WIDENED = "/float32"
 """After the name of an input or output that is bfloat16 in the model."""
 
 
-_LARGE_BYTES = 1 << 30
-"""Weights that are used where they lie, and not packed into a second copy."""
+_FOLDER = "session.model_external_initializers_file_folder_path"
 
 
 class Optimization(Enum):
@@ -49,8 +48,11 @@ def open_session(
     weights: Mapping[str, ir.Array],
     threads: int,
     optimization: Optimization,
+    folder: str = "",
 ) -> onnxruntime.InferenceSession:
     """Open a model whose large weights come separately; they must outlive the session.
+
+    Weights that the model leaves in a file are in `folder`, and are mapped.
 
     Raises:
         RunError: ONNX Runtime cannot load the model.
@@ -74,7 +76,8 @@ def open_session(
         ort.OrtValue.ortvalue_from_numpy_with_onnx_type(array, declared[name])
         for name, array in weights.items()
     ]
-    if sum(array.nbytes for array in weights.values()) > _LARGE_BYTES:
+    if folder:
+        options.add_session_config_entry(_FOLDER, folder)
         options.add_session_config_entry("session.disable_prepacking", "1")
     try:
         if values:
