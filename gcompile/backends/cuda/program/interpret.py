@@ -12,15 +12,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-import ml_dtypes
 import numpy as np
 
 from gcompile.backends.cuda.program.evaluate import evaluate, uniform
+from gcompile.backends.cuda.program.groups import Groups
 from gcompile.backends.cuda.program.memory import AccessError, GlobalMemory, SharedMemory
 from gcompile.backends.cuda.program.program import (
     Barrier,
     BeginGroup,
-    Buffer,
     Commit,
     CommitGroup,
     CopyAsync,
@@ -41,12 +40,18 @@ from gcompile.backends.cuda.program.program import (
     Set,
     ShowToGroups,
     Statement,
-    Storage,
     StoreGlobal,
     StoreShared,
     Wait,
     WaitGroup,
     WarpBarrier,
+)
+from gcompile.backends.cuda.program.registers import (
+    NUMPY,
+    empty_registers,
+    from_words,
+    to_words,
+    wide,
 )
 from gcompile.backends.cuda.program.scalar import Array, Scalar
 from gcompile.backends.cuda.program.tensor_core import (
@@ -56,15 +61,6 @@ from gcompile.backends.cuda.program.tensor_core import (
     multiply_group,
     round_to_tf32,
 )
-
-_NUMPY: dict[Storage, np.dtype[np.generic]] = {
-    "float32": np.dtype(np.float32),
-    "int32": np.dtype(np.int32),
-    "float16": np.dtype(np.float16),
-    "bfloat16": np.dtype(ml_dtypes.bfloat16),
-    "int8": np.dtype(np.int8),
-    "uint8": np.dtype(np.uint8),
-}
 
 _AT_ONCE_BYTES = 64 << 20
 """Shared memory of the blocks that run together, which bounds the interpreter's own memory."""
@@ -131,7 +127,7 @@ class _Machine:
     open_group: list[_Copy] = field(default_factory=list)
     groups: list[list[_Copy]] = field(default_factory=list)
     multiplications: int = 0
-    groups_running: _Groups = field(default_factory=lambda: _Groups())
+    groups_running: Groups = field(default_factory=lambda: Groups())
 
     @classmethod
     def start(cls, program: Program, blocks: Array, memory: GlobalMemory) -> _Machine:
@@ -165,7 +161,7 @@ class _Machine:
             case Let(name, value):
                 self.variables[name] = self.value(value)
             case Registers(name, dtype, count, zero):
-                self.registers[name] = _empty_registers(dtype, (count, *self.shape), zero)
+                self.registers[name] = empty_registers(dtype, (count, *self.shape), zero)
                 self.groups_running.touched.add(name)
             case Set(target, value):
                 self._set(target, self.value(value))
@@ -344,83 +340,25 @@ class _Machine:
     def _access_shared(self, statement: StoreShared | LoadShared) -> None:
         if isinstance(statement, StoreShared):
             block, warp, address, *values = self._threads(statement.address, *statement.values)
-            words = np.stack([_to_words(v) for v in values], 1)
+            words = np.stack([to_words(v) for v in values], 1)
             self.shared.write("store", block, address, warp, words)
             return
         block, warp, address = self._threads(statement.address)
         size = 4 * len(statement.registers)
         loaded = self.shared.read("load", block, address, warp, size)
-        self._set_active(statement.registers, _from_words(loaded, statement.registers[0].dtype))
+        self._set_active(statement.registers, from_words(loaded, statement.registers[0].dtype))
 
     def _load_global(self, load: LoadGlobal) -> None:
         _, _, index = self._threads(load.index)
         stored = self.memory.read(load.buffer, index, len(load.registers))
-        values = stored.view(_NUMPY[load.buffer.storage])
-        self._set_active(load.registers, values.astype(_wide(load.buffer)))
+        values = stored.view(NUMPY[load.buffer.storage])
+        self._set_active(load.registers, values.astype(wide(load.buffer)))
 
     def _store_global(self, store: StoreGlobal) -> None:
         _, _, index, *values = self._threads(store.index, *store.values)
-        dtype = _NUMPY[store.buffer.storage]
+        dtype = NUMPY[store.buffer.storage]
         with np.errstate(over="ignore"):
             narrow = np.ascontiguousarray(np.stack(values, 1).astype(dtype))
         if dtype.kind in "iu" and np.any(narrow != np.stack(values, 1)):
             raise ArithmeticError(f"A value leaves the range of {store.buffer.storage}.")
         self.memory.write(store.buffer, index, len(values), narrow.view(np.uint8))
-
-
-@dataclass
-class _Groups:
-    """The `wgmma` instructions under way: what they read, and the registers they add to."""
-
-    touched: set[str] = field(default_factory=set)
-    open: list[tuple[str, list[tuple[Array, Array, Array]]]] = field(default_factory=list)
-    committed: list[list[tuple[str, list[tuple[Array, Array, Array]]]]] = field(
-        default_factory=list
-    )
-
-    def start(self, name: str, reads: list[tuple[Array, Array, Array]]) -> None:
-        if name in self.touched:
-            raise AccessError(f"wgmma adds to {name} without a fence after it was written.")
-        self.open.append((name, reads))
-
-    def commit(self) -> None:
-        self.committed.append(self.open)
-        self.open = []
-
-    def wait(self, pending: int) -> list[tuple[Array, Array, Array]]:
-        done = max(0, len(self.committed) - pending)
-        reads = [read for group in self.committed[:done] for _, both in group for read in both]
-        self.committed = self.committed[done:]
-        return reads
-
-    def need_done(self, name: str) -> None:
-        if any(name == running for group in (self.open, *self.committed) for running, _ in group):
-            raise AccessError(f"{name} is used while wgmma still adds to it.")
-
-
-def _empty_registers(dtype: str, shape: tuple[int, ...], zero: bool) -> Array:
-    """Registers that were never written hold what no program wants."""
-    if dtype == "float32":
-        return np.full(shape, 0.0 if zero else np.nan, np.float32)
-    if dtype == "bool":
-        return np.zeros(shape, bool)
-    if dtype == "uint32":
-        return np.full(shape, 0 if zero else 0x7FC0DEAD, np.uint32)
-    return np.full(shape, 0 if zero else 0x7FC0DEAD, np.int64)
-
-
-def _to_words(values: Array) -> Array:
-    if values.dtype.kind == "f":
-        return values.astype(np.float32).view(np.uint32)
-    return values.astype(np.int64).astype(np.uint32)
-
-
-def _from_words(words: Array, dtype: str) -> Array:
-    if dtype == "float32":
-        return words.view(np.float32)
-    return words.view(np.int32).astype(np.int64) if dtype == "int32" else words
-
-
-def _wide(buffer: Buffer) -> np.dtype[np.generic]:
-    floating = buffer.storage in ("float32", "float16", "bfloat16")
-    return np.dtype(np.float32) if floating else np.dtype(np.int64)
