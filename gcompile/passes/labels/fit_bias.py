@@ -1,8 +1,9 @@
 """Fit the bias of a classifier to labelled rows: no weight moves, and no joule is spent more.
 
 The scores of most classifiers lean towards some classes on the images or sounds they meet in use.
-A constant per class takes that back, and a few hundred rows with labels say which. Other rows in
-turn decide how hard it is held back, and whether it is wanted at all.
+A constant per class takes that back, and a few hundred rows with labels say which. Rows left out
+in turn decide how hard it is held back; it is fitted only where it makes their labels more likely,
+by more than the standard error of that, and no fewer of them the largest score.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ _MONOTONE = ("Softmax", "LogSoftmax", "Identity")
 _NO_LABELS = "no labels were given beside the calibration rows"
 _NO_CLASSES = "the model does not make one row of scores, one for each class"
 _NO_BIAS = "no constant can be added to the scores at no cost"
-_NO_GAIN = "rows that it was not fitted to are not classified better with it"
+_NO_GAIN = "labels that it was not fitted to are hardly more likely with it"
 
 
 @dataclass(frozen=True)
@@ -82,17 +83,19 @@ class FitBias(Pass):
         return None
 
     def _penalty(self, scores: Scores, labels: Labels, seed: int) -> float:
-        """Under which the rows left out are most likely; infinite where fewer are right so."""
-        losses = dict.fromkeys(_PENALTIES, 0.0)
+        """Under which the labels left out are most likely; infinite where none is clearly so."""
+        losses = {penalty: np.zeros(len(labels)) for penalty in _PENALTIES}
         right = dict.fromkeys(_PENALTIES, 0)
         for seen, left_out in self._split(len(labels), seed):
             for penalty in _PENALTIES:
                 found = fit_bias(scores[seen], labels[seen], penalty)
-                losses[penalty] += found.loss(scores[left_out], labels[left_out]) * len(left_out)
+                losses[penalty][left_out] = found.losses(scores[left_out], labels[left_out])
                 chosen = (scores[left_out] + found.shift).argmax(axis=1)
                 right[penalty] += int((chosen == labels[left_out]).sum())
-        best = min(losses, key=lambda penalty: losses[penalty])
-        return best if right[best] > right[math.inf] else math.inf
+        best = min(losses, key=lambda penalty: float(losses[penalty].mean()))
+        gains = losses[math.inf] - losses[best]
+        is_clear = gains.mean() > gains.std() / math.sqrt(len(gains))
+        return best if is_clear and right[best] >= right[math.inf] else math.inf
 
     def _split(
         self, count: int, seed: int

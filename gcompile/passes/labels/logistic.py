@@ -39,10 +39,10 @@ class Logistic:
         """(classes,) What to add to the scores themselves."""
         return np.asarray(self.bias / self.temperature, np.float64)
 
-    def loss(self, scores: Scores, labels: Labels) -> float:
-        """The mean negative log-likelihood of labels, in nats."""
+    def losses(self, scores: Scores, labels: Labels) -> NDArray[np.float64]:
+        """The negative log-likelihood of each label, in nats."""
         told = log_softmax(self.temperature * scores + self.bias, axis=1)
-        return float(-told[np.arange(len(labels)), labels].mean())
+        return np.asarray(-told[np.arange(len(labels)), labels], np.float64)
 
 
 def fit_bias(scores: Scores, labels: Labels, penalty: float) -> Logistic:

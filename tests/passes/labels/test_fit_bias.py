@@ -70,16 +70,15 @@ def test_fresh_rows_are_classified_better_for_the_same_joules(head: str) -> None
     assert FitBias().apply(model, ctx).changed == 0
 
 
-def test_labels_that_the_scores_tell_already_change_nothing() -> None:
+def test_scores_that_lean_nowhere_stay_as_they_are() -> None:
     model = network()
-    ctx = context(model, rows=100)
+    ctx = context(model, rows=200)
     assert ctx.calibration is not None
-    told = scores(model, dict(ctx.calibration)).argmax(axis=1)
-    record = FitBias().apply(model, replace(ctx, labels=told))
+    told = scores(model, dict(ctx.calibration))
+    labels = (told + np.random.default_rng(0).gumbel(size=told.shape)).argmax(axis=1)
+    record = FitBias().apply(model, replace(ctx, labels=labels))
     assert record.changed == 0
-    assert record.skipped == {
-        "rows that it was not fitted to are not classified better with it": 1
-    }
+    assert record.skipped == {"labels that it was not fitted to are hardly more likely with it": 1}
 
 
 @pytest.mark.parametrize(
@@ -129,4 +128,4 @@ def test_an_infinite_penalty_scales_alone() -> None:
     z = np.asarray(rows_for(network(), 40)["x"], np.float64)
     found = fit_bias(z, np.arange(40) % 8, float("inf"))
     assert not found.bias.any()
-    assert found.loss(z, np.arange(40) % 8) <= np.log(8) + 1e-6
+    assert found.losses(z, np.arange(40) % 8).mean() <= np.log(8) + 1e-6
