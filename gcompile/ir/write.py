@@ -6,6 +6,7 @@ import os
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import onnx
 import onnx_ir
 
@@ -54,9 +55,19 @@ def save(model: onnx_ir.Model, path: str | Path) -> None:
 
 def _with_weights_inside(model: onnx_ir.Model) -> onnx_ir.Model:
     """The model itself, or a copy of one whose weights still lie where it was read from."""
-    is_outside = any(
-        isinstance(value.const_value, onnx_ir.ExternalTensor)
-        for graph in model.graphs()
-        for value in graph.initializers.values()
-    )
-    return onnx_ir.external_data.load_to_model(model.clone()) if is_outside else model
+    if not any(_outside(graph) for graph in model.graphs()):
+        return model
+    whole = model.clone()
+    for graph in whole.graphs():
+        for value in _outside(graph):
+            tensor = value.const_value
+            if tensor is not None:  # A copy: others may still look at the file through arrays.
+                array = np.array(tensor.numpy())
+                value.const_value = onnx_ir.Tensor(array, dtype=tensor.dtype, name=tensor.name)
+    return whole
+
+
+def _outside(graph: onnx_ir.Graph) -> list[onnx_ir.Value]:
+    """Weights that still lie in a file."""
+    values = graph.initializers.values()
+    return [v for v in values if isinstance(v.const_value, onnx_ir.ExternalTensor)]
