@@ -14,9 +14,9 @@ from gcompile import ir
 from gcompile.backends.cuda.kernel import KernelSequence
 from gcompile.backends.cuda.kernels.epilogue import Epilogue
 from gcompile.backends.tvm.kernels.spec import Image, Output, Source
-from gcompile.backends.tvm.lowering.expressions import CannotEmitError, RegionExpression
 from gcompile.backends.tvm.lowering.operands import batched_image
 from gcompile.backends.tvm.lowering.placement import DTYPES, Layout
+from gcompile.backends.tvm.lowering.region_expression import CannotEmitError, RegionExpression
 
 
 @dataclass(frozen=True)

@@ -38,13 +38,10 @@ from gcompile.backends.cuda.program.instruction import INSTRUCTIONS, Instruction
 from gcompile.backends.tvm.kernels.spec import (
     Image,
 )
-from gcompile.backends.tvm.lowering.expressions import (
-    CannotEmitError,
-    RegionExpression,
-    read_region,
-)
+from gcompile.backends.tvm.lowering.expressions import read_region
 from gcompile.backends.tvm.lowering.operands import substitute
 from gcompile.backends.tvm.lowering.placement import Layout
+from gcompile.backends.tvm.lowering.region_expression import CannotEmitError, RegionExpression
 from gcompile.backends.tvm.lowering.scaling import prune, scale_by
 from gcompile.errors import TargetError
 from gcompile.targets import Target

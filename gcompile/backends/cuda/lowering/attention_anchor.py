@@ -20,7 +20,7 @@ from gcompile.backends.cuda.lowering.attention_pattern import FoundAttention
 from gcompile.backends.cuda.lowering.numeric_form import INTERPRETED_OPERATIONS, Array
 from gcompile.backends.cuda.program.instruction import INSTRUCTIONS
 from gcompile.backends.cuda.program.launch import as_kernel
-from gcompile.backends.tvm.lowering.expressions import CannotEmitError
+from gcompile.backends.tvm.lowering.region_expression import CannotEmitError
 from gcompile.targets import Target
 
 _ARCH = 80

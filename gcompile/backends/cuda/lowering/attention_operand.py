@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from gcompile import ir
 from gcompile.backends.cuda.kernels.attention import Rows, Stored
 from gcompile.backends.cuda.program.program import Storage
-from gcompile.backends.tvm.lowering.expressions import CannotEmitError, quantization
+from gcompile.backends.tvm.lowering.region_expression import CannotEmitError
+from gcompile.backends.tvm.lowering.stored_numbers import quantization
 
 _STORAGES: dict[ir.DataType | None, Storage] = {
     ir.DataType.BFLOAT16: "bfloat16",

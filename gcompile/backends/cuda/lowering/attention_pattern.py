@@ -22,7 +22,7 @@ from gcompile.backends.cuda.lowering.attention_operand import (
     written_rows,
 )
 from gcompile.backends.cuda.lowering.attention_weights import Weights, input_of
-from gcompile.backends.tvm.lowering.expressions import CannotEmitError
+from gcompile.backends.tvm.lowering.region_expression import CannotEmitError
 
 _HIDDEN = -1e30
 """What is added to weights that do not count; exponentials of less are zeros."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from gcompile import ir
-from gcompile.backends.tvm.lowering.expressions import CannotEmitError
+from gcompile.backends.tvm.lowering.region_expression import CannotEmitError
 
 _SAME = frozenset({"Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout"})
 """Operators that keep the elements of the weights and their order."""

@@ -11,7 +11,7 @@ from gcompile import ir
 from gcompile.backends.cuda.kernel import Kernel
 from gcompile.backends.cuda.lowering.attention_anchor import attention_kernel
 from gcompile.backends.cuda.lowering.attention_pattern import FoundAttention, find_attention
-from gcompile.backends.tvm.lowering.expressions import CannotEmitError
+from gcompile.backends.tvm.lowering.region_expression import CannotEmitError
 from gcompile.targets import Target
 
 

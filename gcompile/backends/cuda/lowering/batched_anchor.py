@@ -13,9 +13,10 @@ from gcompile.backends.cuda.lowering.anchor import Anchor, Operand, epilogue_of,
 from gcompile.backends.cuda.lowering.numeric_form import sequence_of
 from gcompile.backends.cuda.program.instruction import INSTRUCTIONS
 from gcompile.backends.tvm.lowering.batched import output_matrices, real_product
-from gcompile.backends.tvm.lowering.expressions import CannotEmitError, read_region
+from gcompile.backends.tvm.lowering.expressions import read_region
 from gcompile.backends.tvm.lowering.operands import substitute
 from gcompile.backends.tvm.lowering.placement import Layout
+from gcompile.backends.tvm.lowering.region_expression import CannotEmitError
 from gcompile.backends.tvm.lowering.scaling import prune
 from gcompile.errors import TargetError
 from gcompile.targets import Target

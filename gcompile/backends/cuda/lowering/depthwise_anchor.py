@@ -24,9 +24,10 @@ from gcompile.backends.cuda.lowering.reading import (
 from gcompile.backends.cuda.program.launch import as_kernel
 from gcompile.backends.cuda.program.program import Storage
 from gcompile.backends.tvm.kernels.spec import Image
-from gcompile.backends.tvm.lowering.expressions import CannotEmitError, read_region
+from gcompile.backends.tvm.lowering.expressions import read_region
 from gcompile.backends.tvm.lowering.operands import substitute
 from gcompile.backends.tvm.lowering.placement import Layout
+from gcompile.backends.tvm.lowering.region_expression import CannotEmitError
 from gcompile.backends.tvm.lowering.scaling import prune, scale_by
 from gcompile.targets import Target
 

@@ -9,8 +9,8 @@ import numpy as np
 from gcompile import ir
 from gcompile.backends.cuda.lowering.anchor import Operand
 from gcompile.backends.tvm.kernels.spec import Accumulator, Binary, Expression
-from gcompile.backends.tvm.lowering.expressions import CannotEmitError, RegionExpression
 from gcompile.backends.tvm.lowering.placement import Layout
+from gcompile.backends.tvm.lowering.region_expression import CannotEmitError, RegionExpression
 from gcompile.backends.tvm.lowering.weights import (
     Array,
     Reals,

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from gcompile import ir
 from gcompile.backends.cuda.recurrence import RecurrenceKernel
-from gcompile.backends.tvm.lowering.expressions import CannotEmitError
+from gcompile.backends.tvm.lowering.region_expression import CannotEmitError
 
 _USUAL = {"RNN": ["tanh"], "GRU": ["sigmoid", "tanh"], "LSTM": ["sigmoid", "tanh", "tanh"]}
 

@@ -24,11 +24,11 @@ from gcompile.backends.cuda.lowering.attentions import AttentionCall, attentions
 from gcompile.backends.cuda.lowering.recurrences import recurrence_of
 from gcompile.backends.cuda.lowering.region_anchor import region_anchor
 from gcompile.backends.tvm.fallback import add_fallback
-from gcompile.backends.tvm.lowering.expressions import CannotEmitError
 from gcompile.backends.tvm.lowering.graph import region_proto
 from gcompile.backends.tvm.lowering.memory import array_of
 from gcompile.backends.tvm.lowering.moves import Move, stored_move
 from gcompile.backends.tvm.lowering.placement import Layout
+from gcompile.backends.tvm.lowering.region_expression import CannotEmitError
 from gcompile.backends.tvm.operators import refuse_fallback
 from gcompile.errors import CompileError
 from gcompile.targets import Target

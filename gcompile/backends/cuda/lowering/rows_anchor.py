@@ -12,9 +12,10 @@ from gcompile.backends.cuda.kernels.rows import Kind, Rows
 from gcompile.backends.cuda.lowering.anchor import Anchor, epilogue_of, storage_of
 from gcompile.backends.cuda.program.launch import as_kernel
 from gcompile.backends.tvm.kernels.spec import Image
-from gcompile.backends.tvm.lowering.expressions import CannotEmitError, read_region
+from gcompile.backends.tvm.lowering.expressions import read_region
 from gcompile.backends.tvm.lowering.operands import substitute
 from gcompile.backends.tvm.lowering.placement import Layout
+from gcompile.backends.tvm.lowering.region_expression import CannotEmitError
 from gcompile.backends.tvm.lowering.rows import affine_of
 from gcompile.backends.tvm.lowering.scaling import prune, scale_by
 from gcompile.targets import Target

@@ -19,9 +19,10 @@ from gcompile.backends.cuda.lowering.numeric_form import INTERPRETED_OPERATIONS,
 from gcompile.backends.cuda.program.launch import as_kernel
 from gcompile.backends.tvm.kernels.few_bits import Matrix
 from gcompile.backends.tvm.kernels.spec import Accumulator, Binary, Image
-from gcompile.backends.tvm.lowering.expressions import CannotEmitError, read_region
+from gcompile.backends.tvm.lowering.expressions import read_region
 from gcompile.backends.tvm.lowering.operands import substitute
 from gcompile.backends.tvm.lowering.placement import Layout
+from gcompile.backends.tvm.lowering.region_expression import CannotEmitError
 from gcompile.backends.tvm.lowering.scaling import prune, scale_by
 from gcompile.backends.tvm.lowering.weight_only import stored_matrix
 from gcompile.backends.tvm.lowering.weights import constant_bias

@@ -11,15 +11,12 @@ from gcompile.backends.tvm.kernels.batched import BatchedKernel
 from gcompile.backends.tvm.kernels.matrices import Matrices
 from gcompile.backends.tvm.kernels.spec import Accumulator, Binary, Constant, Expression, Image
 from gcompile.backends.tvm.kernels.units import Unit, unit_named
-from gcompile.backends.tvm.lowering.expressions import (
-    CannotEmitError,
-    RegionExpression,
-    quantization,
-    read_region,
-)
+from gcompile.backends.tvm.lowering.expressions import read_region
 from gcompile.backends.tvm.lowering.memory import Memory
 from gcompile.backends.tvm.lowering.operands import finish, substitute
 from gcompile.backends.tvm.lowering.placement import DTYPES, Layout, Placement, rows_image
+from gcompile.backends.tvm.lowering.region_expression import CannotEmitError, RegionExpression
+from gcompile.backends.tvm.lowering.stored_numbers import quantization
 from gcompile.backends.tvm.lowering.weights import constant_bias
 
 

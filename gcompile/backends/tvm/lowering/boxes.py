@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from gcompile import ir
-from gcompile.backends.tvm.lowering.expressions import CannotEmitError, scalar
+from gcompile.backends.tvm.lowering.region_expression import CannotEmitError
+from gcompile.backends.tvm.lowering.stored_numbers import scalar
 
 _MOST = 64
 """Boxes of one kernel: each is code of its own."""

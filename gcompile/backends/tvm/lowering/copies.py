@@ -14,9 +14,10 @@ from gcompile.backends.tvm.kernels.copy_regions import Box as ImageBox
 from gcompile.backends.tvm.kernels.copy_regions import CopyKernel, Region, gaps
 from gcompile.backends.tvm.kernels.spec import Accumulator, Image, Output, Source
 from gcompile.backends.tvm.lowering.boxes import COPIES, Copy, Run, copies_of
-from gcompile.backends.tvm.lowering.expressions import CannotEmitError, quantization
 from gcompile.backends.tvm.lowering.memory import Memory
 from gcompile.backends.tvm.lowering.placement import DTYPES, Layout, Placement
+from gcompile.backends.tvm.lowering.region_expression import CannotEmitError
+from gcompile.backends.tvm.lowering.stored_numbers import quantization
 from gcompile.backends.tvm.lowering.windows import stored_input
 
 _CONVERSIONS = frozenset({"QuantizeLinear", "DequantizeLinear", "Cast"})

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from gcompile import ir
 from gcompile.backends.tvm.kernels.spec import DynamicQuantizeKernel, Image
-from gcompile.backends.tvm.lowering.expressions import CannotEmitError
 from gcompile.backends.tvm.lowering.memory import Memory
 from gcompile.backends.tvm.lowering.placement import Layout, Placement, rows_image
+from gcompile.backends.tvm.lowering.region_expression import CannotEmitError
 
 
 def lower_dynamic_quantize(region: ir.Region, memory: Memory) -> None:

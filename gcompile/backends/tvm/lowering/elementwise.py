@@ -6,7 +6,7 @@ import math
 
 from gcompile import ir
 from gcompile.backends.tvm.kernels.spec import ElementwiseKernel, Load, TransposeKernel
-from gcompile.backends.tvm.lowering.expressions import RegionExpression, is_total, read_region
+from gcompile.backends.tvm.lowering.expressions import is_total, read_region
 from gcompile.backends.tvm.lowering.grids import Grid
 from gcompile.backends.tvm.lowering.memory import Memory
 from gcompile.backends.tvm.lowering.operands import finish, output_image
@@ -17,6 +17,7 @@ from gcompile.backends.tvm.lowering.placement import (
     is_padded,
     rows_image,
 )
+from gcompile.backends.tvm.lowering.region_expression import RegionExpression
 
 
 def lower_elementwise(region: ir.Region, memory: Memory) -> None:

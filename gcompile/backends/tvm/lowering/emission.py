@@ -33,6 +33,7 @@ from gcompile.backends.tvm.kernels import (
     write_rows,
 )
 from gcompile.backends.tvm.kernels.function import Code
+from gcompile.backends.tvm.kernels.recurrent_net import RecurrenceKernel
 from gcompile.backends.tvm.kernels.spec import (
     AnyKernel,
     DepthwiseKernel,
@@ -65,7 +66,7 @@ _CODE: dict[type, tuple[str, Callable[..., Code]]] = {
         transposed_convolution.code,
     ),
     batched.BatchedKernel: ("batched", batched.code),
-    recurrence.RecurrenceKernel: ("recurrence", recurrence.code),
+    RecurrenceKernel: ("recurrence", recurrence.code),
     write_rows.WriteRowsKernel: ("write_rows", write_rows.code),
     DynamicQuantizeKernel: ("dynamic_quantize", dynamic_quantize.code),
 }

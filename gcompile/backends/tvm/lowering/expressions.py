@@ -16,13 +16,17 @@ from gcompile.backends.tvm.kernels.spec import (
     Constant,
     Expression,
     Load,
-    PerChannel,
     Unary,
 )
 from gcompile.backends.tvm.lowering.logic import LOGIC, differ, read_logic, truncated
 from gcompile.backends.tvm.lowering.placement import DTYPES, Layout, is_padded
-
-FloatArray = NDArray[np.float32]
+from gcompile.backends.tvm.lowering.region_expression import (
+    CannotEmitError,
+    FloatArray,
+    RegionExpression,
+    SourceValue,
+)
+from gcompile.backends.tvm.lowering.stored_numbers import dequantized, quantization, scalar
 
 _UNARY = {
     "Abs": "abs", "Neg": "neg", "Exp": "exp", "Log": "log", "Sqrt": "sqrt", "Relu": "relu",
@@ -45,44 +49,6 @@ _BINARY = {
 _PARTIAL = frozenset({"Log", "Sqrt", "Reciprocal", "Div", "Pow"})
 _FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 _CAST_TO = (*_FLOATS, ir.DataType.BOOL, ir.DataType.INT32)
-
-
-class CannotEmitError(Exception):
-    """A region is not one our kernels can do; the reason says why. The fallback takes it."""
-
-
-@dataclass(frozen=True)
-class SourceValue:
-    """A value the expression loads: a graph value, or a constant of the output's full shape."""
-
-    value: ir.Value
-    scale: float = 1.0
-    zero_point: int = 0
-
-
-@dataclass
-class RegionExpression:
-    """The expression of a region, its operands, and how its result is stored.
-
-    Attributes:
-        output: The value that leaves the region.
-        out_scale: The scale of a quantized output, else 1.
-        vectors: Per-channel float32 vectors, indexed by `PerChannel`.
-        operand: What a kernel that sees whole rows reads before the expression.
-    """
-
-    expression: Expression
-    output: ir.Value
-    out_scale: float = 1.0
-    out_zero_point: int = 0
-    sources: list[SourceValue] = field(default_factory=list)
-    vectors: list[FloatArray] = field(default_factory=list)
-    operand: Expression | None = None
-
-    def add_vector(self, vector: FloatArray) -> PerChannel:
-        """Add a per-channel operand."""
-        self.vectors.append(np.ascontiguousarray(vector, dtype=np.float32))
-        return PerChannel(len(self.vectors) - 1)
 
 
 def read_region(
@@ -125,22 +91,6 @@ def is_total(node: ir.Node) -> bool:
     """
     is_scaling = node.op_type == "Div" and ir.is_constant(node.inputs[1])
     return node.op_type not in _PARTIAL or is_scaling
-
-
-def scalar(value: ir.Value | None, default: float | None = None) -> float:
-    """The one number a constant holds."""
-    if value is None and default is not None:
-        return default
-    array = ir.constant_array(value)
-    if array is None or array.size != 1:
-        raise CannotEmitError("a parameter is not a constant scalar")
-    return float(array.reshape(()))
-
-
-def quantization(node: ir.Node) -> tuple[float, int]:
-    """(scale, zero point) of a per-tensor QuantizeLinear or DequantizeLinear."""
-    zero = node.inputs[2] if len(node.inputs) > 2 else None
-    return scalar(node.inputs[1]), int(scalar(zero, 0.0))
 
 
 @dataclass
@@ -324,30 +274,3 @@ class _Reader:
         if result.dtype is ir.DataType.BFLOAT16:
             return Unary("round_trip_bfloat16", inner)
         raise CannotEmitError("a value is rounded to fp16 inside the region")
-
-
-def dequantized(node: ir.Node) -> NDArray[np.float64] | None:
-    """The real values of a DequantizeLinear whose input is constant."""
-    stored, scale = ir.constant_array(node.inputs[0]), ir.constant_array(node.inputs[1])
-    if stored is None or scale is None:
-        return None
-    zero = ir.constant_array(node.inputs[2]) if len(node.inputs) > 2 else None
-    numbers = stored.astype(np.float64)
-    offset = np.zeros(()) if zero is None else zero.astype(np.float64)
-    offset, factor = (_spread(node, a, numbers.shape) for a in (offset, scale.astype(np.float64)))
-    return (numbers - offset) * factor
-
-
-def _spread(
-    node: ir.Node, parameter: NDArray[np.float64], shape: tuple[int, ...]
-) -> NDArray[np.float64]:
-    """A scale or zero point so that it is broadcast: for a tensor, a slice or a block of one."""
-    if parameter.size == 1:
-        return parameter.reshape(())
-    axis = node.attributes.get_int("axis", 1)
-    if parameter.ndim == 1:
-        sizes = [1] * len(shape)
-        sizes[axis] = parameter.size
-        return parameter.reshape(sizes)
-    repeated = np.repeat(parameter, node.attributes.get_int("block_size", 0), axis)
-    return repeated.take(range(shape[axis]), axis)

@@ -11,9 +11,9 @@ from gcompile import ir
 from gcompile.backends.tvm.kernels.gather import GatherKernel
 from gcompile.backends.tvm.kernels.spec import Accumulator, Image, Output, Source
 from gcompile.backends.tvm.lowering.boxes import copies_of
-from gcompile.backends.tvm.lowering.expressions import CannotEmitError
 from gcompile.backends.tvm.lowering.memory import Memory, array_of
 from gcompile.backends.tvm.lowering.placement import DTYPES, Layout, Placement, rows_image
+from gcompile.backends.tvm.lowering.region_expression import CannotEmitError
 
 _INDICES = {ir.DataType.INT32: "int32", ir.DataType.INT64: "int64"}
 

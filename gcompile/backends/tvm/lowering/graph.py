@@ -17,12 +17,12 @@ from gcompile.backends.tvm.kernels.batched import BatchedKernel
 from gcompile.backends.tvm.kernels.spec import AnyKernel, ProductKernel
 from gcompile.backends.tvm.kernels.units import unit_named
 from gcompile.backends.tvm.lowering.emission import Emission
-from gcompile.backends.tvm.lowering.expressions import CannotEmitError
 from gcompile.backends.tvm.lowering.loops import Rounds, call_loop, write_rounds
 from gcompile.backends.tvm.lowering.memory import Memory, array_of
 from gcompile.backends.tvm.lowering.merge import merge_launches
 from gcompile.backends.tvm.lowering.moves import stored_move, without_conversions, write_move
 from gcompile.backends.tvm.lowering.plain import write_plain
+from gcompile.backends.tvm.lowering.region_expression import CannotEmitError
 from gcompile.backends.tvm.lowering.regions import lower_region
 from gcompile.backends.tvm.lowering.requests import gather_requests
 from gcompile.backends.tvm.lowering.row_writes import only_spreads_numbers

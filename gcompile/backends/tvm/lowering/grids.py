@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from gcompile.backends.tvm.kernels.spec import Image
-from gcompile.backends.tvm.lowering.expressions import CannotEmitError
 from gcompile.backends.tvm.lowering.placement import Placement
+from gcompile.backends.tvm.lowering.region_expression import CannotEmitError
 
 _RANK = 4
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from tvm import relax
 
 from gcompile import ir
-from gcompile.backends.tvm.lowering.expressions import CannotEmitError, quantization
 from gcompile.backends.tvm.lowering.memory import Memory
 from gcompile.backends.tvm.lowering.placement import (
     DTYPES,
@@ -20,6 +19,8 @@ from gcompile.backends.tvm.lowering.placement import (
     image_of,
     rows_image,
 )
+from gcompile.backends.tvm.lowering.region_expression import CannotEmitError
+from gcompile.backends.tvm.lowering.stored_numbers import quantization
 from gcompile.backends.tvm.lowering.windows import stored_input
 
 _VIEWS = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity"})

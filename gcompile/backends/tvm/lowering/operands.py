@@ -19,10 +19,10 @@ from gcompile.backends.tvm.kernels.spec import (
     Source,
     Unary,
 )
-from gcompile.backends.tvm.lowering.expressions import CannotEmitError, RegionExpression
 from gcompile.backends.tvm.lowering.grids import Grid
 from gcompile.backends.tvm.lowering.memory import Memory
 from gcompile.backends.tvm.lowering.placement import Layout, Placement, image_of, rows_image
+from gcompile.backends.tvm.lowering.region_expression import CannotEmitError, RegionExpression
 from gcompile.backends.tvm.lowering.scaling import prune, scale_by
 from gcompile.backends.tvm.lowering.weights import pad_to
 

@@ -6,11 +6,7 @@ from dataclasses import replace
 
 from gcompile import ir
 from gcompile.backends.tvm.kernels.spec import Image, PoolKernel
-from gcompile.backends.tvm.lowering.expressions import (
-    CannotEmitError,
-    RegionExpression,
-    read_region,
-)
+from gcompile.backends.tvm.lowering.expressions import read_region
 from gcompile.backends.tvm.lowering.memory import Memory
 from gcompile.backends.tvm.lowering.operands import finish
 from gcompile.backends.tvm.lowering.placement import (
@@ -20,6 +16,7 @@ from gcompile.backends.tvm.lowering.placement import (
     Placement,
     stored_channels,
 )
+from gcompile.backends.tvm.lowering.region_expression import CannotEmitError, RegionExpression
 from gcompile.backends.tvm.lowering.windows import window_of
 
 

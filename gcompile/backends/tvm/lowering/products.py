@@ -28,16 +28,16 @@ from gcompile.backends.tvm.kernels.spec import (
 from gcompile.backends.tvm.kernels.units import unit_named
 from gcompile.backends.tvm.kernels.winograd import WinogradKernel
 from gcompile.backends.tvm.kernels.winograd import pack_weights as pack_winograd
-from gcompile.backends.tvm.lowering.expressions import (
-    CannotEmitError,
-    RegionExpression,
-    SourceValue,
-    read_region,
-)
+from gcompile.backends.tvm.lowering.expressions import read_region
 from gcompile.backends.tvm.lowering.groups import is_narrow, pack_narrow, ungrouped
 from gcompile.backends.tvm.lowering.memory import SIGNED_OFFSET, Memory
 from gcompile.backends.tvm.lowering.operands import finish, output_image, substitute
 from gcompile.backends.tvm.lowering.placement import Layout, Placement, stored_channels
+from gcompile.backends.tvm.lowering.region_expression import (
+    CannotEmitError,
+    RegionExpression,
+    SourceValue,
+)
 from gcompile.backends.tvm.lowering.weights import (
     Array,
     Reals,

@@ -11,7 +11,7 @@ from tvm import relax
 from gcompile import ir
 from gcompile.backends.tvm.kernels.cells import Activation
 from gcompile.backends.tvm.kernels.packing import pack_weights, steps_ahead
-from gcompile.backends.tvm.kernels.recurrence import Direction, RecurrenceKernel
+from gcompile.backends.tvm.kernels.recurrent_net import Direction, RecurrenceKernel
 from gcompile.backends.tvm.kernels.spec import (
     Accumulator,
     Binary,
@@ -21,9 +21,9 @@ from gcompile.backends.tvm.kernels.spec import (
     ProductKernel,
 )
 from gcompile.backends.tvm.lowering.arrangement import Arranged
-from gcompile.backends.tvm.lowering.expressions import CannotEmitError
 from gcompile.backends.tvm.lowering.memory import Memory
 from gcompile.backends.tvm.lowering.products import rows_of_pixels
+from gcompile.backends.tvm.lowering.region_expression import CannotEmitError
 
 _DEFAULTS = {"RNN": ("Tanh",), "GRU": ("Sigmoid", "Tanh"), "LSTM": ("Sigmoid", "Tanh", "Tanh")}
 _ACTIVATIONS: dict[str, tuple[str, tuple[float, ...]]] = {

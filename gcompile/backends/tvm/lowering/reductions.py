@@ -19,9 +19,9 @@ from gcompile.backends.tvm.kernels.spec import (
     Source,
     Unary,
 )
-from gcompile.backends.tvm.lowering.expressions import CannotEmitError
 from gcompile.backends.tvm.lowering.memory import Memory
 from gcompile.backends.tvm.lowering.placement import DTYPES, Layout, Placement
+from gcompile.backends.tvm.lowering.region_expression import CannotEmitError
 
 _RANK = 4
 _FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)

@@ -7,9 +7,9 @@ import numpy as np
 from gcompile import ir
 from gcompile.backends.tvm.kernels.resize import COORDINATES, ResizeKernel, Taps, taps_along
 from gcompile.backends.tvm.kernels.spec import Accumulator, Output, Source
-from gcompile.backends.tvm.lowering.expressions import CannotEmitError
 from gcompile.backends.tvm.lowering.memory import Memory
 from gcompile.backends.tvm.lowering.placement import DTYPES, Layout, Placement
+from gcompile.backends.tvm.lowering.region_expression import CannotEmitError
 from gcompile.backends.tvm.lowering.windows import stored_input
 
 _INTEGERS = (ir.DataType.UINT8, ir.DataType.INT8, ir.DataType.INT32)

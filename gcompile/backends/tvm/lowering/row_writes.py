@@ -21,10 +21,10 @@ from gcompile.backends.tvm.kernels.spec import (
     Source,
 )
 from gcompile.backends.tvm.kernels.write_rows import WriteRowsKernel
-from gcompile.backends.tvm.lowering.expressions import CannotEmitError
 from gcompile.backends.tvm.lowering.gathers import index_tensor
 from gcompile.backends.tvm.lowering.memory import Memory
 from gcompile.backends.tvm.lowering.placement import DTYPES, Layout, Placement, rows_image
+from gcompile.backends.tvm.lowering.region_expression import CannotEmitError
 
 
 def writes_rows(region: ir.Region) -> bool:

@@ -8,14 +8,11 @@ from gcompile import ir
 from gcompile.backends.tvm.kernels.normalize import NormalizeKernel
 from gcompile.backends.tvm.kernels.softmax import SoftmaxKernel
 from gcompile.backends.tvm.kernels.spec import Accumulator, Binary, Expression
-from gcompile.backends.tvm.lowering.expressions import (
-    CannotEmitError,
-    RegionExpression,
-    read_region,
-)
+from gcompile.backends.tvm.lowering.expressions import read_region
 from gcompile.backends.tvm.lowering.memory import Memory
 from gcompile.backends.tvm.lowering.operands import finish, output_image, substitute
 from gcompile.backends.tvm.lowering.placement import Layout, Placement, is_padded
+from gcompile.backends.tvm.lowering.region_expression import CannotEmitError, RegionExpression
 
 ROW_OPERATORS = frozenset(
     {"Softmax", "LogSoftmax", "LayerNormalization", "RMSNormalization", "InstanceNormalization",

@@ -21,7 +21,7 @@ from gcompile.backends.tvm.kernels.spec import (
     Select,
     Unary,
 )
-from gcompile.backends.tvm.lowering.expressions import RegionExpression
+from gcompile.backends.tvm.lowering.region_expression import RegionExpression
 
 _LARGEST = float(np.finfo(np.float32).max)
 

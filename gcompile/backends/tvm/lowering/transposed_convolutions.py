@@ -15,11 +15,12 @@ from gcompile.backends.tvm.kernels.transposed_convolution import (
     phases,
 )
 from gcompile.backends.tvm.kernels.units import unit_named
-from gcompile.backends.tvm.lowering.expressions import CannotEmitError, read_region
+from gcompile.backends.tvm.lowering.expressions import read_region
 from gcompile.backends.tvm.lowering.groups import ungrouped
 from gcompile.backends.tvm.lowering.memory import Memory
 from gcompile.backends.tvm.lowering.operands import finish, output_image, substitute
 from gcompile.backends.tvm.lowering.placement import Layout, Placement
+from gcompile.backends.tvm.lowering.region_expression import CannotEmitError
 from gcompile.backends.tvm.lowering.transposed_windows import transposed_window_of
 from gcompile.backends.tvm.lowering.weights import Array, constant_bias, pad_to, real_constant
 

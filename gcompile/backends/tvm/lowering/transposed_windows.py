@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from gcompile import ir
 from gcompile.backends.tvm.kernels.spec import Accumulator, Image, Output
 from gcompile.backends.tvm.kernels.transposed_convolution import TransposedKernel, needed_halo
-from gcompile.backends.tvm.lowering.expressions import CannotEmitError
 from gcompile.backends.tvm.lowering.placement import DTYPES, Halo, stored_channels
+from gcompile.backends.tvm.lowering.region_expression import CannotEmitError
 from gcompile.backends.tvm.lowering.windows import stored_input
 
 

@@ -12,11 +12,12 @@ from gcompile.backends.tvm.kernels.weight_only import (
     decoded_panel,
     decoding_unit,
 )
-from gcompile.backends.tvm.lowering.expressions import CannotEmitError, read_region
+from gcompile.backends.tvm.lowering.expressions import read_region
 from gcompile.backends.tvm.lowering.memory import Memory
 from gcompile.backends.tvm.lowering.operands import finish, output_image, substitute
 from gcompile.backends.tvm.lowering.placement import Layout, Placement
 from gcompile.backends.tvm.lowering.products import rows_of_pixels
+from gcompile.backends.tvm.lowering.region_expression import CannotEmitError
 from gcompile.backends.tvm.lowering.weights import constant_bias
 from gcompile.backends.tvm.lowering.windows import stored_input
 

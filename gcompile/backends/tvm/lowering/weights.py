@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gcompile import ir
-from gcompile.backends.tvm.lowering.expressions import CannotEmitError, dequantized
+from gcompile.backends.tvm.lowering.region_expression import CannotEmitError
+from gcompile.backends.tvm.lowering.stored_numbers import dequantized
 
 Array = NDArray[np.generic]
 Reals = NDArray[np.float64]

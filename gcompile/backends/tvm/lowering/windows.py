@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from gcompile import ir
-from gcompile.backends.tvm.lowering.expressions import CannotEmitError, quantization
 from gcompile.backends.tvm.lowering.placement import DTYPES, Halo
+from gcompile.backends.tvm.lowering.region_expression import CannotEmitError
+from gcompile.backends.tvm.lowering.stored_numbers import quantization
 
 _GROUP = {ir.DataType.UINT8: 4, ir.DataType.INT8: 4, ir.DataType.BFLOAT16: 2}
 

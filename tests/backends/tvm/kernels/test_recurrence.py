@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gcompile.backends.tvm.kernels import recurrence
 from gcompile.backends.tvm.kernels.cells import Activation
-from gcompile.backends.tvm.kernels.recurrence import Direction, RecurrenceKernel
+from gcompile.backends.tvm.kernels.recurrent_net import Direction, RecurrenceKernel
 from gcompile.backends.tvm.kernels.spec import Accumulator, Image, Output
 from tests.backends.tvm.kernels.compiling import Array, run
 

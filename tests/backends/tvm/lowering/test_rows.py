@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gcompile.backends.tvm.lowering.expressions import CannotEmitError
 from gcompile.backends.tvm.lowering.reductions import collapse
+from gcompile.backends.tvm.lowering.region_expression import CannotEmitError
 from tests.backends.tvm.lowering.compiling import check
 
 ROWS = [
