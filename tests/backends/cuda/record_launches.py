@@ -15,7 +15,7 @@ import numpy as np
 from gcompile.backends.cuda.kernel import Access, Kernel
 from tests.backends.cuda.launches_of_tests import Array
 
-_MOST_OF_A_TEST = 12
+_MOST_OF_A_TEST = 60
 _MOST_BYTES = 1 << 20
 _FIELDS = ("name", "source", "grid", "block", "dynamic_shared_bytes", "least_arch", "only_arch")
 
