@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
 
 import numpy as np
 import onnx_ir
 from numpy.typing import NDArray
 
+from gcompile.ir.constants import constant_array
 from gcompile.ir.written_out.writer import Writer
 
 _FLOAT, _DOUBLE, _INT32 = (
@@ -127,21 +129,39 @@ def _places_of_window(
 
 
 def of_integers(writer: Writer) -> Results:
-    """ConvInteger: what is left without the zero points is convolved where sums are exact."""
+    """ConvInteger: what is left without the zero points is convolved where sums are exact.
+
+    Sums of more terms are those of as many channels as are exact, added as integers.
+    """
     weight = writer.shape(1)
     if weight is None:
         return None
-    terms = int(np.prod(weight[1:]))
-    wide = _FLOAT if terms <= _EXACT_TERMS else _DOUBLE
-    operands = [
+    channels, taps = weight[1], int(np.prod(weight[2:]))
+    step = min(_EXACT_TERMS // taps, channels)
+    is_split = 0 < step < channels and writer.integer("group", 1) == 1
+    wide = _FLOAT if is_split or step == channels else _DOUBLE
+    x, kernel = (
         _centred(writer, index, zero, wide, axis) for index, zero, axis in ((0, 2, 1), (1, 3, 0))
-    ]
-    return [writer.cast(writer.same("Conv", *operands), _INT32)]
+    )
+    if not is_split:
+        return [writer.cast(writer.same("Conv", x, kernel), _INT32)]
+    sums = []
+    for start in range(0, channels, step):
+        bounds = [writer.constant([n]) for n in (start, min(start + step, channels), 1)]
+        parts = [writer.op("Slice", operand, *bounds) for operand in (x, kernel)]
+        sums.append(writer.cast(writer.same("Conv", *parts), _INT32))
+    return [reduce(lambda total, part: writer.op("Add", total, part), sums)]
 
 
 def _centred(
     writer: Writer, index: int, zero: int, wide: onnx_ir.DataType, axis: int
 ) -> onnx_ir.Value:
+    known = constant_array(writer.input(index))
+    offsets = constant_array(writer.input(zero)) if writer.has(zero) else np.zeros(())
+    if known is not None and offsets is not None:
+        spread = [-1 if i == axis and offsets.ndim else 1 for i in range(known.ndim)]
+        centred = known.astype(np.int32) - offsets.reshape(spread).astype(np.int32)
+        return writer.constant(centred.astype(wide.numpy()))
     x = writer.cast(writer.input(index), wide)
     if not writer.has(zero):
         return x

@@ -43,6 +43,8 @@ MODELS = {
         { y = ConvTranspose<strides = [2, 2], output_shape = [6, 9]>(x, w) }""",
     "ConvInteger": """g (uint8[1,2,5,5] x) => (int32[1,3,3,3] y)
         <uint8[3,2,3,3] w, uint8 z = {7}> { y = ConvInteger(x, w, z) }""",
+    "ConvInteger of many channels": """g (uint8[1,60,5,5] x) => (int32[1,3,3,3] y)
+        <uint8[3,60,3,3] w, uint8 z = {7}> { y = ConvInteger(x, w, z) }""",
     "QLinearMatMul": """g (uint8[2,3,4] x, float s) => (uint8[2,3,5] y)
         <uint8[4,5] w, float t = {0.02}, uint8 z = {113}>
         { y = QLinearMatMul(x, t, z, w, t, z, s, z) }""",
