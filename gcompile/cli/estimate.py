@@ -17,6 +17,7 @@ from gcompile.cli.carbon import (
     read_accounting,
 )
 from gcompile.cli.options import (
+    DynamicOption,
     Format,
     FormatOption,
     FreezeOption,
@@ -41,6 +42,7 @@ def estimate(
     batch: Annotated[int | None, typer.Option("--batch", help="Rows per run.")] = None,
     shape: ShapeOption = None,
     freeze: FreezeOption = None,
+    dynamic: DynamicOption = None,
     input_shape: InputShapeOption = None,
     threads: ThreadsOption = None,
     carbon_zone: CarbonZoneOption = None,
@@ -56,6 +58,11 @@ def estimate(
     format_: FormatOption = Format.TEXT,
 ) -> None:
     """Predict joules and seconds of one inference; needs neither the device nor a compiler."""
+    if dynamic:
+        raise UsageError(
+            "An estimate is for one size: bind the dimensions with --shape or --batch, once for "
+            "each. `gcompile build --dynamic` reports the joules of all sizes."
+        )
     shapes = parse_shapes(shape or ())
     if batch is not None and batch < 1:
         raise UsageError(f"--batch {batch} is less than one. Give 1 or more.")

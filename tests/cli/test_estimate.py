@@ -37,6 +37,15 @@ def test_a_batch_below_one_is_refused(call: Call, compiler: FakeCompiler) -> Non
     assert call("estimate", "tiny.onnx", "--batch", "0").code == 2
 
 
+def test_free_dimensions_are_bound_one_size_after_the_other(
+    call: Call, compiler: FakeCompiler
+) -> None:
+    outcome = call("estimate", "tiny.onnx", "--dynamic", "batch=1..4")
+    assert outcome.code == 2
+    assert "--shape or --batch, once for each" in " ".join(outcome.err.split())
+    assert not compiler.calls
+
+
 def test_inputs_are_frozen_before_anything_else(
     call: Call, compiler: FakeCompiler, tmp_path: Path
 ) -> None:
