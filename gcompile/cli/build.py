@@ -229,6 +229,11 @@ def _check(config: BuildConfig) -> None:
         raise UsageError(f"--threads {config.threads} is less than one. Give 1 or more.")
     if config.dynamic and config.entries:
         raise UsageError("--dynamic is for one model. Bind the shapes of several with --shape.")
+    if config.dynamic and config.input_shapes:
+        raise UsageError(
+            "--input-shape gives every dimension a size. For --dynamic, let the factory return "
+            "what torch.export.export gives with dynamic_shapes, or name a .pt2 file of it."
+        )
     if config.freeze and config.entries:
         raise UsageError("--freeze is for one model. Export the others without that input.")
     if config.seed < 0:

@@ -52,6 +52,12 @@ def test_wrong_names_list_the_free_dimensions(call: Call, tmp_path: Path) -> Non
     assert "--dynamic is for one model" in both.err
 
 
+def test_a_size_for_every_dimension_leaves_none_free(call: Call) -> None:
+    outcome = call("build", "m:f", "--input-shape", "2,8", "--dynamic", "batch=1..4")
+    assert outcome.code == 2
+    assert "torch.export.export gives with dynamic_shapes" in " ".join(outcome.err.split())
+
+
 @pytest.mark.parametrize("texts", [["batch"], ["=1..4"], ["batch="], ["a=1", "a=2"]])
 def test_a_dimension_is_a_name_and_sizes(texts: list[str]) -> None:
     with pytest.raises(UsageError, match="--dynamic"):
