@@ -33,7 +33,7 @@ def infer_graph(graph: onnx_ir.Graph, opsets: Mapping[str, int]) -> None:
         InvalidModelError: Two shapes contradict each other.
     """
     _infer_scope(graph, opsets)
-    while infer_newer(graph) | infer_bounded(graph):
+    while infer_newer(graph) | infer_bounded(graph) | _infer_forgotten(graph):
         _infer_scope(graph, opsets)
     learned = False
     for node in graph:
@@ -109,15 +109,22 @@ def _infer_scope(graph: onnx_ir.Graph, opsets: Mapping[str, int]) -> None:
             "that chooses between branches."
         ) from error
     found = {info.name: info.type for info in (*inferred.graph.value_info, *inferred.graph.output)}
-    found |= _forgotten(graph)
     for value in (value for node in graph for value in node.outputs):
         if value.name in found:
             _set_type(value, found[value.name])
 
 
-def _forgotten(graph: onnx_ir.Graph) -> dict[str, onnx.TypeProto]:
-    """Outputs of operators for which ONNX forgot the rule."""
-    found = {}
+def _infer_forgotten(graph: onnx_ir.Graph) -> bool:
+    """Infer operators for which ONNX forgot the rule; return whether any was new."""
+    found = _forgotten(graph)
+    for value, proto in found:
+        _set_type(value, proto)
+    return bool(found)
+
+
+def _forgotten(graph: onnx_ir.Graph) -> list[tuple[onnx_ir.Value, onnx.TypeProto]]:
+    """Their outputs whose types are not known, and what these are."""
+    found = []
     for node in graph:
         if node.domain or node.op_type not in ("GroupNormalization", "MaxUnpool"):
             continue
@@ -131,7 +138,7 @@ def _forgotten(graph: onnx_ir.Graph) -> dict[str, onnx.TypeProto]:
                 continue
             for dimension, size in zip(proto.tensor_type.shape.dim, sizes, strict=True):
                 dimension.dim_value = int(size)
-        found[str(output.name)] = proto
+        found.append((output, proto))
     return found
 
 

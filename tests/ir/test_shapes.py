@@ -110,3 +110,16 @@ def test_sizes_that_say_nothing_are_free(size: int | str) -> None:
         ir.prepare(raw.clone())
     model = ir.prepare(raw, {"x": (2, 3)})
     assert ir.static_shape(model.graph.outputs[0]) == (2, 3)
+
+
+def test_operators_whose_rule_onnx_forgot_are_inferred_wherever_they_stand() -> None:
+    model = ir.parse(
+        HEADER
+        + """g (float[1,4,6] x) => (float[1,?,?] y) <float[4] s = {1, 1, 1, 1}> {
+            a = Relu(x)
+            b = GroupNormalization<num_groups = 2>(a, s, s)
+            c = Neg(b)
+            y = GroupNormalization<num_groups = 2>(c, s, s)
+        }"""
+    )
+    assert set(shapes(model).values()) == {(1, 4, 6)}
