@@ -135,17 +135,15 @@ def test_unsupported_operators_are_all_named_before_code_is_generated(
 
     monkeypatch.setattr("gcompile.compiler.native.generate", never)
     text = """
-        g (float[1,3,4,4] x, float[1,4] boxes, float[1,8,4,4] offsets)
-            => (float[1,3,2,2] y, float[1,3,4,4] z)
-        <int64[1] which = {0}, float[3,3,2,2] w> {
-            a = RoiAlign<output_height = 4, output_width = 4>(x, boxes, which)
-            y = RoiAlign<output_height = 2, output_width = 2>(a, boxes, which)
-            z = DeformConv<pads = [0,0,1,1]>(x, w, offsets)
+        g (float[1,3,4,4] x, float[1,5] boxes) => (float[1,3,2,2] y, float[1,3,4,4] z) {
+            a = MaxRoiPool<pooled_shape = [4, 4]>(x, boxes)
+            y = MaxRoiPool<pooled_shape = [2, 2]>(a, boxes)
+            z = RandomNormalLike(x)
         }"""
     with pytest.raises(UnsupportedOperatorsError) as caught:
         gcompile.compile(parse(text), output=tmp_path / "out")
     assert caught.value.nodes_by_operator == {
-        "RoiAlign": ["RoiAlign_a", "RoiAlign_y"], "DeformConv": ["DeformConv_z"],
+        "MaxRoiPool": ["MaxRoiPool_a", "MaxRoiPool_y"], "RandomNormalLike": ["RandomNormalLike_z"],
     }  # fmt: skip
     assert not (tmp_path / "out").exists()
 

@@ -94,7 +94,9 @@ class _Probe:
         assert shape is not None
         met = x if mapping is None else self._error(x, mapping)
         rank = len(ir.static_shape(x))
-        if node.op_type != "Conv":
+        if rank == 1:
+            mean = self._node("Unsqueeze", [met, self._constant(np.array([0]))])
+        elif node.op_type != "Conv":
             axes = np.arange(1, rank - 1)
             mean = self._reduced(met, axes) if len(axes) else self._node("Identity", [met])
         else:
