@@ -131,8 +131,10 @@ def _constant(session: onnxruntime.InferenceSession, name: str, text: str) -> ir
 
 
 def _difference(found: ir.Array, want: ir.Array) -> float:
-    difference = np.abs(found.astype(np.float64) - want.astype(np.float64))
-    extent = np.abs(want.astype(np.float64)).max(initial=0.0)
+    got, wanted = found.astype(np.float64), want.astype(np.float64)
+    is_same = (got == wanted) | (np.isnan(got) & np.isnan(wanted))
+    difference = np.where(is_same, 0.0, np.abs(got - wanted))
+    extent = np.abs(wanted[np.isfinite(wanted)]).max(initial=0.0)
     return float(difference.max(initial=0.0) / (extent or 1.0))
 
 

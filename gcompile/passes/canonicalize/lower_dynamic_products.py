@@ -4,7 +4,11 @@
 
 with q, s, z = DynamicQuantizeLinear(x). That is what dynamic quantization writes for each product.
 In the other form the product is one region with all that follows it, which adds up integers
-exactly and scales the sum; results differ by the rounding of the last few operations.
+exactly and scales the sum; results differ by the rounding of the last few operations. Weights of
+the unsigned type, with a zero point z_w, are shifted into the signed one, and the sums of rows
+make up for it:
+
+    sum x · (w - z_w)   =   sum x · (w - 128)  +  (128 - z_w) · sum x
 """
 
 from __future__ import annotations
@@ -12,9 +16,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gcompile import ir
 from gcompile.passes.base import NodePass, Numerics, PassContext, Skip
+
+_SIGNED = 128
 
 
 @dataclass(frozen=True)
@@ -44,25 +51,66 @@ class LowerDynamicProducts(NodePass):
             return Skip("an operand is no matrix")
         if scales.size not in (1, weight.shape[1]):
             return Skip("the weight's scales run along its depth")
-        if weight.dtype != np.int8 or _has_zero_point(product):
-            return Skip("the weight has a zero point")
+        zeros = _zero_points(product, weight)
+        if zeros is None:
+            return Skip("the weight's zero points are computed, or run along its depth")
+        shift = _SIGNED if weight.dtype == np.uint8 else 0
         maker = quantizer.producer()
         assert maker is not None
         x = self._decoder(graph, node, list(maker.outputs), [])
         name, shape = f"{node.name}::weight", () if scales.size == 1 else (scales.size,)
+        signed = (weight.astype(np.int16) - shift).astype(np.int8)
         parameters = [
-            product.inputs[1],
+            ir.add_constant(graph, name, signed) if shift else product.inputs[1],
             ir.add_constant(graph, f"{name}_scale", scales.astype(np.float32).reshape(shape)),
             ir.add_constant(graph, f"{name}_zero_point", np.zeros(shape, np.int8)),
         ]
         axis = [ir.Attr("axis", ir.AttributeType.INT, 1)] if shape else []
         w = self._decoder(graph, node, parameters, axis)
         ir.add_origin(node, [product], self.name)
-        node.op_type = "MatMul"
+        operands = (x, w)
+        if (shift - zeros).any():
+            beside = (shift - zeros) * scales.reshape(-1).astype(np.float64)
+            operands = self._with_sums(graph, node, x, w, beside.astype(np.float32))
+        node.op_type = "Add" if (shift - zeros).any() else "MatMul"
         node.attributes.clear()
-        for slot, value in enumerate((x, w)):
+        for slot, value in enumerate(operands):
             node.replace_input_with(slot, value)
         return None
+
+    def _with_sums(
+        self,
+        graph: ir.Graph,
+        node: ir.Node,
+        x: ir.Value,
+        w: ir.Value,
+        factors: NDArray[np.float32],
+    ) -> tuple[ir.Value, ir.Value]:
+        """The product, and the sums of its rows times a factor for each column."""
+        shape = ir.static_shape(x)
+        axes = ir.add_constant(graph, f"{node.name}::axes", np.array([-1]))
+        columns = ir.add_constant(graph, f"{node.name}::factors", factors)
+        product = self._made(graph, node, "MatMul", [x, w], ir.static_shape(node.outputs[0]))
+        sums = self._made(graph, node, "ReduceSum", [x, axes], (*shape[:-1], 1))
+        rank_one = (*shape[:-1], factors.size)
+        return product, self._made(graph, node, "Mul", [sums, columns], rank_one)
+
+    def _made(
+        self,
+        graph: ir.Graph,
+        node: ir.Node,
+        op_type: str,
+        inputs: list[ir.Value],
+        shape: tuple[int, ...],
+    ) -> ir.Value:
+        name = f"{node.name}::{op_type}"
+        made = ir.Node("", op_type, inputs, num_outputs=1, name=name)
+        (value,) = made.outputs
+        value.name, value.shape = f"{name}::value", ir.Shape(shape)
+        value.type = ir.TensorType(ir.DataType.FLOAT)
+        graph.insert_before(node, made)
+        ir.add_origin(made, [node], self.name)
+        return value
 
     def _decoder(
         self,
@@ -121,10 +169,15 @@ def _weight_scale(node: ir.Node, product: ir.Node) -> ir.Value | None:
     return None
 
 
-def _has_zero_point(product: ir.Node) -> bool:
+def _zero_points(product: ir.Node, weight: ir.Array) -> NDArray[np.int64] | None:
+    """Those of the weight: one, or one for each column."""
     value = product.inputs[3] if len(product.inputs) > 3 else None
+    if value is None:
+        return np.zeros(1, np.int64)
     array = ir.constant_array(value)
-    return value is not None and (array is None or bool(array.any()))
+    if array is None or array.size not in (1, weight.shape[1]):
+        return None
+    return array.astype(np.int64).reshape(-1)
 
 
 def _is_read_once(node: ir.Node) -> bool:
