@@ -57,6 +57,8 @@ _PASSES = Pipeline(
 )
 """What every compilation does that changes no precision."""
 
+_TEXT = "OSU"
+"""Kinds of arrays of strings, which are refused by the operators that read them."""
 _HALF = (ir.DataType.BFLOAT16, ir.DataType.FLOAT16)
 _LARGEST_BOUND = 4096
 """Elements of an input that may be a shape, an axis, or a number of repetitions."""
@@ -166,7 +168,11 @@ class CompiledModel(BackendRep):  # type: ignore[misc]
         if any(value.dtype in _HALF for value in model.graph.inputs):
             ir.infer_shapes(model)  # Opset 21 has fewer operators for 16-bit floats.
             WidenFloat16().run(model, context)
-        fixed = {n for n, a in arrays.items() if n in self.bound or not a.size}
+        fixed = {
+            name
+            for name, array in arrays.items()
+            if (name in self.bound or not array.size) and array.dtype.kind not in _TEXT
+        }
         for value in [v for v in model.graph.inputs if v.name in fixed]:
             model.graph.inputs.remove(value)
             value.const_value = ir.tensor(arrays[str(value.name)], name=value.name)

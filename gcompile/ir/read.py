@@ -258,10 +258,13 @@ def _convert_opset(model: onnx_ir.Model) -> onnx_ir.Model:
         return model
     held = {}
     for name, value in list(model.graph.initializers.items()):
-        if value.const_value is not None and value.const_value.nbytes > _SMALL_TENSOR_BYTES:
-            held[name] = value.const_value
-            value.shape = onnx_ir.Shape(value.const_value.shape.numpy())
-            value.dtype = value.const_value.dtype
+        tensor = value.const_value
+        if tensor is None or tensor.dtype is onnx_ir.DataType.STRING:
+            continue
+        if tensor.nbytes > _SMALL_TENSOR_BYTES:
+            held[name] = tensor
+            value.shape = onnx_ir.Shape(tensor.shape.numpy())
+            value.dtype = tensor.dtype
             value.const_value = None
             model.graph.initializers.pop(name)
             model.graph.inputs.append(value)

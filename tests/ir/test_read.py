@@ -210,3 +210,12 @@ def test_a_model_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     again = ir.load(path)
     assert [region.name for region in ir.regions(again.graph)] == ["r"]
     assert onnx.load(path).ir_version == 10
+
+
+def test_constants_of_strings_are_read_from_older_opsets() -> None:
+    text = '<ir_version: 8, opset_import: ["" : 17]> g (float[2] x) => (float[2] y) { y = Neg(x) }'
+    model = onnx_ir.from_onnx_text(text)
+    words = onnx_ir.StringTensor([b"a", b"b"], shape=onnx_ir.Shape([2]), name="words")
+    value = onnx_ir.Value(name="words", const_value=words)
+    model.graph.register_initializer(value)
+    assert [node.op_type for node in ir.prepare(model).graph] == ["Neg"]

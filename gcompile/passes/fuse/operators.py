@@ -130,8 +130,10 @@ def fits_after_batch(node: ir.Node, anchor: ir.Node, inside: set[ir.Node]) -> bo
 def _encodes_storage(node: ir.Node) -> bool:
     if node.op_type == "QuantizeLinear":
         return True
+    if node.op_type != "Cast":
+        return False
     source, result = node.inputs[0], node.outputs[0]
-    if node.op_type != "Cast" or source is None or source.dtype is not ir.DataType.FLOAT:
+    if source is None or source.dtype is not ir.DataType.FLOAT:
         return False
     if result.dtype is ir.DataType.FLOAT16:
         return not result.is_graph_output()
