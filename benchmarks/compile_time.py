@@ -27,8 +27,8 @@ import onnx
 from benchmarks.networks import resnet18, resnet50, save
 from benchmarks.timing import machine
 from gcompile import ir
+from gcompile.backends.object_store import ObjectStore
 from gcompile.backends.tvm.build import generate
-from gcompile.backends.tvm.cache import ObjectStore
 from gcompile.backends.write_artifact import write_artifact
 from gcompile.compiler.choose import choose
 from gcompile.compiler.job import Job, prepare

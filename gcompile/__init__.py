@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from gcompile import ir, runtime
-    from gcompile.compiler import Compiled, compile
+    from gcompile.compiler import compile
     from gcompile.compiler.calibrate import calibrate
+    from gcompile.compiler.compiled import Compiled
     from gcompile.compiler.entries import CompiledEntries, Entry, compile_entries, decoder_entries
     from gcompile.compiler.estimate import estimate
     from gcompile.energy import Estimate
@@ -26,7 +27,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Budget": "gcompile.report",
-    "Compiled": "gcompile.compiler",
+    "Compiled": "gcompile.compiler.compiled",
     "CompiledEntries": "gcompile.compiler.entries",
     "Entry": "gcompile.compiler.entries",
     "Estimate": "gcompile.energy",
@@ -43,7 +44,7 @@ _HOMES = {
     "compile": "gcompile.compiler",
     "compile_entries": "gcompile.compiler.entries",
     "decoder_entries": "gcompile.compiler.entries",
-    "estimate": "gcompile.compiler",
+    "estimate": "gcompile.compiler.estimate",
     "from_torch": "gcompile.ir",
     "load_target": "gcompile.targets",
 }

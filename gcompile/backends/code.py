@@ -9,8 +9,8 @@ from typing import Any, Protocol
 from numpy.typing import NDArray
 
 from gcompile import ir
-from gcompile.backends.tvm.cache import ObjectStore
-from gcompile.backends.tvm.pipeline import WeightLimits
+from gcompile.backends.object_store import ObjectStore
+from gcompile.backends.weight_limits import WeightLimits
 from gcompile.passes import Arrays
 from gcompile.runtime.manifest import Variant
 from gcompile.runtime.weights import WeightsWriter
@@ -67,7 +67,7 @@ class Code(Protocol):
         """
 
 
-def check_target(target: Target, threads: int) -> None:
+def check_target(target: Target) -> None:
     """Find out whether code for a target can be generated here, before any work starts.
 
     Raises:
@@ -80,13 +80,14 @@ def check_target(target: Target, threads: int) -> None:
 
         nvrtc().check(arch_of(target))
         return
-    from gcompile.backends.tvm.link import cross_linker
-    from gcompile.backends.tvm.llvm_target import llvm_target, platform_of
+    from gcompile.backends.tvm.llvm_target import platform_of
     from gcompile.runtime.isa import host_platform
 
-    llvm_target(target, threads)
-    if platform_of(target) != host_platform():
-        cross_linker(platform_of(target))
+    platform = platform_of(target)
+    if platform != host_platform():
+        from gcompile.backends.tvm.link import cross_linker
+
+        cross_linker(platform)
 
 
 def generate(

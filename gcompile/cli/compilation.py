@@ -26,8 +26,8 @@ def compiled(
 
     Returns its report, and whether the artefact came from the cache.
     """
-    from gcompile import compiler
     from gcompile.cli.source import read_source
+    from gcompile.compiler import compile
 
     keep_freed_memory()
     options: Options = {
@@ -52,13 +52,15 @@ def compiled(
         "workers": config.workers,
     }
     if config.entries:
+        from gcompile.compiler.entries import compile_entries
+
         entries = named_entries(config)
-        joined = compiler.compile_entries(
+        joined = compile_entries(
             entries, config.target, output=folder, progress=progress, **options
         )
         return joined.report, False
     source, inputs = read_source(config.model, config.input_shapes, config.freeze)
-    built = compiler.compile(
+    built = compile(
         source,
         config.target,
         example_inputs=inputs,

@@ -74,13 +74,13 @@ def estimate(
         carbon_inferences,
         carbon_embodied,
     )
-    from gcompile import compiler
     from gcompile.cli.source import model_name, read_source
+    from gcompile.compiler.estimate import estimate as estimate_energy
     from gcompile.report import make_estimate_report
     from gcompile.report.text import render_estimate
 
     source, inputs = read_source(str(model), input_shape or (), parse_values(freeze or ()))
-    predicted = compiler.estimate(
+    predicted = estimate_energy(
         source,
         target,
         example_inputs=inputs,

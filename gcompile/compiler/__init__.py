@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gcompile import ir
-from gcompile.compiler.dynamic import Dynamic, compile_dynamic
-from gcompile.compiler.entries import CompiledEntries, Entry, compile_entries, decoder_entries
-from gcompile.compiler.estimate import estimate
+from gcompile.compiler.compiled import Compiled, temporary_folder
 from gcompile.compiler.job import Progress, Source, prepare, read_graph
 from gcompile.compiler.kept_builds import compile_or_restore
-from gcompile.compiler.variant import named_targets
-from gcompile.compiler.whole import Compiled, temporary_folder
+from gcompile.compiler.named_targets import named_targets
 from gcompile.energy.carbon import Accounting, Intensity
 from gcompile.passes import Arrays
 from gcompile.passes.precision import Preset
@@ -20,15 +18,10 @@ from gcompile.report import Budget, check_output
 from gcompile.search import EVALUATIONS, Metric
 from gcompile.targets import Target
 
-__all__ = [
-    "Compiled",
-    "CompiledEntries",
-    "Entry",
-    "compile",
-    "compile_entries",
-    "decoder_entries",
-    "estimate",
-]
+if TYPE_CHECKING:
+    from gcompile.compiler.dynamic import Dynamic
+
+__all__ = ["Compiled", "compile"]
 
 
 def compile(
@@ -123,6 +116,8 @@ def compile(
     targets = list(named_targets(target, progress))
     graph = read_graph(model, example_inputs, dynamic_shapes)
     if dynamic:
+        from gcompile.compiler.dynamic import compile_dynamic
+
         name = graph.stem if isinstance(graph, Path) else str(graph.graph.name or "model")
         unbound = ir.read_file(graph) if isinstance(graph, Path) else graph
         return compile_dynamic(

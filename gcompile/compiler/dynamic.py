@@ -13,12 +13,13 @@ import numpy as np
 from gcompile import ir
 from gcompile.backends.tvm.artifact import Artifact
 from gcompile.backends.tvm.join import ArtifactJoin
+from gcompile.compiler.compiled import Compiled, temporary_folder
 from gcompile.compiler.entries import ENTRY_LIMITS, Options, prefixed
 from gcompile.compiler.job import Job, Progress, Recipe, prepare
 from gcompile.compiler.ladder import Plan, plan_ladder
 from gcompile.compiler.ladder_check import check_ladder
-from gcompile.compiler.variant import named_targets
-from gcompile.compiler.whole import Compiled, compile_jobs, temporary_folder
+from gcompile.compiler.named_targets import named_targets
+from gcompile.compiler.whole import compile_jobs
 from gcompile.errors import UsageError
 from gcompile.passes.labels.fit_bias import FitBias
 from gcompile.passes.precision import Preset

@@ -13,10 +13,11 @@ from typing import TypedDict, Unpack
 
 from gcompile import ir
 from gcompile.backends.tvm.join import ArtifactJoin
-from gcompile.backends.tvm.pipeline import WeightLimits
+from gcompile.backends.weight_limits import WeightLimits
+from gcompile.compiler.compiled import temporary_folder
 from gcompile.compiler.job import Job, Progress, Source, prepare, read_graph
-from gcompile.compiler.variant import named_targets
-from gcompile.compiler.whole import compile_jobs, temporary_folder
+from gcompile.compiler.named_targets import named_targets
+from gcompile.compiler.whole import compile_jobs
 from gcompile.energy.carbon import Accounting, Intensity
 from gcompile.errors import UsageError
 from gcompile.passes import Arrays

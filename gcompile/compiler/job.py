@@ -8,9 +8,9 @@ from pathlib import Path
 
 from gcompile import ir
 from gcompile.backends.code import check_target
+from gcompile.backends.object_store import ObjectStore
 from gcompile.backends.onnxruntime import OnnxRuntime
-from gcompile.backends.tvm.cache import ObjectStore
-from gcompile.backends.tvm.pipeline import WeightLimits
+from gcompile.backends.weight_limits import WeightLimits
 from gcompile.compiler.execution import Executor
 from gcompile.compiler.workers import Workers, parse_workers
 from gcompile.energy import Roofline
@@ -172,7 +172,7 @@ def prepare(
     for plugin in plugins:
         load_plugin(plugin)
     device, note = load_build_target(target) if isinstance(target, str) else (target, "")
-    check_target(device, threads)
+    check_target(device)
     executor = Executor.of(device, emulator)
     if require_verified and executor.code_ran == "no":
         raise VerificationError(

@@ -23,9 +23,9 @@ from pathlib import Path
 from gcompile import ir
 from gcompile.backends.tvm.artifact import Artifact
 from gcompile.backends.write_artifact import STEM
+from gcompile.compiler.compiled import Compiled
 from gcompile.compiler.job import Job
 from gcompile.compiler.remember import facts, stable_text
-from gcompile.compiler.whole import Compiled, compile_jobs
 from gcompile.errors import GcompileError
 from gcompile.report import artifact_folder, read_report
 from gcompile.runtime import Manifest
@@ -94,13 +94,14 @@ def compile_or_restore(jobs: Mapping[str, Job], output: Path, plugins: Sequence[
         plugins: Modules of passes that were loaded for it.
     """
     builds = kept_builds(jobs, plugins)
-    if builds is None:
-        return compile_jobs(jobs, output)
-    key = key_of(jobs)
-    if (restored := _restored(builds, key, output)) is not None:
+    key = key_of(jobs) if builds else ""
+    if builds and (restored := _restored(builds, key, output)) is not None:
         return restored
+    from gcompile.compiler.whole import compile_jobs  # Loads the code generators: a second.
+
     compiled = compile_jobs(jobs, output)
-    builds.keep(key, output)
+    if builds:
+        builds.keep(key, output)
     return compiled
 
 

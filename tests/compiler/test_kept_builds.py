@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,7 +28,7 @@ def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Build:
         def refuse(*_: object) -> Compiled:
             raise AssertionError("compiled anew")
 
-        monkeypatch.setattr(module, "compile_jobs", refuse if must_restore else compile_anew)
+        monkeypatch.setattr(whole, "compile_jobs", refuse if must_restore else compile_anew)
         monkeypatch.setattr(module, "kept_builds", kept_builds)
         options = {"precision": "int8", "calib": task().calib, "quantization": "fast"}
         return gcompile.compile(
@@ -102,3 +104,15 @@ def test_no_more_is_kept_than_the_limit(tmp_path: Path) -> None:
         (folder / "file").write_bytes(bytes(100))
         store.keep(name, folder)
     assert sorted(path.name for path in store.folder.iterdir()) == ["b", "c"]
+
+
+def test_restoring_loads_no_code_generator() -> None:
+    assert _loaded_by("import gcompile.compiler, gcompile.cli.compilation") == set()
+    assert "tvm" in _loaded_by("import gcompile.compiler.whole")
+
+
+def _loaded_by(statement: str) -> set[str]:
+    """Which heavy libraries a new process has loaded after a statement."""
+    ask = f"{statement}; import sys; print(*{{'tvm', 'scipy.optimize'}} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", ask], check=True, capture_output=True, text=True)
+    return set(done.stdout.split())

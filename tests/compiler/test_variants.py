@@ -11,7 +11,7 @@ import pytest
 import gcompile
 from gcompile import runtime
 from gcompile.backends.onnxruntime import OnnxRuntime
-from gcompile.backends.tvm.pipeline import WeightLimits
+from gcompile.backends.weight_limits import WeightLimits
 from gcompile.compiler import job
 from gcompile.errors import UsageError
 from gcompile.report import read_report

@@ -15,7 +15,8 @@ import tvm
 from tvm import relax
 
 from gcompile.backends.tvm.link import link_library
-from gcompile.backends.tvm.pipeline import WeightLimits, build_module
+from gcompile.backends.tvm.pipeline import build_module
+from gcompile.backends.weight_limits import WeightLimits
 from gcompile.errors import ArtifactError
 from gcompile.runtime import EntryPoint, FileRecord, Manifest, TensorSpec, load
 from gcompile.runtime.isa import host_platform

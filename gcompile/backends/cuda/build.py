@@ -18,7 +18,7 @@ from gcompile.backends.cuda.ledger import emitted
 from gcompile.backends.cuda.lowering.model import lower_model
 from gcompile.backends.cuda.planning import plan_of
 from gcompile.backends.cuda.toolchain import MachineCode, nvrtc
-from gcompile.backends.tvm.cache import ObjectStore
+from gcompile.backends.object_store import ObjectStore
 from gcompile.runtime.counts import Count
 from gcompile.runtime.cuda.plan import Code, Format, Plan
 from gcompile.runtime.entry_point import TensorSpec

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from gcompile.backends.cuda.kernel import Kernel
 from gcompile.backends.cuda.toolchain import MachineCode, Nvrtc
-from gcompile.backends.tvm.cache import ObjectStore
+from gcompile.backends.object_store import ObjectStore
 from gcompile.errors import CompileError
 
 

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gcompile import ir
+from gcompile.backends.object_store import ObjectStore
 from gcompile.backends.tvm import pipeline
-from gcompile.backends.tvm.cache import ObjectStore
 from gcompile.backends.tvm.link import link_library
 from gcompile.backends.tvm.llvm_target import (
     llvm_target,
@@ -21,6 +21,7 @@ from gcompile.backends.tvm.llvm_target import (
 )
 from gcompile.backends.tvm.lowering.graph import lower_model
 from gcompile.backends.tvm.lowering.spill import Spill
+from gcompile.backends.weight_limits import WeightLimits
 from gcompile.runtime.manifest import Variant
 from gcompile.runtime.weights import WeightsWriter
 from gcompile.targets import Target
@@ -87,7 +88,7 @@ def generate(
     target: Target,
     threads: int,
     store: ObjectStore | None = None,
-    limits: pipeline.WeightLimits = pipeline.WeightLimits(),  # noqa: B008 - it is frozen
+    limits: WeightLimits = WeightLimits(),  # noqa: B008 - it is frozen
 ) -> NativeCode:
     """Compile a model.
 

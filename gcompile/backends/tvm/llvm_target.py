@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-
-import tvm
+from typing import TYPE_CHECKING
 
 from gcompile.errors import TargetError
 from gcompile.runtime.isa import host_platform
 from gcompile.targets import Target
+
+if TYPE_CHECKING:
+    import tvm
 
 _OPTIONS = ("-disable-machine-licm:bool=1",)
 """Constants of long formulas stay in the loops that use them. Moved out of them they would take
@@ -101,6 +103,8 @@ def llvm_target(target: Target, threads: int) -> tvm.target.Target:
     Raises:
         TargetError: Code for this target cannot be generated.
     """
+    import tvm  # Loading it takes a second; what code demands of a machine is known without.
+
     architecture = _architecture(target)
     options: dict[str, object] = {
         "kind": "llvm",

@@ -20,14 +20,16 @@ from tvm import relax, tirx
 from tvm.relax import vm_build
 from tvm.target import Target
 
+from gcompile.backends.object_store import ObjectStore
 from gcompile.backends.tvm import fast_math, safe_indexing
-from gcompile.backends.tvm.cache import ObjectStore, compile_kernels, named_by_content
+from gcompile.backends.tvm.cache import compile_kernels, named_by_content
 from gcompile.backends.tvm.fallback import FALLBACK_ATTRIBUTE
 from gcompile.backends.tvm.long_functions import in_parts
 from gcompile.backends.tvm.memory_plan import peak_memory_bytes
 from gcompile.backends.tvm.schedule import CpuSchedule
 from gcompile.backends.tvm.weights_file import Weights, move_weights_out
 from gcompile.backends.tvm.wrapping import EMITTED_ATTRIBUTE
+from gcompile.backends.weight_limits import WeightLimits
 from gcompile.runtime.load import AMX_PERMISSION_FUNCTION
 
 _OPAQUE = 8
@@ -40,20 +42,6 @@ checks for that store by store, and does not look through values held in registe
 
 _SYMBOL_PREFIX = "__tvm_ffi_"
 """What TVM puts before the name of a function in the symbol of its machine code."""
-
-
-@dataclass(frozen=True)
-class WeightLimits:
-    """Which weights are written to a file of their own.
-
-    Attributes:
-        file_bytes: Weights that take less together stay in the library.
-        each_bytes: Smaller ones stay there anyway. All but 1 % of ResNet-50's bytes are in tensors
-            of the size given here.
-    """
-
-    file_bytes: int = 8 << 20
-    each_bytes: int = 64 << 10
 
 
 @dataclass(frozen=True)
@@ -75,7 +63,7 @@ def build_module(
     target: Target,
     threads: int,
     store: ObjectStore | None = None,
-    limits: WeightLimits = WeightLimits(),
+    limits: WeightLimits = WeightLimits(),  # noqa: B008 - it is frozen
 ) -> CompiledModule:
     """Compile a module whose entry is `main`.
 

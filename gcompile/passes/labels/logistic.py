@@ -15,8 +15,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
-from scipy.special import log_softmax
 
 Scores = NDArray[np.float64]
 Labels = NDArray[np.int64]
@@ -41,12 +39,17 @@ class Logistic:
 
     def losses(self, scores: Scores, labels: Labels) -> NDArray[np.float64]:
         """The negative log-likelihood of each label, in nats."""
+        from scipy.special import log_softmax
+
         told = log_softmax(self.temperature * scores + self.bias, axis=1)
         return np.asarray(-told[np.arange(len(labels)), labels], np.float64)
 
 
 def fit_bias(scores: Scores, labels: Labels, penalty: float) -> Logistic:
     """Solve for (rows, classes) scores and (rows,) labels; an infinite penalty keeps b at 0."""
+    from scipy.optimize import minimize  # Few builds have labels: a third of a second.
+    from scipy.special import log_softmax
+
     classes = scores.shape[1]
     truth = np.eye(classes)[labels]
     free = np.isfinite(penalty)

@@ -10,7 +10,7 @@ from gcompile.backends.cuda import toolchain
 from gcompile.backends.cuda.compile_kernels import compile_kernels
 from gcompile.backends.cuda.kernel import Argument, Kernel
 from gcompile.backends.cuda.toolchain import Nvrtc, nvrtc
-from gcompile.backends.tvm.cache import ObjectStore
+from gcompile.backends.object_store import ObjectStore
 from gcompile.errors import BackendUnavailableError, CompileError
 from tests.runtime.cuda.conftest import needs_nvrtc
 

@@ -7,6 +7,5 @@ candidate of a search, of a model with a layer like it.
 """
 
 from gcompile.backends.tvm.cache.kernels import Kernel, compile_kernels, named_by_content
-from gcompile.backends.tvm.cache.store import ObjectStore
 
-__all__ = ["Kernel", "ObjectStore", "compile_kernels", "named_by_content"]
+__all__ = ["Kernel", "compile_kernels", "named_by_content"]

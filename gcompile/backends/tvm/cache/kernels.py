@@ -24,7 +24,7 @@ import tvm_ffi
 from tvm import relax, tirx
 from tvm.target import Target
 
-from gcompile.backends.tvm.cache.store import ObjectStore
+from gcompile.backends.object_store import ObjectStore
 from gcompile.backends.tvm.wrapping import compiling_target
 from gcompile.runtime.isa import host_platform
 from gcompile.runtime.threads import available_cpus

@@ -14,7 +14,8 @@ from tvm import relax
 from tvm.tirx import PrimFunc
 from tvm.tirx.script import builder as T  # noqa: N812 - how all TVMScript is written
 
-from gcompile.backends.tvm.cache import Kernel, ObjectStore, kernels
+from gcompile.backends.object_store import ObjectStore
+from gcompile.backends.tvm.cache import Kernel, kernels
 from gcompile.backends.tvm.kernels.function import Argument, Code
 from gcompile.backends.tvm.link import link_library
 from gcompile.backends.tvm.llvm_target import llvm_target

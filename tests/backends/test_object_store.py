@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from gcompile.backends.tvm.cache import ObjectStore
+from gcompile.backends.object_store import ObjectStore
 
 _SEVERAL_AT_ONCE = """
 import sys
 from pathlib import Path
-from gcompile.backends.tvm.cache.store import ObjectStore
+from gcompile.backends.object_store import ObjectStore
 store = ObjectStore(Path(sys.argv[1]), limit_bytes=40_000)
 for round in range(40):
     for key in range(20):
