@@ -10,7 +10,7 @@ import pytest
 
 import gcompile
 from gcompile import runtime
-from gcompile.errors import VerificationError
+from gcompile.errors import UsageError, VerificationError
 from gcompile.report.text import to_text
 from gcompile.runtime.cuda.driver import LIBRARY_VARIABLE
 from tests.backends.tvm.lowering.compiling import parse
@@ -72,13 +72,22 @@ def test_kernels_of_one_architecture_alone_come_without_ptx(tmp_path: Path) -> N
         assert len(list(folder.glob("*.cubin"))) == 1
 
 
-def test_an_architecture_without_the_unit_computes_the_same_elsewhere(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("precision", "unit"), [("fp16", "conv_f16"), ("int8", "conv_u8")])
+def test_a_t4_convolves_on_the_tensor_cores_it_has(
+    tmp_path: Path, precision: str, unit: str
+) -> None:
     folder = tmp_path / "out"
     report = gcompile.compile(
-        task().model, "nvidia-t4", precision="int8", calib=task().calib, output=folder
+        task().model, "nvidia-t4", precision=precision, calib=task().calib, output=folder
     ).report
-    assert not any(name.startswith("conv_") for name in _kernels(folder))
-    assert any("sm_75 has no mma" in reason for reason in report.fallbacks.values())
+    assert sum(name.startswith(unit) for name in _kernels(folder)) == 2
+    assert report.fallbacks == {"Gemm_y": "it is too small for tensor cores"}
+    assert b".target sm_75" in (folder / "model.compute_75.ptx").read_bytes()
+
+
+def test_a_t4_does_not_compute_in_bf16() -> None:
+    with pytest.raises(UsageError, match="It computes in: fp32, fp16, int8"):
+        gcompile.compile(task().model, "nvidia-t4", precision="bf16")
 
 
 def test_one_artefact_serves_a_cpu_and_two_generations_of_gpus(tmp_path: Path) -> None:

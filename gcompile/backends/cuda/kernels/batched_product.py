@@ -97,7 +97,8 @@ class BatchedProduct(Product):
             return MatrixRows(self._weights(), c.n, c.k, to.row, to.batch, self.heads, to.head)
         return DepthRows(self._weights(), c.n, c.k, to.row, to.batch, self.heads, to.head)
 
-    def _place(self, row: Scalar, column: Scalar, batch: Scalar) -> Place:
+    def place(self, row: Scalar, column: Scalar, batch: Scalar) -> Place:
+        """The pixel and channel of the output, where heads may lie side by side."""
         c = self.contraction
         if not self.are_side_by_side:
             return Place(batch * c.m + row, column)

@@ -23,6 +23,8 @@ class BlockTile:
         stages: Stages of shared memory; all but one are filled ahead.
         split: Blocks that share the depth of one part of the product; their sums are added by a
             second kernel.
+        by_registers: Threads load a stage into registers while the one before is multiplied, as
+            before sm_80.
         by_groups: Four warps multiply together (`wgmma`); a warp has 16 rows of theirs.
         group: Rows of blocks that run together, column by column, so that the second-level cache
             serves their weights.
@@ -37,6 +39,7 @@ class BlockTile:
     split: int = 1
     group: int = 8
     by_groups: bool = False
+    by_registers: bool = False
 
     def __post_init__(self) -> None:
         if self.rows % self.warp_rows or self.columns % self.warp_columns:
@@ -45,6 +48,8 @@ class BlockTile:
             raise ValueError("A warp has multiples of 16 rows and columns.")
         if self.by_groups and (self.warp_rows != 16 or self.rows % 64 or self.stages < 3):
             raise ValueError("Groups of four warps have 64 rows, and need three stages.")
+        if self.by_registers and (self.by_groups or self.stages != 2):
+            raise ValueError("What comes through registers has two stages.")
         if self.depth_bytes not in (64, 128) or self.stages < 2 or self.split < 1:
             raise ValueError("A stage is 64 or 128 bytes deep, and there are two at least.")
 
@@ -82,9 +87,13 @@ class BlockTile:
         return self.warp_rows // instruction.rows, self.warp_columns // instruction.columns
 
     def registers(self, instruction: Instruction) -> int:
-        """Registers of a thread that hold sums, and two steps of operands unless by groups."""
+        """Registers of a thread that hold sums, and two steps of operands unless by groups.
+
+        Without copies past the registers, they hold the thread's part of a stage besides.
+        """
         rows, columns = self.fragments(instruction)
         if self.by_groups:
             return rows * columns * len(instruction.sum_parts)
         operands = rows * len(instruction.left_parts) + columns * len(instruction.right_parts)
-        return rows * columns * len(instruction.sum_parts) + 2 * operands
+        passing = self.stage_bytes // (4 * self.threads) if self.by_registers else 0
+        return rows * columns * len(instruction.sum_parts) + 2 * operands + passing

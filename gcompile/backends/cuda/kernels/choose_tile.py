@@ -15,6 +15,7 @@ from functools import lru_cache
 from gcompile.backends.cuda.kernels.block_tile import BlockTile
 from gcompile.backends.cuda.kernels.processor import processor_of
 from gcompile.backends.cuda.kernels.tile_cost import TileCost, Work, tile_cost
+from gcompile.backends.cuda.program.instruction import ASYNC_ARCH
 from gcompile.errors import TargetError
 from gcompile.targets import Target
 
@@ -86,7 +87,8 @@ def _tiles(work: Work, target: Target, arch: int) -> Iterator[BlockTile]:
     depth_bytes = c.k * work.instruction.element_bytes
     by_groups = arch == _GROUPS_ARCH and work.instruction.left != "tf32"
     by_groups = by_groups and not work.is_depth_first
-    for shape in (*_shapes(), *(_group_shapes() if by_groups else ())):
+    shapes = _shapes() if arch >= ASYNC_ARCH else _register_shapes()
+    for shape in (*shapes, *(_group_shapes() if by_groups else ())):
         if shape.rows >= 2 * max(c.m, 16) or shape.columns >= 2 * max(c.n, 16):
             continue
         if work.is_depth_first and shape.columns % _PANEL_COLUMNS:
@@ -117,6 +119,13 @@ def _shapes() -> tuple[BlockTile, ...]:
                         for stages in _STAGES
                     ]
     return tuple(result)
+
+
+@lru_cache(maxsize=1)
+def _register_shapes() -> tuple[BlockTile, ...]:
+    """The same without asynchronous copies, which leave two stages."""
+    shapes = (replace(shape, stages=2, by_registers=True) for shape in _shapes())
+    return tuple(dict.fromkeys(shapes))
 
 
 @lru_cache(maxsize=1)

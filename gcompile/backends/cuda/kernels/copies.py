@@ -9,8 +9,9 @@ from gcompile.backends.cuda.kernels.block_tile import CHUNK_BYTES, BlockTile
 from gcompile.backends.cuda.kernels.depth_rows import DepthRows
 from gcompile.backends.cuda.kernels.operands import OperandRows
 from gcompile.backends.cuda.kernels.swizzle import shared_address
-from gcompile.backends.cuda.program.program import THREAD, CopyAsync, For, If, Let, Statement
-from gcompile.backends.cuda.program.scalar import Scalar, less, variable
+from gcompile.backends.cuda.kernels.transfer import WORD_BYTES, Transfer, Unit, ask, fetch, put
+from gcompile.backends.cuda.program.program import THREAD, For, If, Let, Registers, Statement
+from gcompile.backends.cuda.program.scalar import Scalar, constant, less, variable
 
 FIRST_ROW, FIRST_COLUMN = variable("first_row"), variable("first_column")
 FIRST_DEPTH = variable("first_depth")
@@ -61,14 +62,39 @@ class Copies:
 
     def ask(self, step: Scalar, stage: Scalar) -> list[Statement]:
         """Start the copies of a step of the depth into a stage."""
+        return self._transfer(ask, step, stage)
+
+    def words(self) -> list[Statement]:
+        """Declare the registers that a stage passes through."""
+        result: list[Statement] = []
+        for name, operand, _, rows in self._sides():
+            count = len(self._passes(operand, rows)) * operand.unit_bytes // WORD_BYTES
+            result.append(Registers(f"{name}_words", "uint32", count))
+        if isinstance(self.right, DepthRows):
+            count = self.right.passes(self.tile) * self.right.unit_bytes // WORD_BYTES
+            result.append(Registers("b_words", "uint32", count))
+        return result
+
+    def fetch(self, step: Scalar) -> list[Statement]:
+        """Load a step of the depth into the registers."""
+        return self._transfer(fetch, step, constant(0))
+
+    def put(self, stage: Scalar) -> list[Statement]:
+        """Store the registers into a stage."""
+        return self._transfer(put, constant(0), stage)
+
+    def _transfer(self, transfer: Transfer, step: Scalar, stage: Scalar) -> list[Statement]:
         result: list[Statement] = []
         depth = FIRST_DEPTH + step * self.stage_depth
         at = stage * self.tile.stage_bytes
         for name, operand, _, rows in self._sides():
-            result += self._copy(name, operand, rows, depth, at)
+            if transfer is not put:
+                unit = variable(f"{name}_unit")
+                result += operand.step(name, depth + unit // operand.buffer.element_bytes)
+            result += self._copy(transfer, name, operand, rows, at)
             at = at + rows * self.tile.depth_bytes
         if isinstance(self.right, DepthRows):
-            result += self.right.ask(self.tile, FIRST_COLUMN, depth, at)
+            result += self.right.transfer(transfer, self.tile, FIRST_COLUMN, depth, at)
         return result
 
     def _sides(self) -> list[tuple[str, OperandRows, Scalar, int]]:
@@ -79,7 +105,7 @@ class Copies:
         return [left, ("b", self.right, FIRST_COLUMN, self.tile.columns)]
 
     def _copy(
-        self, name: str, operand: OperandRows, rows: int, depth: Scalar, at: Scalar
+        self, transfer: Transfer, name: str, operand: OperandRows, rows: int, at: Scalar
     ) -> list[Statement]:
         tile = self.tile
         unit = variable(f"{name}_unit")
@@ -93,15 +119,12 @@ class Copies:
             first = shared_address(variable(f"{name}_row"), unit // CHUNK_BYTES, tile.depth_bytes)
             address = first + i * (passes.step * tile.depth_bytes)
         address = address + unit % CHUNK_BYTES if operand.unit_bytes < CHUNK_BYTES else address
-        copy: Statement = CopyAsync(
-            address + at, operand.buffer, index, operand.unit_bytes, condition
+        copy = transfer(
+            Unit(name, address + at, operand.buffer, index, operand.unit_bytes, condition)
         )
         if rows % passes.step:
-            copy = If(less(row, rows), (copy,))
-        return [
-            *operand.step(name, depth + unit // operand.buffer.element_bytes),
-            For("i", len(passes), (copy,), unrolled=True),
-        ]
+            copy = (If(less(row, rows), copy),)
+        return [For("i", len(passes), copy, unrolled=True)]
 
     def _passes(self, operand: OperandRows, rows: int) -> range:
         """First rows of the passes in which the threads of a block cover `rows` rows."""

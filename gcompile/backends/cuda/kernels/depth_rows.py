@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from gcompile.backends.cuda.kernels.block_tile import CHUNK_BYTES, BlockTile
 from gcompile.backends.cuda.kernels.operands import matrix_start, unit_bytes
 from gcompile.backends.cuda.kernels.swizzle import panel_address
+from gcompile.backends.cuda.kernels.transfer import Transfer, Unit
 from gcompile.backends.cuda.program.program import (
     THREAD,
     Buffer,
-    CopyAsync,
     For,
     If,
     Let,
@@ -51,12 +51,23 @@ class DepthRows:
         runs = self.columns, self.pitch, self.batch_pitch, self.head_pitch
         return unit_bytes(self.buffer, *runs)
 
-    def ask(
-        self, tile: BlockTile, first_column: Scalar, depth: Scalar, at: Scalar
+    def passes(self, tile: BlockTile) -> int:
+        """Units of a stage that one thread brings."""
+        rows, units = tile.depth_bytes // ELEMENT_BYTES, tile.columns * ELEMENT_BYTES
+        return -(-rows * (units // self.unit_bytes) // tile.threads)
+
+    def transfer(
+        self,
+        transfer: Transfer,
+        tile: BlockTile,
+        first_column: Scalar,
+        depth: Scalar,
+        at: Scalar,
     ) -> list[Statement]:
-        """Start the copies of one stage.
+        """Bring one stage.
 
         Args:
+            transfer: What is done with each unit.
             tile: How the product is cut; its columns are a multiple of 32.
             first_column: Of the block.
             depth: Of the stage's first row.
@@ -77,8 +88,8 @@ class DepthRows:
             less(column, self.columns) if self.columns % tile.columns else None,
         )
         index = start + (depth + row) * self.pitch + column
-        copy: Statement = CopyAsync(address, self.buffer, index, size, exists)
+        copy = transfer(Unit("b", address, self.buffer, index, size, exists))
         if rows * units % tile.threads:
-            copy = If(less(unit, rows * units), (copy,))
-        body = (Let("unit", THREAD + variable("i") * tile.threads), copy)
-        return [For("i", -(-rows * units // tile.threads), body, unrolled=True)]
+            copy = (If(less(unit, rows * units), copy),)
+        body = (Let("unit", THREAD + variable("i") * tile.threads), *copy)
+        return [For("i", self.passes(tile), body, unrolled=True)]

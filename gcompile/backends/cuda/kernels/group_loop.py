@@ -16,7 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gcompile.backends.cuda.kernels.copies import Copies
-from gcompile.backends.cuda.kernels.main_loop import WARP_COLUMN, WARP_ROW
+from gcompile.backends.cuda.kernels.fragments import WARP_COLUMN, WARP_ROW
 from gcompile.backends.cuda.program.instruction import (
     GroupInstruction,
     Instruction,
@@ -64,6 +64,7 @@ class GroupLoop:
             BeginGroup(),
             For("step", self.copies.stages, tuple(self._step())),
             WaitGroup(0),
+            Wait(0),
         ]
 
     def _step(self) -> list[Statement]:

@@ -16,9 +16,6 @@ REGISTERS = 65536
 MOST_REGISTERS = 255
 """Of one thread."""
 
-_RESERVED_BYTES = 1024
-"""Shared memory that the system takes from each block."""
-
 
 @dataclass(frozen=True, slots=True)
 class Processor:
@@ -27,6 +24,8 @@ class Processor:
     Attributes:
         shared_bytes: Shared memory.
         block_shared_bytes: The most that one block may ask for.
+        reserved_shared_bytes: What the system takes from each block besides.
+        shared_bytes_per_clock: What shared memory reads or writes in a clock.
         threads: Threads at once.
         blocks: Blocks at once.
         mma_share: Share of the tensor cores' peak that `mma.sync` can reach.
@@ -35,6 +34,8 @@ class Processor:
 
     shared_bytes: int
     block_shared_bytes: int
+    reserved_shared_bytes: int
+    shared_bytes_per_clock: float
     threads: int
     blocks: int
     mma_share: float
@@ -52,7 +53,7 @@ class Processor:
             return 0
         of_warp = math.ceil(registers / 8) * 8 * 32
         return min(
-            self.shared_bytes // (shared_bytes + _RESERVED_BYTES),
+            self.shared_bytes // (shared_bytes + self.reserved_shared_bytes),
             REGISTERS // of_warp // (threads // 32),
             self.threads // threads,
             self.blocks,

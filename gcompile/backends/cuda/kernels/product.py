@@ -9,47 +9,33 @@ to memory, and a second kernel adds the shares, always in the same order, and do
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from gcompile.backends.cuda.kernels.block_tile import BlockTile
-from gcompile.backends.cuda.kernels.copies import FIRST_COLUMN, FIRST_ROW, Copies
+from gcompile.backends.cuda.kernels.copies import Copies
 from gcompile.backends.cuda.kernels.depth_rows import DepthRows
-from gcompile.backends.cuda.kernels.epilogue import Epilogue, Place, pieces
+from gcompile.backends.cuda.kernels.epilogue import Epilogue, Place
 from gcompile.backends.cuda.kernels.group_loop import GroupLoop
-from gcompile.backends.cuda.kernels.main_loop import WARP_COLUMN, WARP_ROW, MainLoop
-from gcompile.backends.cuda.kernels.operands import BATCH, MatrixRows, OperandRows, WindowRows
+from gcompile.backends.cuda.kernels.main_loop import MainLoop
+from gcompile.backends.cuda.kernels.operands import MatrixRows, OperandRows, WindowRows
+from gcompile.backends.cuda.kernels.product_output import adding, written
+from gcompile.backends.cuda.kernels.register_loop import RegisterLoop
 from gcompile.backends.cuda.program.instruction import Element, Instruction
 from gcompile.backends.cuda.program.program import (
     BLOCK_X,
     BLOCK_Z,
-    LANE,
-    THREAD,
     WARP,
     Barrier,
     Buffer,
-    For,
-    If,
     Let,
-    LoadGlobal,
-    LoadShared,
     Program,
-    Registers,
-    Set,
     Statement,
     Storage,
-    StoreGlobal,
-    StoreShared,
-    Wait,
-    WarpBarrier,
 )
 from gcompile.backends.cuda.program.scalar import (
     Scalar,
     apply,
-    both,
     constant,
-    less,
-    register,
     variable,
 )
 from gcompile.ir import Contraction
@@ -112,7 +98,7 @@ class Product:
         """
         self._check()
         main = self._main()
-        return (main,) if self.tile.split == 1 else (main, self._add())
+        return (main,) if self.tile.split == 1 else (main, adding(self))
 
     @property
     def blocks(self) -> tuple[int, int]:
@@ -178,7 +164,7 @@ class Product:
 
     def _main(self) -> Program:
         copies = self.copies
-        loop = (GroupLoop if self.tile.by_groups else MainLoop)(self.instruction, copies)
+        loop = self._loop(self.instruction, copies)
         is_split = self.tile.split > 1
         rest = (self.shares,) if is_split else (*self.epilogue.read, self.epilogue.written)
         rows, columns = self.blocks
@@ -191,11 +177,16 @@ class Product:
             (
                 *self._where(copies),
                 *loop.statements(),
-                Wait(0),
                 Barrier(),
-                *self._write(),
+                *written(self),
             ),
         )
+
+    @property
+    def _loop(self) -> type[GroupLoop | RegisterLoop | MainLoop]:
+        if self.tile.by_groups:
+            return GroupLoop
+        return RegisterLoop if self.tile.by_registers else MainLoop
 
     def _where(self, copies: Copies) -> list[Statement]:
         """Find the block's and the warp's part of the product."""
@@ -216,75 +207,7 @@ class Product:
             Let("warp_column", WARP // tile.warps[0] * tile.warp_columns),
         ]
 
-    def _write(self) -> list[Statement]:
-        """Bring 16 rows of a warp's sums at a time into order through shared memory, and go on.
-
-        Lanes hold two sums of a row, too few to store at once; after the exchange they hold up to
-        eight. The memory is that of the operands, which no one needs any more.
-        """
-        tile, sums = self.tile, self.instruction.sums
-        width = math.gcd(self.contraction.n, _WIDEST)
-        vectors = tile.warp_columns // width
-        i, j, unit = variable("i"), variable("j"), variable("unit")
-        staging = WARP * (16 * tile.staging_pitch)
-        lane_row = staging + (LANE >> 2) * tile.staging_pitch + (LANE & 3) * 8
-        stores = tuple(
-            StoreShared(
-                lane_row + j * 32 + half * 8 * tile.staging_pitch,
-                tuple(
-                    register("sums", (i * tile.fragments(self.instruction)[1] + j) * 4 + r, sums)
-                    for r in (2 * half, 2 * half + 1)
-                ),
-            )
-            for half in (0, 1)
-        )
-        row, column = unit // vectors, unit % vectors * width
-        address = staging + row * tile.staging_pitch + column * 4
-        body = [
-            Let("unit", LANE + variable("pass") * 32),
-            Let("row", FIRST_ROW + WARP_ROW + i * 16 + row),
-            Let("column", FIRST_COLUMN + WARP_COLUMN + column),
-            Registers("sum", sums, width),
-            *(
-                LoadShared(tuple(register("sum", s + r, sums) for r in range(w)), address + s * 4)
-                for s, w in pieces(width, 4)
-            ),
-            *self._where_it_exists(self._store(width)),
-        ]
-        passes = 16 * vectors // 32
-        exchange: list[Statement] = [
-            WarpBarrier(),
-            For("j", tile.fragments(self.instruction)[1], stores, unrolled=True),
-            WarpBarrier(),
-            For("pass", passes, tuple(body), unrolled=passes <= _FEW_PASSES),
-        ]
-        return [For("i", tile.fragments(self.instruction)[0], tuple(exchange), unrolled=True)]
-
-    def _where_it_exists(self, body: Sequence[Statement]) -> Sequence[Statement]:
-        c, tile = self.contraction, self.tile
-        condition = both(
-            less(variable("row"), c.m) if c.m % tile.rows else None,
-            less(variable("column"), c.n) if c.n % tile.columns else None,
-        )
-        return body if condition is None else [If(condition, tuple(body))]
-
-    def _store(self, width: int) -> list[Statement]:
-        row, column = variable("row"), variable("column")
-        sums = self.instruction.sums
-        if self.tile.split == 1:
-            values = [register("sum", i, sums) for i in range(width)]
-            return self.epilogue.statements(self._place(row, column, BATCH), values)
-        index = (BLOCK_Z * self.contraction.m + row) * self.contraction.n + column
-        return [
-            StoreGlobal(
-                self.shares,
-                index + start,
-                tuple(register("sum", start + i, sums) for i in range(w)),
-            )
-            for start, w in pieces(width, 4)
-        ]
-
-    def _place(self, row: Scalar, column: Scalar, batch: Scalar) -> Place:
+    def place(self, row: Scalar, column: Scalar, batch: Scalar) -> Place:
         """The pixel and channel of the output: groups lie side by side, a batch one by one."""
         if self.groups:
             return Place(row, batch * self.contraction.n + column)
@@ -292,44 +215,4 @@ class Product:
             Place(batch * self.contraction.m + row, column)
             if self.batch > 1
             else Place(row, column)
-        )
-
-    def _add(self) -> Program:
-        """Add the shares of the depth, in order, and evaluate the epilogue."""
-        c, sums = self.contraction, self.instruction.sums
-        width = math.gcd(c.n, 4)
-        count = self.batch * c.m * c.n // width
-        source = replace(self.shares, written=False)
-        unit, part = variable("unit"), variable("part")
-        line, column = unit // (c.n // width), unit % (c.n // width) * width
-        index = ((BATCH * self.tile.split + part) * c.m + variable("row")) * c.n + column
-        values = [register("sum", i, sums) for i in range(width)]
-        loaded = tuple(register("loaded", i, sums) for i in range(width))
-        add = "add" if sums == "int32" else "fadd"
-        body = [
-            Let("batch", line // c.m),
-            Let("row", line % c.m),
-            Registers("sum", sums, width, zero=True),
-            Registers("loaded", sums, width),
-            For(
-                "part",
-                self.tile.split,
-                (
-                    LoadGlobal(loaded, source, index),
-                    *(Set(s, apply(add, s, v)) for s, v in zip(values, loaded, strict=True)),
-                ),
-                unrolled=self.tile.split <= _WIDEST,
-            ),
-            *self.epilogue.statements(self._place(variable("row"), column, BATCH), values),
-        ]
-        return Program(
-            f"{self.name}_add",
-            (source, *self.epilogue.read, self.epilogue.written),
-            (math.ceil(count / _ADDING_THREADS), 1, 1),
-            _ADDING_THREADS,
-            0,
-            (
-                Let("unit", BLOCK_X * _ADDING_THREADS + THREAD),
-                If(less(unit, count), tuple(body)),
-            ),
         )

@@ -44,10 +44,11 @@ def product_sequence(product: Product) -> KernelSequence:
     operations = 2 * blocks * tile.rows * tile.columns * depth
     sums = 4.0 if rest else product.epilogue.element_bytes
     work = Work(product.contraction, product.batch, product.instruction, sums)
-    first = as_kernel(main, unit, operations, product.instruction.architecture)
+    arch = product.instruction.architecture
+    first = as_kernel(main, unit, operations, arch)
     kernels = [
         replace(first, traffic=traffic_of(work, tile)),
-        *(as_kernel(program) for program in rest),
+        *(as_kernel(program, least_arch=arch) for program in rest),
     ]
     steps = tuple(Step(k, tuple(a.name for a in k.arguments)) for k in kernels)
     shares = product.shares

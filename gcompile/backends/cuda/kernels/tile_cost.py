@@ -27,12 +27,12 @@ from gcompile.targets import Target, Unit
 _TENSOR_CORES = 4
 """Of a multiprocessor, one for each scheduler of warps."""
 
-_BANKS_BYTES = 128
-"""Bytes of shared memory per clock and multiprocessor."""
-
 _WINDOW_REGISTERS, _ROW_REGISTERS, _ROUNDING_REGISTERS, _OTHER_REGISTERS = 3, 1, 8, 32
 """Registers per row that a thread copies, from windows and from matrices, those that rounding to
 tf32 takes, and all others; read from compiled kernels."""
+
+_SHARED_REGISTERS = 16
+"""Of the others, those that what comes through registers leaves free; read from the same."""
 
 _UNITS = {"f16": ("fp16", 1.0), "bf16": ("bf16", 1.0), "tf32": ("bf16", 0.5)}
 """The unit that runs an element type, and its share of that unit's rate; the rest is int8's."""
@@ -102,7 +102,8 @@ def registers_of(work: Work, tile: BlockTile) -> int:
     )
     columns = math.ceil(tile.columns * copies) * _ROW_REGISTERS
     rounding = _ROUNDING_REGISTERS if work.instruction.left == "tf32" else 0
-    return tile.registers(work.instruction) + rows + columns + rounding + _OTHER_REGISTERS
+    other = _OTHER_REGISTERS - (_SHARED_REGISTERS if tile.by_registers else 0)
+    return tile.registers(work.instruction) + rows + columns + rounding + other
 
 
 def traffic_of(work: Work, tile: BlockTile) -> Traffic:
@@ -143,7 +144,7 @@ def tile_cost(
     stage_ops = 2.0 * tile.rows * tile.columns * tile.depth_bytes / size
     fragment_bytes = _fragment_bytes(tile)
     tensor = stage_ops / rate
-    shared = (fragment_bytes + tile.stage_bytes) / _BANKS_BYTES
+    shared = (fragment_bytes + tile.stage_bytes) / processor.shared_bytes_per_clock
     copied = tile.stage_bytes / (l2.bandwidth(1, 1) / per_clock)
     alone = max(
         tensor * max(1.0, _TENSOR_CORES * 32 / tile.threads),

@@ -34,7 +34,7 @@ from gcompile.backends.cuda.lowering.reading import (
     real_product,
     within_border,
 )
-from gcompile.backends.cuda.program.instruction import INSTRUCTIONS, Instruction
+from gcompile.backends.cuda.program.instruction import Instruction, instruction_for
 from gcompile.backends.tvm.kernels.spec import (
     Image,
 )
@@ -94,7 +94,7 @@ def _instruction(reading: Reading, arch: int) -> Instruction:
     name = _INSTRUCTIONS.get(dtype)
     if name is None:
         raise CannotEmitError(f"tensor cores do not multiply {dtype.name.lower()} exactly")
-    instruction = INSTRUCTIONS[name]
+    instruction = instruction_for(name, arch)
     if instruction.architecture > arch:
         raise CannotEmitError(f"sm_{arch} has no {instruction.name}")
     if instruction.sums == "int32" and reading.weights.dtype != np.int8:

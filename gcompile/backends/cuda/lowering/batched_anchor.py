@@ -11,7 +11,7 @@ from gcompile.backends.cuda.kernels.choose_tile import choose_tile
 from gcompile.backends.cuda.kernels.tile_cost import Work
 from gcompile.backends.cuda.lowering.anchor import Anchor, Operand, epilogue_of, itemsize
 from gcompile.backends.cuda.lowering.numeric_form import sequence_of
-from gcompile.backends.cuda.program.instruction import INSTRUCTIONS
+from gcompile.backends.cuda.program.instruction import instruction_for
 from gcompile.backends.tvm.lowering.batched import output_matrices, real_product
 from gcompile.backends.tvm.lowering.expressions import read_region
 from gcompile.backends.tvm.lowering.operands import substitute
@@ -37,8 +37,11 @@ def batched_anchor(region: ir.Region, target: Target, arch: int) -> Anchor:
         raise CannotEmitError("the rows of an operand's matrices are not contiguous")
     types = {operand.stored.dtype for operand in (found.left, found.right)}
     name = _INSTRUCTIONS.get(types.pop() or ir.DataType.FLOAT)
-    if types or name is None or INSTRUCTIONS[name].architecture > arch:
+    if types or name is None:
         raise CannotEmitError("tensor cores multiply two computed operands in bf16 and fp16")
+    instruction = instruction_for(name, arch)
+    if instruction.architecture > arch:
+        raise CannotEmitError(f"sm_{arch} has no {instruction.name}")
     if any(ir.is_constant(operand.stored) for operand in (found.left, found.right)):
         raise CannotEmitError("one of its operands is constant, the other no single matrix")
     _, n, _ = found.sizes
@@ -54,7 +57,6 @@ def batched_anchor(region: ir.Region, target: Target, arch: int) -> Anchor:
     out_bytes = itemsize(image.dtype) + sum(
         itemsize(s.image.dtype) for s in epilogue.sources if s.image.size == image.size
     )
-    instruction = INSTRUCTIONS[name]
     work = Work(found.contraction, found.pairs, instruction, out_bytes, not is_transposed)
     try:
         product = BatchedProduct(

@@ -10,6 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+ASYNC_ARCH = 80
+"""The first architecture with copies past the registers (`cp.async`) and today's `mma.sync`."""
+
 Element = Literal["f16", "bf16", "tf32", "s8", "u8", "e4m3", "e5m2"]
 
 ELEMENT_BYTES: dict[Element, int] = {
@@ -24,8 +27,19 @@ ELEMENT_BYTES: dict[Element, int] = {
 
 
 @dataclass(frozen=True, slots=True)
+class Piece:
+    """One instruction of the device: which registers of the whole it reads, and adds to."""
+
+    left: tuple[int, ...]
+    right: tuple[int, ...]
+    sums: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Instruction:
     """`mma.sync` for one pair of element types: m16n8 with 32 bytes of depth.
+
+    Before sm_80 several smaller instructions make one: they read the same registers.
 
     Lane `4g + t` holds, in register r of the left operand, bytes `4t … 4t + 3` of the matrix
     (8 rows by 16 bytes) at `left_parts[r]`, row g. The right operand alike, its columns for rows.
@@ -64,10 +78,37 @@ class Instruction:
         return "int32" if self.left in ("s8", "u8") else "float32"
 
     @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and bytes of depth of one instruction of the device."""
+        if self.architecture >= ASYNC_ARCH:
+            return self.rows, self.depth_bytes
+        return (8 if self.sums == "int32" else 16), 16
+
+    @property
+    def pieces(self) -> tuple[Piece, ...]:
+        """The instructions of the device, in their order."""
+        rows, depth = self.shape
+
+        def within(parts: tuple[tuple[int, int], ...], row: int, byte: int) -> tuple[int, ...]:
+            inside = ((row <= r < row + rows, byte <= b < byte + depth) for r, b in parts)
+            return tuple(i for i, both in enumerate(inside) if all(both))
+
+        return tuple(
+            Piece(
+                within(self.left_parts, row, byte),
+                tuple(i for i, (_, b) in enumerate(self.right_parts) if 0 <= b - byte < depth),
+                tuple(i for i, (r, _) in enumerate(self.sum_parts) if 0 <= r - row < rows),
+            )
+            for byte in range(0, self.depth_bytes, depth)
+            for row in range(0, self.rows, rows)
+        )
+
+    @property
     def name(self) -> str:
-        """The PTX name."""
+        """The PTX name of a piece."""
         sums = "s32" if self.sums == "int32" else "f32"
-        shape = f"m{self.rows}n{self.columns}k{self.depth}"
+        rows, depth_bytes = self.shape
+        shape = f"m{rows}n{self.columns}k{depth_bytes // self.element_bytes}"
         return f"mma.sync.aligned.{shape}.row.col.{sums}.{self.left}.{self.right}.{sums}"
 
 
@@ -127,3 +168,19 @@ INSTRUCTIONS: dict[str, Instruction] = {
     "e4m3": Instruction("e4m3", "e4m3", architecture=89),
     "e5m2": Instruction("e5m2", "e5m2", architecture=89),
 }
+
+_TURING: dict[str, Instruction] = {
+    "f16": Instruction("f16", "f16", architecture=75),
+    "s8s8": Instruction("s8", "s8", architecture=75),
+    "u8s8": Instruction("u8", "s8", architecture=75),
+}
+
+
+def instruction_for(name: str, arch: int) -> Instruction:
+    """The instruction as an architecture has it, or as the first one does that has any.
+
+    Args:
+        name: One of `INSTRUCTIONS`.
+        arch: 75 for sm_75.
+    """
+    return _TURING.get(name, INSTRUCTIONS[name]) if arch < ASYNC_ARCH else INSTRUCTIONS[name]

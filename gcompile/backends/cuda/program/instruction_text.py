@@ -9,7 +9,7 @@ from gcompile.backends.cuda.program.global_text import (
     load_words_lines,
     store_global_lines,
 )
-from gcompile.backends.cuda.program.instruction import Instruction
+from gcompile.backends.cuda.program.instruction import Instruction, Piece
 from gcompile.backends.cuda.program.program import (
     Barrier,
     BeginGroup,
@@ -162,16 +162,22 @@ def multiply_function(instruction: Instruction) -> str:
     sums = [f"{kind}& d{i}" for i in range(len(instruction.sum_parts))]
     left = [f"unsigned a{i}" for i in range(len(instruction.left_parts))]
     right = [f"unsigned b{i}" for i in range(len(instruction.right_parts))]
-    d, a = len(sums), len(left)
-    groups = [
-        "{" + ", ".join(f"%{i}" for i in range(start, start + count)) + "}"
-        for start, count in ((0, d), (d, a), (d + a, len(right)), (0, d))
-    ]
-    outputs = ", ".join(f'"+{letter}"(d{i})' for i in range(d))
-    inputs = ", ".join(f'"r"({p.split()[-1]})' for p in left + right)
+    lines = [_piece_text(instruction, piece, letter) for piece in instruction.pieces]
     return (
         f"__device__ __forceinline__ void {multiply_name(instruction)}"
-        f"({', '.join(sums + left + right)}) {{\n"
-        f'  asm volatile("{instruction.name} {", ".join(groups)};"\n'
-        f"    : {outputs} : {inputs});\n}}"
+        f"({', '.join(sums + left + right)}) {{\n" + "\n".join(lines) + "\n}"
+    )
+
+
+def _piece_text(instruction: Instruction, piece: Piece, letter: str) -> str:
+    d, a = len(piece.sums), len(piece.left)
+    groups = [
+        "{" + ", ".join(f"%{i}" for i in range(start, start + count)) + "}"
+        for start, count in ((0, d), (d, a), (d + a, len(piece.right)), (0, d))
+    ]
+    outputs = ", ".join(f'"+{letter}"(d{i})' for i in piece.sums)
+    read = (*(f"a{i}" for i in piece.left), *(f"b{i}" for i in piece.right))
+    inputs = ", ".join(f'"r"({name})' for name in read)
+    return (
+        f'  asm volatile("{instruction.name} {", ".join(groups)};"\n    : {outputs} : {inputs});'
     )

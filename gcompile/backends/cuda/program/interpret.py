@@ -278,12 +278,14 @@ class _Machine:
             )
             for group in (statement.sums, statement.left, statement.right)
         )
-        elements = statement.instruction.left, statement.instruction.right
-        for target, values in zip(
-            statement.sums, multiply(left, right, sums, elements), strict=True
-        ):
+        instruction = statement.instruction
+        elements = instruction.left, instruction.right
+        for piece in instruction.pieces:
+            read = left[list(piece.left)], right[list(piece.right)], sums[list(piece.sums)]
+            sums[list(piece.sums)] = multiply(*read, elements, instruction.shape)
+            self.multiplications += left.shape[1]
+        for target, values in zip(statement.sums, sums, strict=True):
             self._set(target, values.reshape(self.shape))
-        self.multiplications += left.shape[1]
 
     def _group(self, statement: Statement) -> None:
         match statement:

@@ -1,14 +1,16 @@
 """What `mma.sync` and `ldmatrix` do, lane by lane, written from the PTX manual alone.
 
 Nothing here is shared with the generators: the element maps below follow the tables "matrix
-fragments" of PTX ISA 8.7, sections 9.7.14.5.8 (m16n8k16, 16-bit), 9.7.14.5.7 (m16n8k8, tf32) and
-9.7.14.5.10 (m16n8k32, 8-bit), and 9.7.14.5.15 (ldmatrix).
+fragments" of PTX ISA 8.7, sections 9.7.14.5.8 (m16n8k16, 16-bit), 9.7.14.5.7 (m16n8k8, tf32 and
+f16), 9.7.14.5.10 (m16n8k32, 8-bit) and 9.7.14.5.3 (m8n8k16, 8-bit), and 9.7.14.5.15 (ldmatrix).
 
 Products are exact and each instruction rounds its sum once to float32; devices add with fewer bits
 of alignment, so float results agree to rounding only. Integer results are exact.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import ml_dtypes
 import numpy as np
@@ -30,14 +32,21 @@ _NUMPY: dict[Element, np.dtype[np.generic]] = {
 }
 
 
-def multiply(left: Array, right: Array, sums: Array, elements: tuple[Element, Element]) -> Array:
-    """Execute one `mma.sync` of shape m16n8 in many warps.
+def multiply(
+    left: Array,
+    right: Array,
+    sums: Array,
+    elements: tuple[Element, Element],
+    shape: tuple[int, int] = (16, 32),
+) -> Array:
+    """Execute one `mma.sync` with eight columns in many warps.
 
     Args:
-        left: Registers (4, warps, 32), uint32.
-        right: Registers (2, warps, 32), uint32.
-        sums: Registers (4, warps, 32), float32 or int64 that holds int32.
+        left: Registers (4, 2 or 1, warps, 32), uint32.
+        right: Registers (2 or 1, warps, 32), uint32.
+        sums: Registers (4 or 2, warps, 32), float32 or int64 that holds int32.
         elements: Element types of the left and the right operand.
+        shape: Rows and bytes of depth: (16, 32), (16, 16) or (8, 16).
 
     Returns:
         The new sums, of the same shape and type.
@@ -45,15 +54,17 @@ def multiply(left: Array, right: Array, sums: Array, elements: tuple[Element, El
     Raises:
         ArithmeticError: An integer sum leaves 32 bits.
     """
-    a = _gather(left, elements[0], _left_place, (16, -1))
-    b = _gather(right, elements[1], _right_place, (-1, 8))
-    c = np.empty((sums.shape[1], 16, 8), sums.dtype)
-    for i in range(4):
+    rows, depth_bytes = shape
+    places = _PLACES[shape]
+    a = _gather(left, elements[0], places[0], (rows, -1), depth_bytes)
+    b = _gather(right, elements[1], places[1], (-1, 8), depth_bytes)
+    c = np.empty((sums.shape[1], rows, 8), sums.dtype)
+    for i in range(len(sums)):
         row, column = _sum_place(i)
         c[:, row, column] = sums[i]
     d = _checked(a @ b + c, sums.dtype)
     result = np.empty_like(sums)
-    for i in range(4):
+    for i in range(len(sums)):
         row, column = _sum_place(i)
         result[i] = d[:, row, column]
     return result
@@ -159,12 +170,48 @@ def _sum_place(i: int) -> tuple[Array, Array]:
     return _GROUP if i < 2 else _GROUP + 8, 2 * _IN_GROUP + (i & 1)
 
 
-def _gather(registers: Array, element: Element, place: object, shape: tuple[int, int]) -> Array:
+def _short_left_place(i: int, width: int) -> tuple[Array, Array]:
+    """The same of m16n8k8 for f16."""
+    assert width == 2
+    return _GROUP if i < 2 else _GROUP + 8, 2 * _IN_GROUP + (i & 1)
+
+
+def _short_right_place(i: int, width: int) -> tuple[Array, Array]:
+    assert width == 2
+    return 2 * _IN_GROUP + i, _GROUP
+
+
+def _small_left_place(i: int, width: int) -> tuple[Array, Array]:
+    """The same of m8n8k16 for 8-bit integers."""
+    assert width == 1
+    return _GROUP, 4 * _IN_GROUP + i
+
+
+def _small_right_place(i: int, width: int) -> tuple[Array, Array]:
+    assert width == 1
+    return 4 * _IN_GROUP + i, _GROUP
+
+
+_Place = Callable[[int, int], tuple[Array, Array]]
+
+_PLACES: dict[tuple[int, int], tuple[_Place, _Place]] = {
+    (16, 32): (_left_place, _right_place),
+    (16, 16): (_short_left_place, _short_right_place),
+    (8, 16): (_small_left_place, _small_right_place),
+}
+
+
+def _gather(
+    registers: Array,
+    element: Element,
+    place: _Place,
+    shape: tuple[int, int],
+    depth_bytes: int,
+) -> Array:
     """Put the elements of all lanes where the matrix has them: (warps, rows, columns)."""
-    assert callable(place)
     dtype = _NUMPY[element]
     count = 4 // dtype.itemsize
-    depth = 32 // dtype.itemsize
+    depth = depth_bytes // dtype.itemsize
     rows, columns = (depth if s < 0 else s for s in shape)
     if element == "tf32":
         registers = registers & 0xFFFFE000  # The unit does not see the 13 lowest bits.

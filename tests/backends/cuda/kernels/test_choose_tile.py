@@ -6,20 +6,21 @@ import math
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from gcompile.backends.cuda.kernels.block_tile import BlockTile
 from gcompile.backends.cuda.kernels.choose_tile import choose_tile
 from gcompile.backends.cuda.kernels.processor import processor_of
 from gcompile.backends.cuda.kernels.tile_cost import TileCost, Work, registers_of, tile_cost
-from gcompile.backends.cuda.program.instruction import INSTRUCTIONS
+from gcompile.backends.cuda.program.instruction import INSTRUCTIONS, instruction_for
 from gcompile.errors import TargetError
 from gcompile.ir import Contraction
 from gcompile.targets import load_target
 
 _A100 = load_target("nvidia-a100-sxm-80")
 _ARCHES = {
+    "nvidia-t4": 75,
     "nvidia-a100-sxm-80": 80,
     "nvidia-a10": 86,
     "nvidia-l4": 89,
@@ -81,7 +82,9 @@ def test_every_convolution_of_resnet50_fills_an_a100_at_batch_one(name: str) -> 
     target=st.sampled_from(sorted(_ARCHES)),
 )
 def test_tiles_fit_a_multiprocessor(m: int, n: int, k: int, name: str, target: str) -> None:
-    work, arch = _matmul(m, n, k, name), _ARCHES[target]
+    arch = _ARCHES[target]
+    work = Work(Contraction.matmul(m, k, n), 1, instruction_for(name, arch), 2.0)
+    assume(work.instruction.architecture <= arch)
     tile = choose_tile(work, load_target(target), arch)
     assert tile.shared_bytes <= processor_of(arch).block_shared_bytes
     assert registers_of(work, tile) <= 255
@@ -96,6 +99,16 @@ def test_large_products_take_large_tiles_and_reach_most_of_the_peak() -> None:
     assert unit is not None
     reached = 2 * 8192**3 / _price(work, tile).time_s
     assert 0.9 * unit.efficiency * unit.peak_ops_per_s <= reached <= unit.peak_ops_per_s
+
+
+def test_a_t4_has_no_asynchronous_copies_and_two_stages_of_64_kib() -> None:
+    work = Work(Contraction.matmul(4096, 4096, 4096), 1, instruction_for("f16", 75), 2.0)
+    tile = choose_tile(work, load_target("nvidia-t4"), 75)
+    assert tile.by_registers
+    assert tile.stages == 2
+    assert not choose_tile(_matmul(4096, 4096, 4096), _A100, 80).by_registers
+    with pytest.raises(TargetError, match="needs sm_80, not sm_75"):
+        choose_tile(_matmul(4096, 4096, 4096, "bf16"), load_target("nvidia-t4"), 75)
 
 
 def test_large_products_of_an_h100_are_multiplied_by_groups_of_warps() -> None:

@@ -12,7 +12,6 @@ from gcompile.backends.cuda.kernels.choose_tile import choose_tile
 from gcompile.backends.cuda.kernels.epilogue import Epilogue
 from gcompile.backends.cuda.kernels.product import Product
 from gcompile.backends.cuda.kernels.tile_cost import Work, registers_of
-from gcompile.backends.cuda.program.instruction import INSTRUCTIONS
 from gcompile.backends.tvm.kernels.spec import (
     Accumulator,
     Binary,
@@ -26,7 +25,7 @@ from gcompile.backends.tvm.kernels.spec import (
 from gcompile.ir import Contraction
 from gcompile.targets import load_target
 from tests.backends.cuda.disassembly import compiled, instructions
-from tests.backends.cuda.kernels.products import pitch_of
+from tests.backends.cuda.kernels.products import TESTED, pitch_of
 
 _UNITS = {"f16": "HMMA", "bf16": "HMMA", "tf32": "HMMA", "s8s8": "IMMA", "u8s8": "IMMA"}
 _STORED = {
@@ -44,11 +43,11 @@ _CONVOLUTION = Contraction(
 
 def _fused(name: str, contraction: Contraction, tile: BlockTile) -> Product:
     """Bias, residual and activation, as after most convolutions."""
-    dtype = _STORED.get(name, "float16")
+    dtype = _STORED.get(name.removesuffix("-75"), "float16")
     image = Image(1, 1, contraction.m, contraction.n, dtype)
     expression = Unary("relu", Binary("add", Binary("add", Accumulator(), PerChannel(0)), Load(0)))
     epilogue = Epilogue(Output(image, 0.5), expression, (Source(image),), 1)
-    instruction = INSTRUCTIONS[name]
+    instruction = TESTED[name]
     pitch = pitch_of(contraction.k, instruction.element_bytes)
     return Product("fused", instruction, contraction, tile, epilogue, contraction.in_c, pitch)
 
@@ -62,9 +61,9 @@ def _check(product: Product, arch: str, unit: str, folder: Path) -> None:
     assert code.registers <= math.ceil((registers_of(work, product.tile) + 8) / 8) * 8
     found = instructions(code, folder)
     steps = product.tile.depth_bytes // product.instruction.depth_bytes
-    assert found[unit] == rows * columns * steps
+    assert found[unit] == rows * columns * steps * len(product.instruction.pieces)
     assert found["LDSM"] >= (rows + columns / 2) * steps
-    assert found["LDGSTS"] > 0
+    assert (found["LDGSTS"] > 0) != product.tile.by_registers
 
 
 @pytest.mark.parametrize("name", sorted(_UNITS))
@@ -73,6 +72,15 @@ def test_large_tiles_of_a_convolution_use_tensor_cores_without_spills(
 ) -> None:
     tile = BlockTile(128, 128, 64, 64, stages=3)
     _check(_fused(name, _CONVOLUTION, tile), "80", _UNITS[name], tmp_path)
+
+
+@pytest.mark.parametrize("name", ["f16-75", "u8s8-75"])
+def test_sm_75_has_smaller_instructions_and_loads_through_registers(
+    name: str, tmp_path: Path
+) -> None:
+    tile = BlockTile(128, 128, 64, 64, stages=2, by_registers=True)
+    unit = "HMMA" if name == "f16-75" else "IMMA"
+    _check(_fused(name, _CONVOLUTION, tile), "75", unit, tmp_path)
 
 
 @pytest.mark.parametrize("arch", ["86", "90"])
@@ -102,14 +110,15 @@ def test_groups_of_warps_multiply_from_shared_memory(name: str, unit: str, tmp_p
     assert found["LDSM"] == 0
 
 
+@pytest.mark.parametrize(
+    ("name", "target", "arch"), [("f16", "nvidia-a100-sxm-80", 80), ("f16-75", "nvidia-t4", 75)]
+)
 @pytest.mark.parametrize("m", [49, 12544])
-def test_chosen_tiles_never_spill(m: int) -> None:
+def test_chosen_tiles_never_spill(m: int, name: str, target: str, arch: int) -> None:
     contraction = Contraction(
         1, 1, m, 256, 1, m, 250, 1, 3, pad_left=1, pad_right=1
     )  # No tile divides its columns.
-    instruction = INSTRUCTIONS["f16"]
-    tile = choose_tile(
-        Work(contraction, 1, instruction, 2.0), load_target("nvidia-a100-sxm-80"), 80
-    )
-    for program in _fused("f16", contraction, tile).programs():
-        assert compiled(program, "80").spilled_bytes == 0
+    work = Work(contraction, 1, TESTED[name], 2.0)
+    tile = choose_tile(work, load_target(target), arch)
+    for program in _fused(name, contraction, tile).programs():
+        assert compiled(program, str(arch)).spilled_bytes == 0

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gcompile.backends.cuda.kernels import copies, group_loop, main_loop, swizzle
+from gcompile.backends.cuda.kernels import copies, fragments, group_loop, swizzle
 from gcompile.backends.cuda.kernels.block_tile import BlockTile
 from gcompile.backends.cuda.kernels.product import Product
 from gcompile.backends.cuda.program.instruction import INSTRUCTIONS, Instruction
@@ -185,7 +185,7 @@ def test_without_the_swizzle_banks_conflict(monkeypatch: pytest.MonkeyPatch) -> 
     def plain(row: Scalar, chunk: Scalar | int, row_bytes: int) -> Scalar:
         return row * row_bytes + (chunk if isinstance(chunk, Scalar) else constant(chunk)) * 16
 
-    for user in (main_loop, copies):
+    for user in (fragments, copies):
         monkeypatch.setattr(user, "shared_address", plain)
     run, error = _interpret(_product())
     assert error < 1e-4
@@ -214,7 +214,7 @@ def test_a_wrong_fragment_of_the_left_operand_gives_wrong_sums(
 def test_a_wrong_fragment_of_the_right_operand_gives_wrong_sums(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(main_loop, "_pair", lambda _: ((0, 0), (8, 0), (0, 16), (8, 16)))
+    monkeypatch.setattr(fragments, "_pair", lambda _: ((0, 0), (8, 0), (0, 16), (8, 16)))
     assert _interpret(_product())[1] > 1
 
 
