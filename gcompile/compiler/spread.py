@@ -41,9 +41,8 @@ class Part:
 
 def measure_part(part: Part) -> dict[str, float]:
     """Measure the regions of a part, in the process of a worker."""
-    context = PassContext(
-        part.target, Roofline(), part.seed, calibration=part.rows, run=OnnxRuntime()
-    )
+    run = OnnxRuntime(side_by_side=1)
+    context = PassContext(part.target, Roofline(), part.seed, calibration=part.rows, run=run)
     journal = Journal()
     with blas_on_one_thread():
         measure_sensitivity(

@@ -10,6 +10,7 @@ import pytest
 
 from gcompile import ir
 from gcompile.backends.onnxruntime import OnnxRuntime, large_weights, run, why_unavailable
+from gcompile.backends.onnxruntime import rows as row_sessions
 from gcompile.errors import RunError
 
 HEADER = '<ir_version: 10, opset_import: ["" : 21]>\n'
@@ -155,3 +156,20 @@ def test_large_weights_are_mapped_from_their_file(
     kept = ir.constant_array(model.graph.initializers["w"])
     assert kept is not None
     np.testing.assert_array_equal(kept, weight)
+
+
+def test_pieces_run_side_by_side_as_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(row_sessions, "_OPERATIONS_AT_ONCE", 48)
+    model = model_of(
+        "g (float[1,3] x) => (float[1,2] y) <float[3,2] w = {1, 2, 3, 4, 5, 6}>"
+        " { y = MatMul(x, w) }"
+    )
+    rows = {"x": np.random.default_rng(0).standard_normal((29, 3)).astype(np.float32)}
+    alone, together = (OnnxRuntime(side_by_side=count) for count in (1, 4))
+    np.testing.assert_array_equal(together(model, rows)["y"], alone(model, rows)["y"])
+    np.testing.assert_array_equal(
+        together(model, rows)["y"],
+        np.concatenate([run(model, {"x": x[None]})["y"] for x in rows["x"]]),
+    )
+    (session,) = together._sessions.values()
+    assert session.at_once == 4

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from gcompile import ir
 from gcompile.backends.onnxruntime.free_batch import with_free_batch
 from gcompile.backends.onnxruntime.large_weights import leave_in_file
 from gcompile.backends.onnxruntime.session import Optimization, open_session, run_session
-from gcompile.errors import RunError
+from gcompile.errors import InvalidModelError, RunError
 from gcompile.passes import Arrays
 from gcompile.runtime.counts import Count, without_rest
 
@@ -26,6 +27,10 @@ _BYTES_AT_ONCE = 16 << 20
 """Of the largest activation, for all rows that run together: larger ones leave the caches, and a
 session keeps the memory of its largest run."""
 
+_OPERATIONS_AT_ONCE = 8_000_000_000
+"""Of products, for all rows that run together: pieces with more to do run side by side instead."""
+
+_PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 _PROBE_TOLERANCE = 1e-3
 
 
@@ -38,6 +43,7 @@ class RowSession:
         weights: What the protobuf only declares; sessions use these arrays in place.
         proven: Families of models whose rows were seen to agree with single inferences.
         at_once: Rows that run together.
+        side_by_side: How many such pieces run at the same time.
         counts: Which outputs are buffers, and what says how much of them counts.
         folder: Where the file of weights lies that are not among these.
         kept: The tensors that the model was made from.
@@ -50,6 +56,7 @@ class RowSession:
     optimization: Optimization
     proven: set[object]
     at_once: int = _MOST_ROWS_AT_ONCE
+    side_by_side: int = 1
     counts: tuple[Count, ...] = ()
     folder: str = ""
     kept: list[object] = field(default_factory=list, repr=False)
@@ -59,14 +66,18 @@ class RowSession:
 
     @classmethod
     def of(
-        cls, model: ir.Model, threads: int, optimization: Optimization, proven: set[object]
+        cls,
+        model: ir.Model,
+        threads: int,
+        optimization: Optimization,
+        proven: set[object],
+        side_by_side: int = 1,
     ) -> RowSession:
         """Take a model; sessions open when they are first needed."""
         graphs = ir.all_graphs(model)
         tensors: list[object] = [v.const_value for g in graphs for v in g.initializers.values()]
         proto, weights = ir.split_weights(model)
         folder = leave_in_file(model, proto, weights)
-        at_once = _rows_at_once(model)
         return cls(
             specs_of(model),
             proto,
@@ -74,7 +85,8 @@ class RowSession:
             threads,
             optimization,
             proven,
-            at_once,
+            _rows_at_once(model),
+            side_by_side,
             counts_of(model),
             folder,
             tensors,
@@ -120,14 +132,15 @@ class RowSession:
         size: int,
         first: Sequence[dict[str, ir.Array]] = (),
     ) -> dict[str, ir.Array]:
-        """Run and join; `first` are the outputs of the first pieces, where they are known."""
-        found = [
-            *first,
-            *(
-                self._run(session, self._rows(inputs, start, min(start + size, count)))
-                for start in range(len(first) * size, count, size)
-            ),
+        """Run and join; `first` are the outputs of the first pieces, where they are known.
+
+        How rows are cut, and so how results are rounded, does not depend on the CPUs there are.
+        """
+        pieces = [
+            self._rows(inputs, start, min(start + size, count))
+            for start in range(len(first) * size, count, size)
         ]
+        found = [*first, *self._run_all(session, pieces)]
         if len(found) == 1:
             return {name: np.atleast_1d(array) for name, array in found[0].items()}
         # Pieces go as they are joined: of all values of a model there are many.
@@ -135,6 +148,15 @@ class RowSession:
             name: np.concatenate([np.atleast_1d(outputs.pop(name)) for outputs in found])
             for name in list(found[0])
         }
+
+    def _run_all(
+        self, session: onnxruntime.InferenceSession, pieces: Sequence[Mapping[str, ir.Array]]
+    ) -> list[dict[str, ir.Array]]:
+        """Run pieces, several at the same time where that is allowed."""
+        if min(len(pieces), self.side_by_side) < 2:
+            return [self._run(session, piece) for piece in pieces]
+        with ThreadPoolExecutor(self.side_by_side) as pool:
+            return list(pool.map(lambda piece: self._run(session, piece), pieces))
 
     def _rows(self, inputs: Arrays, start: int, end: int) -> dict[str, ir.Array]:
         rows = {}
@@ -178,11 +200,21 @@ class RowSession:
 
 
 def _rows_at_once(model: ir.Model) -> int:
-    """As many rows as keep the largest activation small."""
+    """As many rows as keep the largest activation small, and their work short."""
     values = (value for node in model.graph for value in node.outputs)
     known = (v for v in values if v.shape is not None and v.shape.is_static())
     largest = max(map(ir.value_bytes, known), default=1)
-    return min(max(_BYTES_AT_ONCE // max(largest, 1), 1), _MOST_ROWS_AT_ONCE)
+    work = max(_product_operations(model), 1)
+    fits = min(_BYTES_AT_ONCE // max(largest, 1), _OPERATIONS_AT_ONCE // work)
+    return min(max(fits, 1), _MOST_ROWS_AT_ONCE)
+
+
+def _product_operations(model: ir.Model) -> int:
+    """Of the products of the main graph; 0 where a shape is not known."""
+    try:
+        return ir.operations_of(node for node in model.graph if node.op_type in _PRODUCTS)[0]
+    except InvalidModelError:
+        return 0
 
 
 def _agree(alone: ir.Array, together: ir.Array) -> bool:

@@ -10,6 +10,7 @@ from gcompile import ir
 from gcompile.backends.onnxruntime.rows import RowSession, family_of
 from gcompile.backends.onnxruntime.session import Optimization
 from gcompile.passes import Arrays
+from gcompile.runtime.threads import available_cpus
 
 _KEPT_SESSIONS = 8
 
@@ -22,9 +23,15 @@ class OnnxRuntime:
     multiple for every input; a scalar is the same for all rows. A model of batch 1 runs all rows
     at once where that provably gives the same results, else one inference at a time; outputs are
     joined along axis 0. Several threads may run different models at once.
+
+    Attributes:
+        threads: Of one operator.
+        side_by_side: How many pieces of many rows run at the same time; results do not depend on
+            it.
     """
 
     threads: int = 1
+    side_by_side: int = field(default_factory=lambda: len(available_cpus()))
     optimization: Optimization = Optimization.NONE
     _sessions: dict[str, RowSession] = field(default_factory=dict, repr=False)
     proven: set[object] = field(default_factory=set, repr=False)
@@ -67,7 +74,7 @@ class OnnxRuntime:
         key = f"{optimization.name} {_identity(model)}"
         with self._lock:
             session = self._sessions.pop(key, None) or RowSession.of(
-                model, self.threads, optimization, self.proven
+                model, self.threads, optimization, self.proven, self.side_by_side
             )
             self._sessions[key] = session
             while len(self._sessions) > _KEPT_SESSIONS:
