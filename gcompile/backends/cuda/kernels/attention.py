@@ -8,6 +8,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from gcompile.backends.cuda.program.instruction import (
+    ASYNC_ARCH,
+    Instruction,
+    instruction_for,
+)
 from gcompile.backends.cuda.program.program import Buffer, Storage
 
 QUERIES = 16
@@ -83,6 +88,7 @@ class Attention:
         stored: How q, k, v and o are stored; None stores the element.
         warps: Of a block; each has 16 queries.
         block_keys: Keys that are brought into shared memory at once, a multiple of 16.
+        arch: The architecture whose instructions it may use.
 
     Raises:
         ValueError: The sizes are none that the kernel can do.
@@ -104,12 +110,23 @@ class Attention:
     block_keys: int = 64
     zero_if_hidden: bool = False
     stored: tuple[Stored, Stored, Stored, Stored] | None = None
+    arch: int = ASYNC_ARCH
 
     def __post_init__(self) -> None:
         if self.depth % 8 or self.heads % self.key_heads or self.block_keys % 16:
             raise ValueError("Vectors have 8n elements, and key heads divide the heads.")
         if self.element not in ("f16", "bf16"):
             raise ValueError("Attention runs in fp16 and bf16.")
+
+    @property
+    def instruction(self) -> Instruction:
+        """What multiplies."""
+        return instruction_for(self.element, self.arch)
+
+    @property
+    def by_registers(self) -> bool:
+        """Vectors pass through registers on their way into shared memory."""
+        return self.arch < ASYNC_ARCH
 
     @property
     def block_queries(self) -> int:

@@ -1,7 +1,8 @@
 """Bring the vectors of attention into shared memory, cut into panels.
 
-Vectors that are stored as what is multiplied are copied while others are multiplied. Integers are
-decoded in registers on the way: x - zero point is exact in either format.
+Vectors that are stored as what is multiplied are copied while others are multiplied, before sm_80
+by way of registers. Integers are decoded in registers on the way: x - zero point is exact in
+either format.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ from dataclasses import dataclass
 from gcompile.backends.cuda.kernels.attention import Attention
 from gcompile.backends.cuda.kernels.block_tile import CHUNK_BYTES
 from gcompile.backends.cuda.kernels.swizzle import shared_address
+from gcompile.backends.cuda.kernels.transfer import Transfer, Unit, fetch
 from gcompile.backends.cuda.program.program import (
     THREAD,
     Buffer,
-    CopyAsync,
     For,
     If,
     Let,
@@ -33,6 +34,8 @@ from gcompile.backends.cuda.program.scalar import (
     register,
     variable,
 )
+
+_NAMES = ("q", "k", "v")
 
 STEP_BYTES = 32
 """Depth of one instruction."""
@@ -72,21 +75,38 @@ class AttentionCopies:
         """Shared memory of one block of keys, or of values."""
         return self.what.block_keys * self.panels * self.panel_bytes
 
+    @property
+    def shared_bytes(self) -> int:
+        """Shared memory of a block: queries, and two blocks of keys and values."""
+        return self.query_bytes + 4 * self.key_bytes
+
     def start(self, tensor: int, head: Scalar) -> Scalar:
         """Index of the first vector of a head."""
         rows = self.what.rows[tensor]
         start = variable("sequence") * rows.batch_pitch + head * rows.head_pitch
         return start + rows.offset
 
+    def words(self) -> list[Statement]:
+        """Declare the registers that vectors pass through, for q, k and v."""
+        return [
+            Registers(f"{name}_words", "uint32", self._passes(tensor) * 4)
+            for tensor, name in enumerate(_NAMES)
+            if not self.what.tensors[tensor].is_integer
+        ]
+
     def copy(
-        self, buffer: Buffer, tensor: int, head: Scalar, first: Scalar, at: Scalar
+        self,
+        transfer: Transfer,
+        buffer: Buffer,
+        tensor: int,
+        head: Scalar,
+        first: Scalar,
+        at: Scalar,
     ) -> list[Statement]:
         """Bring vectors into shared memory, zeros for those that do not exist."""
         what = self.what
-        is_query = tensor == 0
-        count = what.block_queries if is_query else what.block_keys
-        exist = what.queries if is_query else what.keys
-        chunks = self.panels * self.panel_bytes // CHUNK_BYTES
+        count, chunks = self._count(tensor), self._chunks
+        exist = what.queries if tensor == 0 else what.keys
         unit, threads = variable("unit"), what.threads
         row, chunk = unit // chunks, unit % chunks
         in_panel = self.panel_bytes // CHUNK_BYTES
@@ -98,19 +118,22 @@ class AttentionCopies:
             less(vector, exist) if exist % count else None,
             less(chunk * 8, what.depth) if chunks * 8 != what.depth else None,
         )
-        copy = self._unit(tensor, buffer, address, index, condition)
+        unit_of = Unit(_NAMES[tensor], address, buffer, index, CHUNK_BYTES, condition)
+        copy = self._unit(transfer, tensor, unit_of)
+        if not copy:
+            return []
         if count * chunks % threads:
             copy = (If(less(unit, count * chunks), copy),)
         body = (Let("unit", THREAD + variable("i") * threads), *copy)
-        return [For("i", math.ceil(count * chunks / threads), body, unrolled=True)]
+        return [For("i", self._passes(tensor), body, unrolled=True)]
 
-    def ask(self, k: Buffer, v: Buffer, block: Scalar) -> list[Statement]:
+    def bring(self, transfer: Transfer, k: Buffer, v: Buffer, block: Scalar) -> list[Statement]:
         """Bring a block of keys and their values."""
         at = block % 2 * (2 * self.key_bytes) + self.query_bytes
         first = block * self.what.block_keys
         return [
-            *self.copy(k, 1, variable("key_head"), first, at),
-            *self.copy(v, 2, variable("key_head"), first, at + self.key_bytes),
+            *self.copy(transfer, k, 1, variable("key_head"), first, at),
+            *self.copy(transfer, v, 2, variable("key_head"), first, at + self.key_bytes),
         ]
 
     def fragment(self, row: Scalar, step: Scalar, chunk: Scalar, rows: int, at: Scalar) -> Scalar:
@@ -120,23 +143,31 @@ class AttentionCopies:
         place = step % in_panel * 2 + chunk
         return at + panel + shared_address(row, place, self.panel_bytes)
 
-    def _unit(
-        self,
-        tensor: int,
-        buffer: Buffer,
-        address: Scalar,
-        index: Scalar,
-        condition: Scalar | None,
-    ) -> tuple[Statement, ...]:
-        """Copy eight elements, or decode them."""
+    @property
+    def _chunks(self) -> int:
+        """Chunks of a vector."""
+        return self.panels * self.panel_bytes // CHUNK_BYTES
+
+    def _count(self, tensor: int) -> int:
+        """Vectors that are brought at once."""
+        return self.what.block_queries if tensor == 0 else self.what.block_keys
+
+    def _passes(self, tensor: int) -> int:
+        """Chunks that one thread brings."""
+        return math.ceil(self._count(tensor) * self._chunks / self.what.threads)
+
+    def _unit(self, transfer: Transfer, tensor: int, unit: Unit) -> tuple[Statement, ...]:
+        """Bring eight elements; integers are decoded in one go, when they are put."""
         stored = self.what.tensors[tensor]
         if not stored.is_integer:
-            return (CopyAsync(address, buffer, index, CHUNK_BYTES, condition),)
+            return transfer(unit)
+        if transfer is fetch:
+            return ()
         integers = tuple(register("integers", i, "int32") for i in range(_UNIT))
         words = tuple(register("words", i, "uint32") for i in range(_UNIT // 2))
         reals = [apply("int_to_float", number - stored.zero_point) for number in integers]
         decode: tuple[Statement, ...] = (
-            LoadGlobal(integers, buffer, index),
+            LoadGlobal(integers, unit.buffer, unit.index),
             *(
                 Set(word, apply(f"pack_{self.what.element}", reals[2 * i], reals[2 * i + 1]))
                 for i, word in enumerate(words)
@@ -145,6 +176,6 @@ class AttentionCopies:
         return (
             Registers("integers", "int32", _UNIT),
             Registers("words", "uint32", _UNIT // 2, zero=True),
-            *(decode if condition is None else (If(condition, decode),)),
-            StoreShared(address, words),
+            *(decode if unit.condition is None else (If(unit.condition, decode),)),
+            StoreShared(unit.address, words),
         )

@@ -21,7 +21,7 @@ from gcompile.backends.cuda.kernels.attention_softmax import (
     number,
     softmax,
 )
-from gcompile.backends.cuda.program.instruction import INSTRUCTIONS, Instruction
+from gcompile.backends.cuda.kernels.transfer import ask, fetch, put
 from gcompile.backends.cuda.program.program import (
     BLOCK_X,
     BLOCK_Z,
@@ -63,18 +63,14 @@ class AttentionProgram:
         return AttentionCopies(self.what)
 
     @property
-    def _instruction(self) -> Instruction:
-        return INSTRUCTIONS[self.what.element]
-
-    @property
     def _steps(self) -> int:
         """Instructions along the depth of Q Kᵀ, zeros included."""
-        return self.copies.panels * self.copies.panel_bytes // self._instruction.depth_bytes
+        return self.copies.panels * self.copies.panel_bytes // self.what.instruction.depth_bytes
 
     @property
     def _columns(self) -> int:
         """Instructions along the elements of a vector of V."""
-        return self.copies.padded_depth // self._instruction.columns
+        return self.copies.padded_depth // self.what.instruction.columns
 
     def program(self) -> Program:
         """Write it."""
@@ -83,14 +79,13 @@ class AttentionProgram:
         mask = () if what.mask_buffer is None else (what.mask_buffer,)
         block = what.block_queries
         blocks = math.ceil(what.keys / what.block_keys)
-        first_key = variable("block") * what.block_keys
         sums = self._columns * 4
         return Program(
             what.name,
             (q, k, v, *mask, o),
             (math.ceil(what.queries / block), 1, what.batch * what.heads),
             what.threads,
-            self.copies.query_bytes + 4 * self.copies.key_bytes,
+            copies.shared_bytes,
             (
                 Let("first_query", BLOCK_X * block),
                 Let("sequence", BLOCK_Z // what.heads),
@@ -101,31 +96,71 @@ class AttentionProgram:
                 Registers("largest", "float32", 2),
                 Registers("total", "float32", 2, zero=True),
                 *(Set(register("largest", i, "float32"), number(NEVER)) for i in (0, 1)),
-                *copies.copy(q, 0, variable("head"), variable("first_query"), constant(0)),
-                *copies.ask(k, v, constant(0)),
-                Commit(),
-                For(
-                    "block",
-                    variable("blocks") if what.causal else blocks,
-                    (
-                        If(
-                            less(variable("block") + 1, variable("blocks")),
-                            tuple(copies.ask(k, v, variable("block") + 1)),
-                        ),
-                        Commit(),
-                        Wait(1),
-                        Barrier(),
-                        Let("stage", variable("block") % 2 * (2 * self.copies.key_bytes)),
-                        *self._weights(),
-                        *masked(what, first_key),
-                        *softmax(what, self._columns),
-                        *self._weighted(),
-                        Barrier(),
-                    ),
-                ),
+                *(self._through_registers(blocks) if what.by_registers else self._copied(blocks)),
                 *written(what, o, copies.start(3, variable("head")), self._columns),
             ),
         )
+
+    def _copied(self, blocks: int) -> list[Statement]:
+        """Walk the keys; those of the next block are copied while these are multiplied."""
+        copies, (q, k, v, _) = self.copies, self.what.buffers
+        following = variable("block") + 1
+        return [
+            *copies.copy(ask, q, 0, variable("head"), variable("first_query"), constant(0)),
+            *copies.bring(ask, k, v, constant(0)),
+            Commit(),
+            self._for_blocks(
+                blocks,
+                (
+                    self._if_seen(following, copies.bring(ask, k, v, following)),
+                    Commit(),
+                    Wait(1),
+                    Barrier(),
+                    *self._weighed(),
+                    *self._weighted(),
+                    Barrier(),
+                ),
+            ),
+        ]
+
+    def _through_registers(self, blocks: int) -> list[Statement]:
+        """The same before sm_80: the next block is in registers until the weights are known."""
+        copies, (q, k, v, _) = self.copies, self.what.buffers
+        following, first = variable("block") + 1, constant(0)
+        query = variable("head"), variable("first_query"), first
+        return [
+            *copies.words(),
+            *copies.copy(fetch, q, 0, *query),
+            *copies.bring(fetch, k, v, first),
+            *copies.copy(put, q, 0, *query),
+            *copies.bring(put, k, v, first),
+            self._for_blocks(
+                blocks,
+                (
+                    self._if_seen(following, copies.bring(fetch, k, v, following)),
+                    Barrier(),
+                    *self._weighed(),
+                    self._if_seen(following, copies.bring(put, k, v, following)),
+                    *self._weighted(),
+                ),
+            ),
+        ]
+
+    def _for_blocks(self, blocks: int, body: tuple[Statement, ...]) -> Statement:
+        return For("block", variable("blocks") if self.what.causal else blocks, body)
+
+    def _if_seen(self, block: Scalar, body: list[Statement]) -> Statement:
+        return If(less(block, variable("blocks")), tuple(body))
+
+    def _weighed(self) -> list[Statement]:
+        """The weights of the block's keys, as exponentials."""
+        what = self.what
+        return [
+            Let("stage", variable("block") % 2 * (2 * self.copies.key_bytes)),
+            *self._weights(),
+            *masked(what, variable("block") * what.block_keys),
+            *softmax(what, self._columns),
+        ]
 
     def _blocks_seen(self, blocks: int) -> Scalar:
         """Blocks of keys that any query of the block sees."""
@@ -148,7 +183,7 @@ class AttentionProgram:
         right = self.copies.fragment(key, step, (LANE >> 3) & 1, what.block_keys, at)
         products = tuple(
             Multiply(
-                self._instruction,
+                self.what.instruction,
                 _four("s", j * 8 + 4 * half, "float32"),
                 _four("left", constant(0), "uint32"),
                 tuple(register("right", 2 * half + r, "uint32") for r in (0, 1)),
@@ -192,7 +227,7 @@ class AttentionProgram:
         right = self.copies.fragment(key, j, LANE >> 4, what.block_keys, at)
         products = tuple(
             Multiply(
-                self._instruction,
+                self.what.instruction,
                 _four("out", j * 8 + 4 * half, "float32"),
                 _four("left", constant(0), "uint32"),
                 tuple(register("right", 2 * half + r, "uint32") for r in (0, 1)),

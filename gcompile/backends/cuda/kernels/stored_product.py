@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 from gcompile.backends.cuda.kernels.epilogue import Epilogue, Place
 from gcompile.backends.cuda.kernels.pack_stored import COLUMNS, RUN, unit_of
-from gcompile.backends.cuda.program.instruction import INSTRUCTIONS, Instruction
+from gcompile.backends.cuda.program.instruction import ASYNC_ARCH, Instruction, instruction_for
 from gcompile.backends.cuda.program.program import (
     BLOCK_X,
     BLOCK_Y,
@@ -90,6 +90,7 @@ class StoredProduct:
         x_pitch: Elements from one row of x to the next, a multiple of 8.
         has_points: Weights have zero points of their own; otherwise they are signed.
         warps: Of a block; they share the depth.
+        arch: The architecture whose instructions it may use.
     """
 
     name: str
@@ -103,6 +104,7 @@ class StoredProduct:
     x_pitch: int
     has_points: bool = False
     warps: int = 4
+    arch: int = ASYNC_ARCH
 
     def __post_init__(self) -> None:
         if self.element not in ("f16", "bf16") or self.bits not in (4, 8):
@@ -177,8 +179,9 @@ class StoredProduct:
         return self.m % (MOST_ROWS if self.m > MOST_ROWS else 8) > 0
 
     @property
-    def _instruction(self) -> Instruction:
-        return INSTRUCTIONS[self.element]
+    def instruction(self) -> Instruction:
+        """What multiplies."""
+        return instruction_for(self.element, self.arch)
 
     def _unit_number(self) -> Scalar:
         return (variable("round") * self._loads + variable("turn")) * self.warps + WARP
@@ -233,7 +236,7 @@ class StoredProduct:
         for step in (0, 1):
             body += self._decode(run, step)
             product = Multiply(
-                self._instruction,
+                self.instruction,
                 tuple(register("partial", tile * 4 + i, "float32") for i in range(4)),
                 tuple(register("left", i, "uint32") for i in range(4)),
                 tuple(register("x_words", tile * 4 + (2 * step + i), "uint32") for i in (0, 1)),

@@ -16,15 +16,18 @@ from gcompile.backends.cuda.kernel import Buffer, CpuForm, Kernel, Traffic
 from gcompile.backends.cuda.kernels.attention import QUERIES, Attention, Mask, Rows, Stored
 from gcompile.backends.cuda.kernels.attention_copies import AttentionCopies
 from gcompile.backends.cuda.kernels.attention_program import AttentionProgram
+from gcompile.backends.cuda.kernels.processor import processor_of
 from gcompile.backends.cuda.lowering.attention_pattern import FoundAttention
 from gcompile.backends.cuda.lowering.numeric_form import INTERPRETED_OPERATIONS, Array
-from gcompile.backends.cuda.program.instruction import INSTRUCTIONS
+from gcompile.backends.cuda.program.instruction import ASYNC_ARCH, instruction_for
 from gcompile.backends.cuda.program.launch import as_kernel
 from gcompile.backends.tvm.lowering.region_expression import CannotEmitError
 from gcompile.targets import Target
 
-_ARCH = 80
-"""The oldest architecture with asynchronous copies and bfloat16."""
+_MOST_WORDS = 64
+"""Registers of a thread that may hold the next keys and values, where they pass through them."""
+
+_BLOCK_KEYS = (64, 32, 16)
 
 _DEEPEST = 128
 """Elements of a vector whose sums fit the registers of a warp."""
@@ -55,7 +58,7 @@ def attention_kernel(
     q, k, v = found.operands
     tensors = (q.stored, k.stored, v.stored, found.output.stored)
     element = _element(tensors)
-    if element is None or arch < _ARCH:
+    if element is None or instruction_for(element, arch).architecture > arch:
         raise CannotEmitError(f"sm_{arch} has no attention for the types of its operands")
     if depth > _DEEPEST:
         raise CannotEmitError(f"vectors of {depth} elements do not fit the registers of a warp")
@@ -75,12 +78,25 @@ def attention_kernel(
             None if mask is None else Mask(_four(mask)),
             zero_if_hidden=found.zero_if_hidden,
             stored=tensors,
+            arch=min(arch, ASYNC_ARCH),
         )
     except ValueError as error:
         raise CannotEmitError(str(error)) from error
     enough = (1 - _IDLE) * target.processors
     chosen = next((w for w in _WARPS if _blocks(what, w) >= enough), _WARPS[-1])
-    return _kernel(replace(what, warps=chosen))
+    return _kernel(_fitting(replace(what, warps=chosen), arch))
+
+
+def _fitting(what: Attention, arch: int) -> Attention:
+    """With as many keys at once as shared memory and registers have room for."""
+    room = processor_of(arch).block_shared_bytes
+    for keys in _BLOCK_KEYS[:-1]:
+        found = replace(what, block_keys=keys)
+        copies = AttentionCopies(found)
+        passing = 2 * copies.key_bytes // (4 * found.threads) if found.by_registers else 0
+        if copies.shared_bytes <= room and passing <= _MOST_WORDS:
+            return found
+    return replace(what, block_keys=_BLOCK_KEYS[-1])
 
 
 def _element(tensors: tuple[Stored, ...]) -> Literal["f16", "bf16"] | None:
@@ -111,7 +127,9 @@ def _kernel(what: Attention) -> Kernel:
     keys = math.ceil(named.keys / named.block_keys) * named.block_keys
     blocks = _blocks(named, named.warps)
     operations = 4 * blocks * named.block_queries * keys * program.copies.padded_depth
-    kernel = as_kernel(program.program(), _UNITS[named.element], operations, _ARCH)
+    kernel = as_kernel(
+        program.program(), _UNITS[named.element], operations, named.instruction.architecture
+    )
     kernel = replace(kernel, traffic=_traffic(named, program.copies))
     return (
         replace(kernel, cpu=attention_in_arrays(named))
@@ -127,8 +145,7 @@ def _traffic(what: Attention, copies: AttentionCopies) -> Traffic:
     stored = copies.query_bytes + 2 * steps * copies.key_bytes
     read = copies.query_bytes + 2 * steps * copies.key_bytes * what.warps
     output = what.buffers[3]
-    element = INSTRUCTIONS[what.element].element_bytes
-    stored_share = what.buffers[1].element_bytes / element
+    stored_share = what.buffers[1].element_bytes / what.instruction.element_bytes
     fetched = blocks * stored * stored_share + output.elements * output.element_bytes
     return Traffic(blocks * read + output.elements * output.element_bytes, fetched)
 

@@ -16,6 +16,7 @@ from gcompile.backends.cuda.kernels.pack_stored import pack_stored, unpack_store
 from gcompile.backends.cuda.kernels.stored_product import StoredProduct
 from gcompile.backends.cuda.lowering.anchor import Anchor, Operand, epilogue_of, storage_of
 from gcompile.backends.cuda.lowering.numeric_form import INTERPRETED_OPERATIONS, finish
+from gcompile.backends.cuda.program.instruction import ASYNC_ARCH, instruction_for
 from gcompile.backends.cuda.program.launch import as_kernel
 from gcompile.backends.tvm.kernels.few_bits import Matrix
 from gcompile.backends.tvm.kernels.spec import Accumulator, Binary, Image
@@ -34,9 +35,6 @@ _UNITS = {"f16": "tensor-core-fp16", "bf16": "tensor-core-bf16"}
 _ROUND = 8
 """Elements of x that one lane loads."""
 
-_ARCH = 80
-"""The oldest architecture with fma.rn.bf16x2 and these instructions of its tensor cores."""
-
 
 def stored_anchor(region: ir.Region, target: Target, arch: int) -> Anchor:
     """Give a product of floats with stored integers its kernel.
@@ -52,7 +50,7 @@ def stored_anchor(region: ir.Region, target: Target, arch: int) -> Anchor:
         raise CannotEmitError("the left operand is transposed or batched")
     stored, _, _ = stored_input(region, node.inputs[0])
     element = _ELEMENTS.get(storage_of(stored))
-    if element is None or arch < _ARCH:
+    if element is None or instruction_for(element, arch).architecture > arch:
         raise CannotEmitError(
             f"sm_{arch} does not multiply {storage_of(stored)} with stored integers"
         )
@@ -84,6 +82,7 @@ def stored_anchor(region: ir.Region, target: Target, arch: int) -> Anchor:
             epilogue,
             depth,
             has_points,
+            arch=min(arch, ASYNC_ARCH),
         )
     except ValueError as error:
         raise CannotEmitError(str(error)) from error
@@ -117,7 +116,9 @@ def _kernel(product: StoredProduct) -> Kernel:
     rows, columns = named.tiles
     chunks = named.program().grid[1]
     operations = 2 * chunks * rows * 8 * columns * 16 * named.units * named.unit
-    kernel = as_kernel(named.program(), _UNITS[named.element], operations, _ARCH)
+    kernel = as_kernel(
+        named.program(), _UNITS[named.element], operations, named.instruction.architecture
+    )
     return replace(kernel, cpu=_numeric(named)) if operations > INTERPRETED_OPERATIONS else kernel
 
 

@@ -13,9 +13,13 @@ __device__ __forceinline__ unsigned float_to_f16(float value) {
   return bits;
 }
 __device__ __forceinline__ unsigned pack_f16(float low, float high) {
+#if __CUDA_ARCH__ >= 800
   unsigned bits;
   asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(bits) : "f"(high), "f"(low));
   return bits;
+#else
+  return float_to_f16(low) | float_to_f16(high) << 16;
+#endif
 }
 __device__ __forceinline__ unsigned pack_bf16(float low, float high) {
   unsigned bits;

@@ -70,9 +70,9 @@ def _run(what: Attention, mask: Array | None = None) -> tuple[Array, Array]:
     return o.astype(np.float64), _exact(what, q, k, v, mask)
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(
-    element=st.sampled_from(("f16", "bf16")),
+    element=st.sampled_from(("f16", "bf16", "f16-75")),
     queries=st.integers(1, 80),
     keys=st.integers(1, 150),
     depth=st.sampled_from((8, 32, 40, 64, 80, 128)),
@@ -81,14 +81,19 @@ def _run(what: Attention, mask: Array | None = None) -> tuple[Array, Array]:
 def test_queries_attend_to_all_keys(
     element: str, queries: int, keys: int, depth: int, key_heads: int
 ) -> None:
-    actual, exact = _run(_attention(element, queries, keys, depth, key_heads=key_heads))
-    np.testing.assert_allclose(actual, exact, atol=2 * _ULPS[element])
+    what = _attention(element.removesuffix("-75"), queries, keys, depth, key_heads=key_heads)
+    if element.endswith("-75"):
+        what = replace(what, arch=75, block_keys=32)
+    actual, exact = _run(what)
+    np.testing.assert_allclose(actual, exact, atol=2 * _ULPS[what.element])
 
 
 @pytest.mark.parametrize(("queries", "keys"), [(70, 70), (20, 130), (1, 65)])
 def test_queries_do_not_see_what_comes_after_them(queries: int, keys: int) -> None:
-    actual, exact = _run(_attention("f16", queries, keys, 64, causal=True))
-    np.testing.assert_allclose(actual, exact, atol=4e-3)
+    what = _attention("f16", queries, keys, 64, causal=True)
+    for arch in (75, 80):
+        actual, exact = _run(replace(what, arch=arch))
+        np.testing.assert_allclose(actual, exact, atol=4e-3)
 
 
 @pytest.mark.parametrize("shape", [(2, 2, 33, 70), (1, 1, 33, 70), (2, 1, 1, 70)])
@@ -156,15 +161,18 @@ def test_queries_keys_and_values_may_lie_in_one_tensor() -> None:
     np.testing.assert_allclose(o, _exact(what, *parts)[0], atol=4e-3)
 
 
-@pytest.mark.parametrize(("queries", "keys", "depth"), [(20, 70, 32), (65, 33, 40)])
-def test_integers_are_decoded_on_the_way(queries: int, keys: int, depth: int) -> None:
+@pytest.mark.parametrize(
+    ("queries", "keys", "depth", "arch"), [(20, 70, 32, 80), (65, 33, 40, 80), (65, 70, 40, 75)]
+)
+def test_integers_are_decoded_on_the_way(queries: int, keys: int, depth: int, arch: int) -> None:
     stored = (
         Stored("uint8", 0.02, 128),
         Stored("int8", 0.03, -3),
         Stored("uint8", 0.01, 7),
         Stored("int8", 0.008, -20),
     )
-    what = replace(_attention("f16", queries, keys, depth, key_heads=2), stored=stored)
+    what = _attention("f16", queries, keys, depth, key_heads=2)
+    what = replace(what, stored=stored, arch=arch)
     rng = np.random.default_rng(0)
     arrays = []
     for buffer, how in zip(what.buffers, stored, strict=True):
@@ -189,6 +197,20 @@ def test_attention_uses_tensor_cores_without_spills(depth: int, tmp_path: Path) 
     found = instructions(code, tmp_path)
     assert found["HMMA"] == 2 * (depth // 16) * 8
     assert found["LDSM"] > 0
+
+
+@pytest.mark.parametrize(("depth", "block_keys"), [(64, 64), (128, 32)])
+def test_attention_on_sm_75_needs_no_copies_past_the_registers(
+    depth: int, block_keys: int, tmp_path: Path
+) -> None:
+    what = _attention("f16", 512, 512, depth, causal=True)
+    program = AttentionProgram(replace(what, arch=75, block_keys=block_keys)).program()
+    assert program.shared_bytes <= 65536
+    code = compiled(program, "75")
+    assert code.spilled_bytes == 0
+    found = instructions(code, tmp_path)
+    assert found["HMMA"] == 2 * 2 * (depth // 16) * block_keys // 8
+    assert found["LDGSTS"] == 0
 
 
 @pytest.mark.parametrize(("element", "depth"), [("f16", 36), ("tf32", 64)])

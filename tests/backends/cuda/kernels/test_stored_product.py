@@ -28,9 +28,9 @@ from tests.backends.cuda.kernels.products import plain_epilogue
 _TYPES = {"f16": np.dtype(np.float16), "bf16": np.dtype(ml_dtypes.bfloat16)}
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
-    element=st.sampled_from(("f16", "bf16")),
+    element=st.sampled_from(("f16", "bf16", "f16-75")),
     bits=st.sampled_from((4, 8)),
     m=st.integers(1, 20) | st.integers(60, 140),
     n=st.integers(1, 50),
@@ -50,12 +50,14 @@ def test_stored_weights_are_multiplied_as_the_numbers_they_mean(
     warps: int,
 ) -> None:
     k = 8 * eighths
+    arch = 75 if element.endswith("-75") else 80
+    element = element.removesuffix("-75")
     rng = np.random.default_rng(k)
     x = rng.standard_normal((m, k)).astype(_TYPES[element])
     low = 0 if has_points else -(1 << (bits - 1))
     numbers = rng.integers(low, low + (1 << bits), (n, k))
     product = StoredProduct(
-        "stored", element, bits, m, n, k, block, plain_epilogue(m, n), k, has_points, warps
+        "stored", element, bits, m, n, k, block, plain_epilogue(m, n), k, has_points, warps, arch
     )
     scales = rng.uniform(0.5, 2.0, (product.blocks, n)).astype(np.float32)
     points = rng.integers(0, 1 << bits, (product.blocks, n)).astype(np.uint8)
@@ -102,18 +104,20 @@ def test_packed_weights_are_read_back(bits: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("element", "bits", "m"), [("f16", 4, 8), ("bf16", 8, 8), ("bf16", 4, 256)]
+    ("element", "bits", "m", "arch"),
+    [("f16", 4, 8, 80), ("bf16", 8, 8, 80), ("bf16", 4, 256, 80), ("f16", 4, 8, 75)],
 )
 def test_decoding_feeds_tensor_cores_without_spills(
-    element: str, bits: int, m: int, tmp_path: Path
+    element: str, bits: int, m: int, arch: int, tmp_path: Path
 ) -> None:
     epilogue = plain_epilogue(m, 4096)
-    product = StoredProduct("stored", element, bits, m, 4096, 4096, 128, epilogue, 4096)
-    code = compiled(product.program(), "80")
+    product = StoredProduct("stored", element, bits, m, 4096, 4096, 128, epilogue, 4096, arch=arch)
+    code = compiled(product.program(), str(arch))
     assert code.spilled_bytes == 0
     assert code.registers <= (128 if m <= 8 else 168)
     found = instructions(code, tmp_path)
-    assert found["HMMA"] % (product.unit // 16 * product.tiles[0]) == 0 < found["HMMA"]
+    each = product.unit // 16 * product.tiles[0] * len(product.instruction.pieces)
+    assert found["HMMA"] % each == 0 < found["HMMA"]
     assert found["I2F"] == 0
 
 

@@ -51,6 +51,14 @@ def test_two_computed_operands_meet_on_tensor_cores(name: str, tmp_path: Path) -
     assert any(kernel.startswith("products_bf16_") for kernel in kernels)
 
 
+def test_on_a_t4_they_do_in_fp16(tmp_path: Path) -> None:
+    model = parse(_MODELS["the result is scaled, masked and activated"])
+    report, kernels = build(model, tmp_path / "out", "fp16", target="nvidia-t4")
+    assert report.verify.code_ran == "on-cpu"
+    assert report.fallbacks == {}
+    assert any(kernel.startswith("products_f16_") for kernel in kernels)
+
+
 def test_matrices_with_odd_rows_say_why_they_are_not(tmp_path: Path) -> None:
     text = """
         g (float[2,20,15] a, float[2,15,24] b) => (float[2,20,24] y) {
