@@ -1,7 +1,8 @@
 """One kernel of a GPU: its text, how it is launched, and the same computation on a CPU.
 
-Shapes are static, so every number is written into the text and all arguments are pointers to
-device memory. A kernel belongs to one architecture only where its text says so.
+Shapes are static, so sizes are written into the text and all arguments are pointers to device
+memory; scales and zero points of a layer are behind one of them, so that equal layers share a
+kernel. A kernel belongs to one architecture only where its text says so.
 """
 
 from __future__ import annotations

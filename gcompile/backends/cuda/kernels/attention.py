@@ -6,8 +6,9 @@ O = softmax(scale · Q Kᵀ + mask) V
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from gcompile.backends.cuda.kernels.numbers import AT_ONCE
 from gcompile.backends.cuda.program.instruction import (
     ASYNC_ARCH,
     Instruction,
@@ -17,6 +18,12 @@ from gcompile.backends.cuda.program.program import Buffer, Storage
 
 QUERIES = 16
 """Queries of one warp."""
+
+LOG2_E = math.log2(math.e)
+
+WEIGHT_FACTOR, ZERO_POINTS, RESULT_FACTOR, RESULT_ZERO_POINT = 0, 1, 4, 5
+"""Places in the numbers of an attention: the factor of weights, which become exponents of two, the
+zero points of q, k and v, the factor of the result and the zero point of o."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +77,8 @@ class Mask:
 class Attention:
     """What is attended to.
 
-    The program's arguments are `q`, `k`, `v`, the `mask` if there is one, and `o`.
+    The program's arguments are `q`, `k`, `v`, the `mask` if there is one, the `numbers` where any
+    of them are integers, and `o`.
 
     Attributes:
         name: Of the program.
@@ -149,6 +157,28 @@ class Attention:
         """Factor of the products of stored numbers before the mask."""
         q, k, _, _ = self.tensors
         return self.scale * q.scale * k.scale
+
+    @property
+    def has_integers(self) -> bool:
+        """Whether its scales and zero points are an argument."""
+        return any(tensor.is_integer for tensor in self.tensors)
+
+    @property
+    def numbers(self) -> tuple[float, ...]:
+        """What the argument holds, in the places that are named above."""
+        q, k, v, o = self.tensors
+        points = (float(tensor.zero_point) for tensor in (q, k, v))
+        factor = self.weight_scale * LOG2_E
+        numbers = (factor, *points, v.scale / o.scale, float(o.zero_point))
+        return numbers + (0.0,) * (-len(numbers) % AT_ONCE)
+
+    @property
+    def without_numbers(self) -> Attention:
+        """The same kernel, whatever its numbers are."""
+        if not self.has_integers:
+            return self
+        q, k, v, o = (Stored(tensor.storage) for tensor in self.tensors)
+        return replace(self, scale=1.0, stored=(q, k, v, o))
 
     @property
     def buffers(self) -> tuple[Buffer, Buffer, Buffer, Buffer]:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from gcompile.backends.cuda.kernels.attention import Attention
+from gcompile.backends.cuda.kernels.attention import ZERO_POINTS, Attention
 from gcompile.backends.cuda.kernels.block_tile import CHUNK_BYTES
+from gcompile.backends.cuda.kernels.numbers import number
 from gcompile.backends.cuda.kernels.swizzle import shared_address
 from gcompile.backends.cuda.kernels.transfer import Transfer, Unit, fetch
 from gcompile.backends.cuda.program.program import (
@@ -165,7 +166,8 @@ class AttentionCopies:
             return ()
         integers = tuple(register("integers", i, "int32") for i in range(_UNIT))
         words = tuple(register("words", i, "uint32") for i in range(_UNIT // 2))
-        reals = [apply("int_to_float", number - stored.zero_point) for number in integers]
+        zero_point = number(ZERO_POINTS + tensor)
+        reals = [apply("fsub", apply("int_to_float", i), zero_point) for i in integers]
         decode: tuple[Statement, ...] = (
             LoadGlobal(integers, unit.buffer, unit.index),
             *(

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-from gcompile.backends.cuda.kernels.attention import QUERIES, Attention
+from gcompile.backends.cuda.kernels.attention import (
+    QUERIES,
+    RESULT_FACTOR,
+    RESULT_ZERO_POINT,
+    Attention,
+)
 from gcompile.backends.cuda.kernels.attention_softmax import reduced
+from gcompile.backends.cuda.kernels.numbers import number, stored_integer
 from gcompile.backends.cuda.program.program import (
     LANE,
     WARP,
@@ -23,8 +29,6 @@ from gcompile.backends.cuda.program.scalar import (
     select,
     variable,
 )
-
-_RANGES = {"int8": (-128.0, 127.0), "uint8": (0.0, 255.0)}
 
 
 def written(what: Attention, o: Buffer, start: Scalar, columns: int) -> list[Statement]:
@@ -69,9 +73,9 @@ def written(what: Attention, o: Buffer, start: Scalar, columns: int) -> list[Sta
 def _stored(what: Attention, value: Scalar) -> Scalar:
     """Scale the sum of stored values, and round it where integers are stored: ties to even."""
     _, _, v, o = what.tensors
+    if not what.has_integers:
+        return value
+    scaled = apply("fmul", value, number(RESULT_FACTOR))
     if not o.is_integer:
-        return value if v.scale == 1.0 else apply("fmul", value, v.scale)
-    low, high = (limit - o.zero_point for limit in _RANGES[o.storage])
-    scaled = apply("fmul", value, v.scale / o.scale)
-    held = apply("fmin", apply("fmax", scaled, low), high)
-    return apply("float_to_s32", held) + o.zero_point
+        return scaled if v.is_integer else value
+    return stored_integer(scaled, o.storage, number(RESULT_ZERO_POINT))

@@ -18,9 +18,10 @@ from gcompile.backends.cuda.kernels.attention_output import written
 from gcompile.backends.cuda.kernels.attention_softmax import (
     NEVER,
     masked,
-    number,
+    real,
     softmax,
 )
+from gcompile.backends.cuda.kernels.numbers import load_numbers, numbers_buffer
 from gcompile.backends.cuda.kernels.transfer import ask, fetch, put
 from gcompile.backends.cuda.program.program import (
     BLOCK_X,
@@ -77,16 +78,19 @@ class AttentionProgram:
         what, copies = self.what, self.copies
         q, k, v, o = what.buffers
         mask = () if what.mask_buffer is None else (what.mask_buffer,)
+        count = len(what.numbers) if what.has_integers else 0
+        numbers = (numbers_buffer(count),) if count else ()
         block = what.block_queries
         blocks = math.ceil(what.keys / what.block_keys)
         sums = self._columns * 4
         return Program(
             what.name,
-            (q, k, v, *mask, o),
+            (q, k, v, *mask, *numbers, o),
             (math.ceil(what.queries / block), 1, what.batch * what.heads),
             what.threads,
             copies.shared_bytes,
             (
+                *load_numbers(count),
                 Let("first_query", BLOCK_X * block),
                 Let("sequence", BLOCK_Z // what.heads),
                 Let("head", BLOCK_Z % what.heads),
@@ -95,7 +99,7 @@ class AttentionProgram:
                 Registers("out", "float32", sums, zero=True),
                 Registers("largest", "float32", 2),
                 Registers("total", "float32", 2, zero=True),
-                *(Set(register("largest", i, "float32"), number(NEVER)) for i in (0, 1)),
+                *(Set(register("largest", i, "float32"), real(NEVER)) for i in (0, 1)),
                 *(self._through_registers(blocks) if what.by_registers else self._copied(blocks)),
                 *written(what, o, copies.start(3, variable("head")), self._columns),
             ),

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import math
 
-from gcompile.backends.cuda.kernels.attention import QUERIES, Attention
+from gcompile.backends.cuda.kernels.attention import LOG2_E, QUERIES, WEIGHT_FACTOR, Attention
+from gcompile.backends.cuda.kernels.numbers import number
 from gcompile.backends.cuda.program.program import (
     LANE,
     WARP,
@@ -36,7 +37,6 @@ from gcompile.backends.cuda.program.scalar import (
     variable,
 )
 
-_LOG2_E = math.log2(math.e)
 NEVER = -math.inf
 _HIDDEN, _LEAST = -1e38, -3.4028234e38
 """A weight whose power is zero beside any other, and the most negative float32, nearly."""
@@ -48,7 +48,8 @@ def masked(what: Attention, first_key: Scalar) -> list[Statement]:
     value = register("s", i, "float32")
     key = first_key + variable("i") // 4 * 8 + (LANE & 3) * 2 + i % 2
     query = variable("first_query") + WARP * QUERIES + (LANE >> 2) + (i // 2 % 2) * 8
-    scaled = apply("fmul", value, what.weight_scale * _LOG2_E)
+    factor = number(WEIGHT_FACTOR) if what.has_integers else constant(what.weight_scale * LOG2_E)
+    scaled = apply("fmul", value, factor)
     body: list[Statement] = [Let("key", key), Let("query", query)]
     visible = both(
         less(variable("key"), what.keys) if what.keys % what.block_keys else None,
@@ -59,9 +60,9 @@ def masked(what: Attention, first_key: Scalar) -> list[Statement]:
     if what.mask is not None:
         body += _mask(what, visible)
         added = register("added", 0, "float32")
-        scaled = apply("fma", apply("fmul", added, number(_LOG2_E)), number(1.0), scaled)
+        scaled = apply("fma", apply("fmul", added, real(LOG2_E)), real(1.0), scaled)
     if visible is not None:
-        scaled = select(visible, scaled, number(NEVER))
+        scaled = select(visible, scaled, real(NEVER))
     body.append(Set(value, scaled))
     return [For("i", what.block_keys // 2, tuple(body), unrolled=True)]
 
@@ -105,7 +106,7 @@ def softmax(what: Attention, columns: int) -> list[Statement]:
         pair = [register("s", j * 4 + (2 * half + i), "float32") for i in (0, 1)]
         greatest = apply("fmax", row, apply("fmax", pair[0], pair[1]))
         # Where every key so far is hidden, the largest is -inf, from which none is subtracted.
-        base = select(apply("less", row, -3e38), number(0.0), row)
+        base = select(apply("less", row, -3e38), real(0.0), row)
         powers = [Set(p, apply("exp2", apply("fsub", p, variable("base")))) for p in pair]
         add = Set(total, apply("fadd", total, apply("fadd", pair[0], pair[1])))
         result += [
@@ -143,5 +144,5 @@ def reduced(operation: str, value: Scalar, other: Scalar) -> list[Statement]:
     return result
 
 
-def number(value: float) -> Scalar:
+def real(value: float) -> Scalar:
     return Scalar("constant", "float32", (), value)

@@ -6,6 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from gcompile.backends.cuda.kernels.activation import UNARY, binary, maximum, minimum
+from gcompile.backends.cuda.kernels.numbers import (
+    AT_ONCE,
+    INTEGERS,
+    load_numbers,
+    number,
+    numbers_buffer,
+    stored_integer,
+)
 from gcompile.backends.cuda.program.program import (
     Buffer,
     For,
@@ -34,8 +42,6 @@ from gcompile.backends.tvm.kernels.spec import (
 
 _LARGEST_ACCESS = 16
 
-_RANGES: dict[str, tuple[int, int]] = {"int8": (-128, 127), "uint8": (0, 255)}
-
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -59,14 +65,22 @@ class Epilogue:
         expression: Over `Accumulator`, the sources and the channel vectors.
         sources: Images of the output's shape, or of size 1 where they are broadcast; no halo.
         channel_vectors: How many float32 vectors there are, of one number for each channel.
+        numbers: How many float32 numbers there are that hold for all channels, a multiple of 4.
+            They are an argument and not part of the text, so that layers that differ in them
+            alone share a kernel. `PerChannel` counts them after the vectors.
+        zero_point: Which of the numbers is the output's zero point; None where the text has it.
     """
 
     output: Output
     expression: Expression
     sources: tuple[Source, ...] = ()
     channel_vectors: int = 0
+    numbers: int = 0
+    zero_point: int | None = None
 
     def __post_init__(self) -> None:
+        if self.numbers % AT_ONCE:
+            raise ValueError(f"Numbers are loaded {AT_ONCE} at once.")
         if any(any(i.halo) for i in (self.output.image, *(s.image for s in self.sources))):
             raise ValueError("Images on a GPU have no halo: kernels check the border themselves.")
 
@@ -77,17 +91,21 @@ class Epilogue:
 
     @property
     def read(self) -> tuple[Buffer, ...]:
-        """Channel vectors, then sources."""
+        """Channel vectors, the numbers if there are any, then sources."""
         channels = self.output.image.channels
         vectors = (Buffer(f"vector{i}", "float32", channels) for i in range(self.channel_vectors))
-        images = (_buffer(f"source{i}", s.image) for i, s in enumerate(self.sources))
-        return (*vectors, *images)
+        numbers = (numbers_buffer(self.numbers),) if self.numbers else ()
+        return (*vectors, *numbers, *self._images)
+
+    @property
+    def _images(self) -> tuple[Buffer, ...]:
+        return tuple(_buffer(f"source{i}", s.image) for i, s in enumerate(self.sources))
 
     @property
     def element_bytes(self) -> float:
         """Bytes that are written and read for each element of the output."""
         size = self.output.image.size
-        images = sum(b.elements * b.element_bytes for b in self.read[self.channel_vectors :])
+        images = sum(b.elements * b.element_bytes for b in self._images)
         return self.written.element_bytes + images / size
 
     def values(self, place: Place, targets: Sequence[Scalar]) -> list[Statement]:
@@ -138,12 +156,12 @@ class _Emission:
         return [*result, For("element", len(self.sums), body, unrolled=True)]
 
     def _loads(self) -> list[Statement]:
-        result: list[Statement] = []
-        buffers = self.epilogue.read
-        for i, buffer in enumerate(buffers[: self.epilogue.channel_vectors]):
+        vectors = self.epilogue.channel_vectors
+        result = load_numbers(self.epilogue.numbers)
+        for i, buffer in enumerate(self.epilogue.read[:vectors]):
             result += self._load(f"v{i}", buffer, self.place.channel)
-        for i, source in enumerate(self.epilogue.sources):
-            buffer = buffers[self.epilogue.channel_vectors + i]
+        images = self.epilogue.read[len(self.epilogue.read) - len(self.epilogue.sources) :]
+        for i, (source, buffer) in enumerate(zip(self.epilogue.sources, images, strict=True)):
             index = self._index(source.image)
             result += self._load(f"s{i}", buffer, index, broadcast=source.image.channels == 1)
         return result
@@ -207,10 +225,12 @@ class _Emission:
                 source = self.epilogue.sources[index]
                 at = element if source.image.channels > 1 else element * 0
                 return _to_real(source, f"s{index}", at)
+            case PerChannel(index) if index >= self.epilogue.channel_vectors:
+                return number(index - self.epilogue.channel_vectors)
             case PerChannel(index):
                 return register(f"v{index}", element, "float32")
-            case Constant(number):
-                return Scalar("constant", "float32", (), number)
+            case Constant(value):
+                return Scalar("constant", "float32", (), value)
             case Unary(function, operand, alpha, beta):
                 return UNARY[function](self._value(operand), alpha, beta)
             case Binary(function, left, right):
@@ -229,11 +249,13 @@ class _Emission:
         if dtype.startswith(("float", "bfloat")):
             return real
         scaled = real if output.scale == 1.0 else apply("fmul", real, 1.0 / output.scale)
+        if self.epilogue.zero_point is not None:
+            return stored_integer(scaled, dtype, number(self.epilogue.zero_point))
         if dtype == "int32":
             return apply(
                 "float_to_s32", apply("fadd", apply("rint", scaled), float(output.zero_point))
             )
-        low, high = _RANGES[dtype]
+        low, high = INTEGERS[dtype]
         held = minimum(
             float(high - output.zero_point), maximum(float(low - output.zero_point), scaled)
         )

@@ -43,12 +43,14 @@ class Anchor:
     Attributes:
         x: The left operand; None where all that is read is a source.
         constants: The packed weights and what else is `stored`, then a vector for each of the
-            epilogue's.
+            epilogue's, and its numbers if it has any.
         sources: What the epilogue reads.
         output: The value it writes, laid out as `layout`.
-        sequence: Its operands are `x`, what is stored, `vector0`, …, `source0`, … and `y`.
+        sequence: Its operands are `x`, what is stored, `vector0`, …, `numbers`, `source0`, … and
+            `y`.
         stored: The names of the first constants.
         right: The right operand where it is computed, too: then none is stored.
+        has_numbers: The last constant is the numbers.
     """
 
     x: Operand | None
@@ -59,15 +61,18 @@ class Anchor:
     sequence: KernelSequence
     stored: tuple[str, ...] = ("weights",)
     right: Operand | None = None
+    has_numbers: bool = False
 
     @property
     def operands(self) -> tuple[str, ...]:
         """The names of what it reads and writes, in the order of a call."""
-        vectors = (f"vector{i}" for i in range(len(self.constants) - len(self.stored)))
+        numbers = ("numbers",) if self.has_numbers else ()
+        rest = len(self.constants) - len(self.stored) - len(numbers)
+        vectors = (f"vector{i}" for i in range(rest))
         sources = (f"source{i}" for i in range(len(self.sources)))
         right = () if self.right is None else ("weights",)
         left = () if self.x is None else ("x",)
-        return (*left, *right, *self.stored, *vectors, *sources, "y")
+        return (*left, *right, *self.stored, *vectors, *numbers, *sources, "y")
 
 
 def epilogue_of(

@@ -25,6 +25,7 @@ from gcompile.backends.cuda.lowering.anchor import (
     storage_of,
 )
 from gcompile.backends.cuda.lowering.grouped import groups_of, joined_groups, one_group
+from gcompile.backends.cuda.lowering.numbers import with_numbers
 from gcompile.backends.cuda.lowering.numeric_form import sequence_of
 from gcompile.backends.cuda.lowering.reading import (
     Reading,
@@ -119,7 +120,9 @@ def _anchor(
     groups = groups_of(shape)
     shape = within_border(one_group(shape, groups, x.channels), x.border)
     weights = _packed(reading, instruction, shape, groups)
-    epilogue, operands = epilogue_of(body, image, reading.layout)
+    plain, operands = epilogue_of(body, image, reading.layout)
+    found = with_numbers(plain)
+    epilogue = found.epilogue
     out_bytes = itemsize(image.dtype) + sum(
         itemsize(source.image.dtype)
         for source in epilogue.sources
@@ -146,11 +149,12 @@ def _anchor(
         raise CannotEmitError(str(error)) from error
     return Anchor(
         x,
-        (weights, *body.vectors),
+        (weights, *body.vectors, *found.constants),
         operands,
         body.output,
         reading.layout,
         sequence,
+        has_numbers=bool(found.constants),
     )
 
 

@@ -11,9 +11,21 @@ from typing import Literal
 import ml_dtypes
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
+from numpy.typing import NDArray
 
 from gcompile.backends.cuda.kernel import Buffer, CpuForm, Kernel, Traffic
-from gcompile.backends.cuda.kernels.attention import QUERIES, Attention, Mask, Rows, Stored
+from gcompile.backends.cuda.kernels.attention import (
+    LOG2_E,
+    QUERIES,
+    RESULT_FACTOR,
+    RESULT_ZERO_POINT,
+    WEIGHT_FACTOR,
+    ZERO_POINTS,
+    Attention,
+    Mask,
+    Rows,
+    Stored,
+)
 from gcompile.backends.cuda.kernels.attention_copies import AttentionCopies
 from gcompile.backends.cuda.kernels.attention_program import AttentionProgram
 from gcompile.backends.cuda.kernels.processor import processor_of
@@ -42,14 +54,18 @@ _UNITS = {"f16": "tensor-core-fp16", "bf16": "tensor-core-bf16"}
 
 def attention_kernel(
     found: FoundAttention, mask: tuple[int, ...] | None, target: Target, arch: int
-) -> Kernel:
-    """Give attention its kernel, whose arguments are q, k, v, the mask if there is one, and o.
+) -> tuple[Kernel, NDArray[np.float32] | None]:
+    """Give attention its kernel.
 
     Args:
         found: What the graph has.
         mask: The shape of the sum of its masks, as large as it is in memory.
         target: The GPU that blocks are chosen for.
         arch: Its architecture: 80 for sm_80.
+
+    Returns:
+        The kernel and the numbers that it is given: its arguments are q, k, v, the mask and the
+        numbers if there are any, and o.
 
     Raises:
         CannotEmitError: The sizes or the types are none that the kernel does.
@@ -84,7 +100,8 @@ def attention_kernel(
         raise CannotEmitError(str(error)) from error
     enough = (1 - _IDLE) * target.processors
     chosen = next((w for w in _WARPS if _blocks(what, w) >= enough), _WARPS[-1])
-    return _kernel(_fitting(replace(what, warps=chosen), arch))
+    numbers = np.array(what.numbers, np.float32) if what.has_integers else None
+    return _kernel(_fitting(replace(what, warps=chosen), arch)), numbers
 
 
 def _fitting(what: Attention, arch: int) -> Attention:
@@ -121,8 +138,9 @@ def _blocks(what: Attention, warps: int) -> int:
 
 
 def _kernel(what: Attention) -> Kernel:
-    digest = hashlib.sha256(repr(replace(what, name="")).encode()).hexdigest()[:16]
-    named = replace(what, name=f"attention_{what.element}_{digest}")
+    plain = what.without_numbers
+    digest = hashlib.sha256(repr(replace(plain, name="")).encode()).hexdigest()[:16]
+    named = replace(plain, name=f"attention_{what.element}_{digest}")
     program = AttentionProgram(named)
     keys = math.ceil(named.keys / named.block_keys) * named.block_keys
     blocks = _blocks(named, named.warps)
@@ -160,15 +178,17 @@ def attention_in_arrays(what: Attention) -> CpuForm:
             (what.key_heads, what.keys),
             (what.key_heads, what.keys),
         )
+        numbers = buffers[-2] if what.has_integers else np.array(what.numbers, np.float32)
+        zero_points = numbers[ZERO_POINTS:]
         q, k, v = (
-            _decoded(_vectors(buffer, rows, (what.batch, *count, what.depth)), stored)
-            for buffer, rows, count, stored in zip(
-                buffers, what.rows, counts, what.tensors, strict=False
+            _vectors(buffer, rows, (what.batch, *count, what.depth)).astype(np.float32) - point
+            for buffer, rows, count, point in zip(
+                buffers, what.rows, counts, zero_points, strict=False
             )
         )
         group = what.heads // what.key_heads
         k, v = (np.repeat(array, group, 1) for array in (k, v))
-        weights = q @ k.swapaxes(-1, -2) * np.float32(what.weight_scale)
+        weights = q @ k.swapaxes(-1, -2) * (numbers[WEIGHT_FACTOR] / np.float32(LOG2_E))
         if what.mask is not None:
             weights = weights + buffers[3].astype(np.float32).reshape(what.mask.shape)
         if what.causal:
@@ -179,11 +199,11 @@ def attention_in_arrays(what: Attention) -> CpuForm:
         largest = weights.max(-1, keepdims=True)
         powers = np.exp(weights - np.where(np.isinf(largest), 0, largest))
         sums = powers.sum(-1, keepdims=True)
-        weighted = powers.astype(narrow).astype(np.float32) @ v * np.float32(what.tensors[2].scale)
+        weighted = powers.astype(narrow).astype(np.float32) @ v * numbers[RESULT_FACTOR]
         with np.errstate(invalid="ignore"):
             result = weighted / np.where(sums == 0, 1 if what.zero_if_hidden else sums, sums)
         o = _vectors(buffers[-1], what.rows[3], (what.batch, what.heads, what.queries, what.depth))
-        o[...] = _encoded(result, what.tensors[3]).astype(o.dtype)
+        o[...] = _encoded(result, what.tensors[3], numbers[RESULT_ZERO_POINT]).astype(o.dtype)
 
     return compute
 
@@ -195,14 +215,9 @@ def _vectors(buffer: Buffer, rows: Rows, shape: tuple[int, int, int, int]) -> Ar
     return as_strided(buffer[rows.offset :], shape, strides)
 
 
-def _decoded(stored: Array, how: Stored) -> Array:
-    """The numbers without their scale."""
-    return stored.astype(np.float32) - np.float32(how.zero_point)
-
-
-def _encoded(real: Array, how: Stored) -> Array:
+def _encoded(result: Array, how: Stored, zero_point: Array) -> Array:
     if not how.is_integer:
-        return real
+        return result
     info = np.iinfo(how.storage)
-    rounded: Array = np.rint(real / np.float32(how.scale)) + how.zero_point
-    return np.clip(rounded, info.min, info.max)
+    held: Array = np.clip(np.rint(result) + zero_point, info.min, info.max)
+    return held

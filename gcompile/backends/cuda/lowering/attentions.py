@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gcompile import ir
 from gcompile.backends.cuda.kernel import Kernel
@@ -17,10 +18,11 @@ from gcompile.targets import Target
 
 @dataclass(frozen=True)
 class AttentionCall:
-    """Attention with its kernel."""
+    """Attention with its kernel, and the numbers that the kernel is given, if any."""
 
     what: FoundAttention
     kernel: Kernel
+    numbers: NDArray[np.float32] | None
 
     @property
     def operands(self) -> tuple[str, ...]:
@@ -50,12 +52,12 @@ def attentions_of(
             continue
         try:
             what = find_attention(region, region_of, written)
-            kernel = attention_kernel(what, _mask_shape(what), target, arch)
+            kernel, numbers = attention_kernel(what, _mask_shape(what), target, arch)
         except CannotEmitError:  # Its products have kernels of their own.
             continue
         taken = sorted((region_of[r.nodes[-1]] for r in what.regions), key=place.__getitem__)
         found |= dict.fromkeys(taken)
-        found[taken[-1]] = AttentionCall(what, kernel)
+        found[taken[-1]] = AttentionCall(what, kernel, numbers)
     return found
 
 

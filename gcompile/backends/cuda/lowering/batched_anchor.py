@@ -10,6 +10,7 @@ from gcompile.backends.cuda.kernels.batched_product import BatchedProduct, Pitch
 from gcompile.backends.cuda.kernels.choose_tile import choose_tile
 from gcompile.backends.cuda.kernels.tile_cost import Work
 from gcompile.backends.cuda.lowering.anchor import Anchor, Operand, epilogue_of, itemsize
+from gcompile.backends.cuda.lowering.numbers import with_numbers
 from gcompile.backends.cuda.lowering.numeric_form import sequence_of
 from gcompile.backends.cuda.program.instruction import instruction_for
 from gcompile.backends.tvm.lowering.batched import output_matrices, real_product
@@ -52,7 +53,9 @@ def batched_anchor(region: ir.Region, target: Target, arch: int) -> Anchor:
     prune(body)
     image = output_matrices(found, body.output)
     image = replace(image, declared=None)
-    epilogue, sources = epilogue_of(body, image, Layout.MATRICES)
+    plain, sources = epilogue_of(body, image, Layout.MATRICES)
+    numbers = with_numbers(plain)
+    epilogue = numbers.epilogue
     is_transposed = found.right.is_transposed
     out_bytes = itemsize(image.dtype) + sum(
         itemsize(s.image.dtype) for s in epilogue.sources if s.image.size == image.size
@@ -80,13 +83,14 @@ def batched_anchor(region: ir.Region, target: Target, arch: int) -> Anchor:
         raise CannotEmitError(str(error)) from error
     return Anchor(
         _plain(found.left.stored),
-        tuple(body.vectors),
+        (*body.vectors, *numbers.constants),
         sources,
         body.output,
         Layout.ROWS,
         sequence,
         stored=(),
         right=_plain(found.right.stored),
+        has_numbers=bool(numbers.constants),
     )
 
 

@@ -14,6 +14,7 @@ from gcompile import ir
 from gcompile.backends.cuda.kernel import Buffer, CpuForm, Kernel, KernelSequence
 from gcompile.backends.cuda.kernels.depthwise import Depthwise, run_for
 from gcompile.backends.cuda.lowering.anchor import Anchor, epilogue_of, storage_of
+from gcompile.backends.cuda.lowering.numbers import with_numbers
 from gcompile.backends.cuda.lowering.numeric_form import INTERPRETED_OPERATIONS, finish
 from gcompile.backends.cuda.lowering.reading import (
     left_operand,
@@ -57,7 +58,8 @@ def depthwise_anchor(region: ir.Region, target: Target) -> Anchor:
     prune(body)
     shape, x = reading.contraction, left_operand(reading, 1)
     image = Image(shape.batch, shape.out_h, shape.out_w, shape.out_c, storage_of(body.output))
-    epilogue, operands = epilogue_of(body, image, Layout.CHANNELS_LAST)
+    plain, operands = epilogue_of(body, image, Layout.CHANNELS_LAST)
+    found = with_numbers(plain)
     weights = reading.weights.reshape(shape.out_c, -1).T
     if not is_integer:
         weights = weights.astype(np.float32) * reading.scales.astype(np.float32)
@@ -66,16 +68,17 @@ def depthwise_anchor(region: ir.Region, target: Target) -> Anchor:
         within_border(shape, x.border),
         cast(Storage, storage),
         "int8" if is_integer else "float32",
-        epilogue,
+        found.epilogue,
     )
     run = run_for(kernel.contraction, kernel.width, target.processors)
     return Anchor(
         x,
-        (np.ascontiguousarray(weights), *body.vectors),
+        (np.ascontiguousarray(weights), *body.vectors, *found.constants),
         operands,
         body.output,
         Layout.CHANNELS_LAST,
         KernelSequence.of(_kernel(replace(kernel, run=run))),
+        has_numbers=bool(found.constants),
     )
 
 

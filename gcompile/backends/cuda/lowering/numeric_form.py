@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from gcompile.backends.cuda.kernel import Buffer, CpuForm, KernelSequence
 from gcompile.backends.cuda.kernels.batched_product import BatchedProduct
 from gcompile.backends.cuda.kernels.epilogue import Epilogue, Place
+from gcompile.backends.cuda.kernels.numbers import number
 from gcompile.backends.cuda.kernels.product import Product
 from gcompile.backends.cuda.kernels.sequence import product_sequence
 from gcompile.backends.cuda.program.evaluate import evaluate
@@ -124,9 +125,10 @@ def finish(epilogue: Epilogue, sums: Array, read: Sequence[Buffer], y: Buffer) -
     """Evaluate the epilogue's own expressions for all elements at once, and store them."""
     vectors = read[: epilogue.channel_vectors]
     known = {f"v{i}": vector[None, :] for i, vector in enumerate(vectors)}
-    for i, (source, buffer) in enumerate(
-        zip(epilogue.sources, read[epilogue.channel_vectors :], strict=True)
-    ):
+    if epilogue.numbers:
+        known[str(number(0).value)] = read[epilogue.channel_vectors]
+    images = read[len(read) - len(epilogue.sources) :]
+    for i, (source, buffer) in enumerate(zip(epilogue.sources, images, strict=True)):
         known[f"s{i}"] = _broadcast(buffer, source.image, epilogue.output.image)
     known["sum"] = sums
     y[:] = _evaluate(epilogue, known).reshape(-1).astype(y.dtype)
@@ -142,16 +144,20 @@ def _broadcast(buffer: Buffer, image: Image, output: Image) -> Array:
 
 def _evaluate(epilogue: Epilogue, known: dict[str, Array]) -> Array:
     variables: dict[str, Array] = {"element": np.asarray(0)}
-    result = known["sum"]
+    result, numbers = known["sum"], str(number(0).value)
+
+    def read(name: str, index: int) -> Array:
+        return np.asarray(known[name][index]) if name == numbers else known[name]
+
     total = register("sum", 0, "int32" if result.dtype.kind == "i" else "float32")
     for statement in epilogue.statements(Place(constant(0), constant(0)), [total]):
         if not isinstance(statement, For):
             continue
         for inner in statement.body:
             if isinstance(inner, Let):
-                value = evaluate(inner.value, variables, lambda name, _: known[name])
+                value = evaluate(inner.value, variables, read)
                 variables[inner.name] = value
             elif isinstance(inner, Set):
-                result = evaluate(inner.value, variables, lambda name, _: known[name])
+                result = evaluate(inner.value, variables, read)
     shape = known["sum"].shape
     return np.broadcast_to(result, shape)

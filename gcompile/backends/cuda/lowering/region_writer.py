@@ -160,6 +160,8 @@ class RegionWriter:
         masks = [self.value(mask) for mask in found.what.masks]
         if masks:
             arguments.append(functools.reduce(relax.op.add, masks))
+        if found.numbers is not None:
+            arguments.append(relax.const(found.numbers))
         output = found.what.output.value
         call = KernelCall(KernelSequence.of(found.kernel), found.operands)
         result = relax.TensorType(ir.static_shape(output), dtype_of(output))

@@ -10,6 +10,7 @@ from gcompile import ir
 from gcompile.backends.cuda.kernel import Kernel, KernelSequence
 from gcompile.backends.cuda.kernels.rows import Kind, Rows
 from gcompile.backends.cuda.lowering.anchor import Anchor, epilogue_of, storage_of
+from gcompile.backends.cuda.lowering.numbers import with_numbers
 from gcompile.backends.cuda.program.launch import as_kernel
 from gcompile.backends.tvm.kernels.spec import Image
 from gcompile.backends.tvm.lowering.expressions import read_region
@@ -59,12 +60,14 @@ def rows_anchor(region: ir.Region, target: Target, arch: int) -> Anchor:
     out = ir.static_shape(body.output)
     image = Image(1, 1, math.prod(out[:-1]), out[-1], storage_of(body.output))
     epilogue, sources = epilogue_of(body, image, Layout.ROWS)
+    found = with_numbers(replace(epilogue, expression=body.operand), epilogue)
+    operand, following = found.epilogues
     try:
         rows = Rows(
             "rows",
             ROWS[node.op_type],
-            replace(epilogue, expression=body.operand),
-            epilogue,
+            operand,
+            following,
             node.attributes.get_float("epsilon", _EPSILON),
         )
     except ValueError as error:
@@ -75,12 +78,13 @@ def rows_anchor(region: ir.Region, target: Target, arch: int) -> Anchor:
         raise CannotEmitError(f"sm_{arch} does not convert bfloat16")
     return Anchor(
         None,
-        tuple(body.vectors),
+        (*body.vectors, *found.constants),
         sources,
         body.output,
         Layout.ROWS,
         KernelSequence.of(kernel),
         stored=(),
+        has_numbers=bool(found.constants),
     )
 
 

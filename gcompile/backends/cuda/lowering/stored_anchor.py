@@ -15,6 +15,7 @@ from gcompile.backends.cuda.kernel import Buffer, CpuForm, Kernel, KernelSequenc
 from gcompile.backends.cuda.kernels.pack_stored import pack_stored, unpack_stored
 from gcompile.backends.cuda.kernels.stored_product import StoredProduct
 from gcompile.backends.cuda.lowering.anchor import Anchor, Operand, epilogue_of, storage_of
+from gcompile.backends.cuda.lowering.numbers import with_numbers
 from gcompile.backends.cuda.lowering.numeric_form import INTERPRETED_OPERATIONS, finish
 from gcompile.backends.cuda.program.instruction import ASYNC_ARCH, instruction_for
 from gcompile.backends.cuda.program.launch import as_kernel
@@ -68,7 +69,8 @@ def stored_anchor(region: ir.Region, target: Target, arch: int) -> Anchor:
         scale_by(body, 1.0 / body.out_scale)
     prune(body)
     image = Image(1, 1, shape.m, shape.out_c, storage_of(body.output))
-    epilogue, operands = epilogue_of(body, image, Layout.ROWS)
+    plain, operands = epilogue_of(body, image, Layout.ROWS)
+    found = with_numbers(plain)
     has_points = bool(matrix.zero_points.any())
     try:
         product = StoredProduct(
@@ -79,7 +81,7 @@ def stored_anchor(region: ir.Region, target: Target, arch: int) -> Anchor:
             shape.out_c,
             depth,
             matrix.block,
-            epilogue,
+            found.epilogue,
             depth,
             has_points,
             arch=min(arch, ASYNC_ARCH),
@@ -90,12 +92,13 @@ def stored_anchor(region: ir.Region, target: Target, arch: int) -> Anchor:
         product = replace(product, warps=8)
     return Anchor(
         Operand(stored, Layout.ROWS, depth),
-        (*_constants(matrix, has_points), *body.vectors),
+        (*_constants(matrix, has_points), *body.vectors, *found.constants),
         operands,
         body.output,
         Layout.ROWS,
         KernelSequence.of(_kernel(product)),
         ("weights", "scales", *(("points",) if has_points else ())),
+        has_numbers=bool(found.constants),
     )
 
 

@@ -178,7 +178,9 @@ def test_integers_are_decoded_on_the_way(queries: int, keys: int, depth: int, ar
     for buffer, how in zip(what.buffers, stored, strict=True):
         info = np.iinfo(how.storage)
         arrays.append(rng.integers(info.min, info.max + 1, buffer.elements).astype(how.storage))
-    interpret(AttentionProgram(what).program(), arrays)
+    numbers = np.array(what.numbers, np.float32)
+    program = AttentionProgram(what.without_numbers).program()
+    interpret(program, [*arrays[:3], numbers, arrays[3]])
     q, k, v, o = (
         (array.astype(np.float64) - how.zero_point).reshape(2, 2, -1, depth) * how.scale
         for array, how in zip(arrays, stored, strict=True)
