@@ -22,6 +22,7 @@ from gcompile.compiler.named_targets import named_targets
 from gcompile.compiler.whole import compile_jobs
 from gcompile.errors import UsageError
 from gcompile.passes.labels.fit_bias import FitBias
+from gcompile.passes.labels.fit_classifier import FitClassifier
 from gcompile.passes.precision import Preset
 from gcompile.report import (
     Report,
@@ -171,8 +172,9 @@ def _refuse_what_is_of_one_size(options: Options) -> None:
     """
     if options.get("prune"):
         raise UsageError("Pruning is for static shapes. Bind them with --shape, or do not prune.")
-    if FitBias.name in str(options.get("passes") or ""):
-        raise UsageError(f"{FitBias.name} is for static shapes. Bind them with --shape.")
+    for fit in (FitBias, FitClassifier):
+        if fit.name in str(options.get("passes") or ""):
+            raise UsageError(f"{fit.name} is for static shapes. Bind them with --shape.")
     if options.get("quantization") == Preset.BEST:
         raise UsageError(
             "--quantization best is for static shapes. Bind them with --shape, or take balanced."

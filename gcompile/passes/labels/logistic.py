@@ -65,3 +65,56 @@ def fit_bias(scores: Scores, labels: Labels, penalty: float) -> Logistic:
 
     found = minimize(objective, np.zeros(classes + 1), jac=True, method="L-BFGS-B").x
     return Logistic(found[:classes], float(np.exp(found[classes])))
+
+
+@dataclass(frozen=True)
+class Linear:
+    """A solution with weights.
+
+    Attributes:
+        bias: (classes,) b.
+        weights: (inputs, classes) V.
+        temperature: The factor t, above 0.
+    """
+
+    bias: NDArray[np.float64]
+    weights: NDArray[np.float64]
+    temperature: float
+
+    def logits(self, scores: Scores, inputs: Scores) -> Scores:
+        """(rows, classes) What the softmax is taken of."""
+        found = self.temperature * scores + inputs @ self.weights + self.bias
+        return np.asarray(found, np.float64)
+
+
+def fit_linear(
+    scores: Scores, inputs: Scores, labels: Labels, penalty: float, weight_penalty: float
+) -> Linear:
+    """Minimise mean of -log softmax(t · z + x · V + b)[label] + λ |b|² / 2 + μ |V|² / 2.
+
+    Convex as well: the scores z are those of a classifier whose weights on x are corrected by V.
+
+    Args:
+        scores: (rows, classes) z.
+        inputs: (rows, inputs) x.
+        labels: (rows,) classes.
+        penalty: λ.
+        weight_penalty: μ.
+    """
+    classes, width = scores.shape[1], inputs.shape[1]
+    truth = np.eye(classes)[labels]
+    held = np.append(penalty, np.full(width, weight_penalty))[:, None]
+    with_ones = np.concatenate([np.ones((len(inputs), 1)), inputs], axis=1)
+
+    def objective(x: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        changes, temperature = x[:-1].reshape(width + 1, classes), float(np.exp(x[-1]))
+        told = log_softmax(temperature * scores + with_ones @ changes, axis=1)
+        error = (np.exp(told) - truth) / len(labels)
+        slope = with_ones.T @ error + held * changes
+        value = -(told * truth).sum() / len(labels) + float((held * changes**2).sum()) / 2
+        return float(value), np.append(slope, temperature * (error * scores).sum())
+
+    start = np.zeros((width + 1) * classes + 1)
+    found = minimize(objective, start, jac=True, method="L-BFGS-B").x
+    changes = found[:-1].reshape(width + 1, classes)
+    return Linear(changes[0], changes[1:], float(np.exp(found[-1])))
