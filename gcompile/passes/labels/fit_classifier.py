@@ -1,10 +1,11 @@
 """Fit the last product of a classifier to labelled rows: its bias, and how it weighs its inputs.
 
 A few hundred rows with labels say more than how often a class is chosen too often: which of its
-inputs it trusts too much. The fit is convex and starts from the classifier as it is; rows left out
-in turn decide how hard bias and weights are held back, down to not at all. What is chosen is kept
-only where it makes their labels more likely, by more than the standard error of that, and no fewer
-of them the largest score.
+inputs it trusts too much. The fit is convex and starts from the classifier as it is; rows left
+out in turn decide how hard bias and weights are held back. A bias alone comes first, and weights
+beside it only where they make labels likelier yet. Either is kept only where labels that were left
+out are likelier than without it, by more than the standard error of that, and no fewer of them
+have the largest score.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import log_softmax
 
 from gcompile import ir
 from gcompile.errors import UsageError
@@ -39,7 +39,7 @@ from gcompile.passes.prune.products import Product, product_of
 
 _FITTED = "gcompile.fitted_classifier"
 _PENALTIES = (1e-1, 1e-2, 1e-3)
-_WEIGHT_PENALTIES = (math.inf, 1.0, 0.3, 0.1, 0.03)
+_WEIGHT_PENALTIES = (1.0, 0.3, 0.1, 0.03)
 _MOST_WEIGHTS = 1 << 15
 """More weights than this take minutes to fit; their bias alone is fitted."""
 
@@ -103,22 +103,38 @@ class FitClassifier(Pass):
         self, scores: Scores, inputs: Scores, labels: Labels, seed: int
     ) -> _Penalties | None:
         """Under which the labels left out are most likely; None where none is clearly so."""
-        weighted = _WEIGHT_PENALTIES if inputs.shape[1] else (math.inf,)
-        tried = [(math.inf, math.inf), *product(_PENALTIES, weighted)]
+        plain = (math.inf, math.inf)
+        biases = [(penalty, math.inf) for penalty in _PENALTIES]
+        weighted = [*product(_PENALTIES, _WEIGHT_PENALTIES)] if inputs.shape[1] else []
+        tried = [plain, *biases, *weighted]
         losses = {each: np.zeros(len(labels)) for each in tried}
         right = dict.fromkeys(tried, 0)
         for fitted_on, left_out in folds(len(labels), self.folds, seed):
             for each in tried:
                 found = _fitted(scores[fitted_on], inputs[fitted_on], labels[fitted_on], each)
-                told = found.logits(scores[left_out], inputs[left_out])
+                told = found.told(scores[left_out], inputs[left_out])
                 truth = labels[left_out]
-                losses[each][left_out] = -log_softmax(told, axis=1)[np.arange(len(truth)), truth]
+                losses[each][left_out] = -told[np.arange(len(truth)), truth]
                 right[each] += int((told.argmax(axis=1) == truth).sum())
-        plain = tried[0]
-        best = min(tried, key=lambda each: float(losses[each].mean()))
-        gains = losses[plain] - losses[best]
-        is_clear = gains.mean() > gains.std() / math.sqrt(len(gains))
-        return best if is_clear and right[best] >= right[plain] else None
+        best = plain
+        for stage in (biases, weighted):
+            better = [
+                each
+                for each in stage
+                if right[each] >= right[best]
+                and _is_better(losses[each], losses[best], losses[plain])
+            ]
+            best = min(better, key=lambda each: float(losses[each].mean()), default=best)
+        return None if best is plain else best
+
+
+def _is_better(
+    losses: NDArray[np.float64], known: NDArray[np.float64], plain: NDArray[np.float64]
+) -> bool:
+    """Whether labels are likelier than so far, and clearly so than without any fit."""
+    gains = plain - losses
+    is_clear = gains.mean() > gains.std() / math.sqrt(len(gains))
+    return bool(is_clear and losses.mean() < known.mean())
 
 
 @dataclass(frozen=True)

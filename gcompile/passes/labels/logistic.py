@@ -81,10 +81,12 @@ class Linear:
     weights: NDArray[np.float64]
     temperature: float
 
-    def logits(self, scores: Scores, inputs: Scores) -> Scores:
-        """(rows, classes) What the softmax is taken of."""
+    def told(self, scores: Scores, inputs: Scores) -> Scores:
+        """(rows, classes) The logarithm of how likely each class is."""
+        from scipy.special import log_softmax
+
         found = self.temperature * scores + inputs @ self.weights + self.bias
-        return np.asarray(found, np.float64)
+        return np.asarray(log_softmax(found, axis=1), np.float64)
 
 
 def fit_linear(
@@ -101,6 +103,9 @@ def fit_linear(
         penalty: λ.
         weight_penalty: μ.
     """
+    from scipy.optimize import minimize
+    from scipy.special import log_softmax
+
     classes, width = scores.shape[1], inputs.shape[1]
     truth = np.eye(classes)[labels]
     held = np.append(penalty, np.full(width, weight_penalty))[:, None]
