@@ -30,9 +30,9 @@ FALLBACK_ATTRIBUTE = "gcompile.fallback"
 _NOT_IMPORTED = {
     "Attention": "the importer only knows com.microsoft's operator of that name",
     "BitShift": "the importer gives wrong numbers for some shifts",
-    "ConstantOfShape": "its shape is data, or it is too large for a constant; folding removes others",
+    "ConstantOfShape": "its shape is data, or too large for a constant; folding removes others",
     "OneHot": "the importer cannot read its depth",
-    "Range": "its shape is data, or it is too large for a constant; folding removes others",
+    "Range": "its shape is data, or too large for a constant; folding removes others",
     "SpaceToDepth": "the importer gives wrong numbers",
     "Upsample": "it is deprecated; convert the model to a newer opset, where it is Resize",
     **dict.fromkeys(
