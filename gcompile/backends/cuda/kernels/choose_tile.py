@@ -13,8 +13,9 @@ from dataclasses import replace
 from functools import lru_cache
 
 from gcompile.backends.cuda.kernels.block_tile import BlockTile
+from gcompile.backends.cuda.kernels.pack_sparse import STAGE_BYTES
 from gcompile.backends.cuda.kernels.processor import processor_of
-from gcompile.backends.cuda.kernels.tile_cost import TileCost, Work, tile_cost
+from gcompile.backends.cuda.kernels.tile_cost import TileCost, Work, tile_cost, unit_of
 from gcompile.backends.cuda.program.instruction import ASYNC_ARCH
 from gcompile.errors import TargetError
 from gcompile.targets import Target
@@ -47,7 +48,6 @@ _FULL = 4
 """Blocks for each multiprocessor beyond which splitting the depth gains nothing."""
 
 
-@lru_cache(maxsize=4096)
 def choose_tile(work: Work, target: Target, arch: int) -> BlockTile:
     """Return the best tile.
 
@@ -59,10 +59,22 @@ def choose_tile(work: Work, target: Target, arch: int) -> BlockTile:
     Raises:
         TargetError: The architecture lacks the instruction, or is not known.
     """
+    return priced_tile(work, target, arch)[1]
+
+
+@lru_cache(maxsize=4096)
+def priced_tile(work: Work, target: Target, arch: int) -> tuple[TileCost, BlockTile]:
+    """Return the best tile and its price.
+
+    Raises:
+        TargetError: As `choose_tile`, or the target has no unit for sparse weights.
+    """
     if arch < work.instruction.architecture:
         raise TargetError(
             f"{work.instruction.name} needs sm_{work.instruction.architecture}, not sm_{arch}."
         )
+    if work.is_sparse and not unit_of(work.instruction, target)[0].sparse_ops_per_s:
+        raise TargetError(f"{target.name} has no unit for sparse weights.")
     processor = processor_of(arch)
     priced = (
         (tile_cost(work, tile, processor, target), tile) for tile in _tiles(work, target, arch)
@@ -73,7 +85,7 @@ def choose_tile(work: Work, target: Target, arch: int) -> BlockTile:
     filling = [
         p for p in fitting if p[0].blocks >= enough and _rank(p)[0] < _WORTH * _rank(best)[0]
     ]
-    return min(filling, key=_rank)[1] if filling else best[1]
+    return min(filling, key=_rank) if filling else best
 
 
 def _rank(priced: tuple[TileCost, BlockTile]) -> tuple[float, int, int]:
@@ -87,7 +99,10 @@ def _tiles(work: Work, target: Target, arch: int) -> Iterator[BlockTile]:
     depth_bytes = c.k * work.instruction.element_bytes
     by_groups = arch == _GROUPS_ARCH and work.instruction.left != "tf32"
     by_groups = by_groups and not work.is_depth_first
+    by_groups = by_groups and not work.is_sparse
     shapes = _shapes() if arch >= ASYNC_ARCH else _register_shapes()
+    if work.is_sparse:
+        shapes = _sparse_shapes(work.instruction.metadata_words)
     for shape in (*shapes, *(_group_shapes() if by_groups else ())):
         if shape.rows >= 2 * max(c.m, 16) or shape.columns >= 2 * max(c.n, 16):
             continue
@@ -126,6 +141,13 @@ def _register_shapes() -> tuple[BlockTile, ...]:
     """The same without asynchronous copies, which leave two stages."""
     shapes = (replace(shape, stages=2, by_registers=True) for shape in _shapes())
     return tuple(dict.fromkeys(shapes))
+
+
+@lru_cache(maxsize=2)
+def _sparse_shapes(words: int) -> tuple[BlockTile, ...]:
+    """The same for weights of which two in four are stored, in stages deep enough for them."""
+    deep = (shape for shape in _shapes() if shape.depth_bytes == STAGE_BYTES)
+    return tuple(replace(shape, metadata_words=words) for shape in deep)
 
 
 @lru_cache(maxsize=1)

@@ -58,7 +58,7 @@ class Fragments:
         for name, first, parts in sides:
             if name == "b" and self._is_depth_first:
                 continue
-            lane_row, lane_chunk = _lane_place(parts)
+            lane_row, lane_chunk = lane_place(parts)
             result.append(Let(f"{name}_lane_row", lane_row))
             for part in range(self.steps):
                 chunk = lane_chunk + part * self.instruction.depth_bytes // CHUNK_BYTES
@@ -100,8 +100,13 @@ class Fragments:
         rows, row_bytes = tile.depth_bytes // ELEMENT_BYTES, tile.columns * ELEMENT_BYTES
         return panel_address(depth, chunk, rows, row_bytes) + tile.rows * tile.depth_bytes
 
-    def multiply(self, half: int) -> list[Statement]:
-        """Add the products of one step, which are in that half of the registers."""
+    def advance(self) -> list[Statement]:
+        """What each stage begins with: nothing."""
+        return []
+
+    def multiply(self, part: int) -> list[Statement]:
+        """Add the products of one step."""
+        half = part % 2
         rows, columns = self.copies.tile.fragments(self.instruction)
         i, j = variable("i"), variable("j")
         product = Multiply(
@@ -123,7 +128,7 @@ def _pair(instruction: Instruction) -> tuple[tuple[int, int], ...]:
     return (*parts, *((row + instruction.columns, byte) for row, byte in parts))
 
 
-def _lane_place(parts: Sequence[tuple[int, int]]) -> tuple[Scalar, Scalar]:
+def lane_place(parts: Sequence[tuple[int, int]]) -> tuple[Scalar, Scalar]:
     """Row and chunk whose address a lane gives to `ldmatrix` for four parts (row, byte).
 
     Lanes 8i … 8i + 7 give the rows of part i. The four parts are the corners of a rectangle.

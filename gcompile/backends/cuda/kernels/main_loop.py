@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from gcompile.backends.cuda.kernels.copies import Copies
 from gcompile.backends.cuda.kernels.fragments import Fragments
-from gcompile.backends.cuda.program.instruction import Instruction
+from gcompile.backends.cuda.kernels.sparse_fragments import SparseFragments
 from gcompile.backends.cuda.program.program import (
     Barrier,
     Commit,
@@ -34,13 +34,12 @@ from gcompile.backends.cuda.program.scalar import constant, less, variable
 class MainLoop:
     """The sums of one block."""
 
-    instruction: Instruction
-    copies: Copies
+    fragments: Fragments | SparseFragments
 
     @property
-    def fragments(self) -> Fragments:
-        """What is multiplied."""
-        return Fragments(self.instruction, self.copies)
+    def copies(self) -> Copies:
+        """What comes into shared memory."""
+        return self.fragments.copies
 
     def statements(self) -> list[Statement]:
         """The whole loop; it leaves the sums in the registers `sums`."""
@@ -67,6 +66,7 @@ class MainLoop:
         result: list[Statement] = [
             Let("stage", step % tile.stages),
             Let("next_stage", (step + 1) % tile.stages),
+            *fragments.advance(),
         ]
         for part in range(fragments.steps):
             is_last = part == fragments.steps - 1
@@ -77,5 +77,5 @@ class MainLoop:
             if part == 0:
                 asked = self.copies.ask(further, further % tile.stages)
                 result += [If(less(further, self.copies.stages), tuple(asked)), Commit()]
-            result += fragments.multiply(part % 2)
+            result += fragments.multiply(part)
         return result

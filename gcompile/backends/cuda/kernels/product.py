@@ -15,6 +15,7 @@ from gcompile.backends.cuda.kernels.block_tile import BlockTile
 from gcompile.backends.cuda.kernels.copies import Copies
 from gcompile.backends.cuda.kernels.depth_rows import DepthRows
 from gcompile.backends.cuda.kernels.epilogue import Epilogue, Place
+from gcompile.backends.cuda.kernels.fragments import Fragments
 from gcompile.backends.cuda.kernels.group_loop import GroupLoop
 from gcompile.backends.cuda.kernels.main_loop import MainLoop
 from gcompile.backends.cuda.kernels.operands import MatrixRows, OperandRows, WindowRows
@@ -162,15 +163,20 @@ class Product:
         size = self.instruction.element_bytes
         return Copies(size, self.tile, self._left(), self._right())
 
+    @property
+    def operands(self) -> tuple[Buffer, ...]:
+        """What is multiplied, in the order of arguments."""
+        return self._x(), self._weights()
+
     def _main(self) -> Program:
         copies = self.copies
-        loop = self._loop(self.instruction, copies)
+        loop = self._loop(copies)
         is_split = self.tile.split > 1
         rest = (self.shares,) if is_split else (*self.epilogue.read, self.epilogue.written)
         rows, columns = self.blocks
         return Program(
             self.name,
-            (copies.left.buffer, copies.right.buffer, *rest),
+            (*self.operands, *rest),
             (rows * columns, 1, self.batch * self.tile.split),
             self.tile.threads,
             self.tile.shared_bytes,
@@ -182,11 +188,11 @@ class Product:
             ),
         )
 
-    @property
-    def _loop(self) -> type[GroupLoop | RegisterLoop | MainLoop]:
+    def _loop(self, copies: Copies) -> GroupLoop | RegisterLoop | MainLoop:
         if self.tile.by_groups:
-            return GroupLoop
-        return RegisterLoop if self.tile.by_registers else MainLoop
+            return GroupLoop(self.instruction, copies)
+        fragments = Fragments(self.instruction, copies)
+        return RegisterLoop(fragments) if self.tile.by_registers else MainLoop(fragments)
 
     def _where(self, copies: Copies) -> list[Statement]:
         """Find the block's and the warp's part of the product."""

@@ -35,6 +35,7 @@ from gcompile.backends.cuda.program.program import (
     WarpBarrier,
 )
 from gcompile.backends.cuda.program.scalar import (
+    Scalar,
     apply,
     both,
     less,
@@ -63,19 +64,8 @@ def written(product: Product) -> list[Statement]:
     tile, sums = product.tile, product.instruction.sums
     width = math.gcd(product.contraction.n, _WIDEST)
     vectors = tile.warp_columns // width
-    i, j, unit = variable("i"), variable("j"), variable("unit")
+    i, unit = variable("i"), variable("unit")
     staging = WARP * (16 * tile.staging_pitch)
-    lane_row = staging + (LANE >> 2) * tile.staging_pitch + (LANE & 3) * 8
-    stores = tuple(
-        StoreShared(
-            lane_row + j * 32 + half * 8 * tile.staging_pitch,
-            tuple(
-                register("sums", (i * tile.fragments(product.instruction)[1] + j) * 4 + r, sums)
-                for r in (2 * half, 2 * half + 1)
-            ),
-        )
-        for half in (0, 1)
-    )
     row, column = unit // vectors, unit % vectors * width
     address = staging + row * tile.staging_pitch + column * 4
     body = [
@@ -92,11 +82,44 @@ def written(product: Product) -> list[Statement]:
     passes = 16 * vectors // 32
     exchange: list[Statement] = [
         WarpBarrier(),
-        For("j", tile.fragments(product.instruction)[1], stores, unrolled=True),
+        _staged_transposed(product, staging) if tile.sparse else _staged(product, staging),
         WarpBarrier(),
         For("pass", passes, tuple(body), unrolled=passes <= _FEW_PASSES),
     ]
-    return [For("i", tile.fragments(product.instruction)[0], tuple(exchange), unrolled=True)]
+    return [For("i", tile.warp_rows // 16, tuple(exchange), unrolled=True)]
+
+
+def _staged(product: Product, staging: Scalar) -> Statement:
+    """Store what lanes hold of 16 rows: two sums of a row, and of the row eight below."""
+    tile, sums = product.tile, product.instruction.sums
+    i, j, columns = variable("i"), variable("j"), tile.warp_columns // 8
+    lane_row = staging + (LANE >> 2) * tile.staging_pitch + (LANE & 3) * 8
+    stores = tuple(
+        StoreShared(
+            lane_row + j * 32 + half * 8 * tile.staging_pitch,
+            tuple(
+                register("sums", (i * columns + j) * 4 + r, sums) for r in (2 * half, 2 * half + 1)
+            ),
+        )
+        for half in (0, 1)
+    )
+    return For("j", columns, stores, unrolled=True)
+
+
+def _staged_transposed(product: Product, staging: Scalar) -> Statement:
+    """The same of sums whose rows are columns of the product, as sparse weights give them."""
+    tile, sums = product.tile, product.instruction.sums
+    i, j, rows = variable("i"), variable("j"), tile.warp_rows // 8
+    lane_row = staging + (LANE & 3) * (2 * tile.staging_pitch) + (LANE >> 2) * 4
+    stores = tuple(
+        StoreShared(
+            lane_row + j * 64 + ((8 * half + r % 2) * tile.staging_pitch + r // 2 * 32),
+            (register("sums", (j * rows + i * 2 + half) * 4 + r, sums),),
+        )
+        for half in (0, 1)
+        for r in range(4)
+    )
+    return For("j", tile.warp_columns // 16, stores, unrolled=True)
 
 
 def adding(product: Product) -> Program:

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 
 from gcompile.backends.cuda.kernels.copies import Copies
 from gcompile.backends.cuda.kernels.fragments import Fragments
-from gcompile.backends.cuda.program.instruction import Instruction
 from gcompile.backends.cuda.program.program import Barrier, For, If, Let, Scope, Statement
 from gcompile.backends.cuda.program.scalar import Scalar, constant, less, variable
 
@@ -26,12 +25,16 @@ from gcompile.backends.cuda.program.scalar import Scalar, constant, less, variab
 class RegisterLoop:
     """The sums of one block, for processors before sm_80."""
 
-    instruction: Instruction
-    copies: Copies
+    fragments: Fragments
+
+    @property
+    def copies(self) -> Copies:
+        """What comes into shared memory."""
+        return self.fragments.copies
 
     def statements(self) -> list[Statement]:
         """The whole loop; it leaves the sums in the registers `sums`."""
-        fragments = Fragments(self.instruction, self.copies)
+        fragments = self.fragments
         return [
             *fragments.registers(),
             *self.copies.words(),
@@ -42,11 +45,12 @@ class RegisterLoop:
             *([Scope(tuple(self.copies.fetch(constant(1))))] if self.copies.stages > 1 else []),
             Barrier(),
             *fragments.load(0, constant(0)),
-            For("step", self.copies.stages, tuple(self._step(fragments))),
+            For("step", self.copies.stages, tuple(self._step())),
         ]
 
-    def _step(self, fragments: Fragments) -> list[Statement]:
-        step, stage_bytes = variable("step"), self.copies.tile.stage_bytes
+    def _step(self) -> list[Statement]:
+        fragments, step = self.fragments, variable("step")
+        stage_bytes = self.copies.tile.stage_bytes
         result: list[Statement] = [
             Let("stage", step % 2),
             Let("next_stage", (step + 1) % 2),
@@ -61,7 +65,7 @@ class RegisterLoop:
                 ]
             source = variable("next_stage" if is_last else "stage")
             result += fragments.load((part + 1) % fragments.steps, source * stage_bytes)
-            result += fragments.multiply(part % 2)
+            result += fragments.multiply(part)
         return result
 
     def _if_it_exists(self, step: Scalar, body: list[Statement]) -> Statement:

@@ -41,7 +41,9 @@ def product_sequence(product: Product) -> KernelSequence:
     blocks = math.prod(main.grid)
     tile = product.tile
     depth = product.copies.stages * product.copies.stage_depth
-    operations = 2 * blocks * tile.rows * tile.columns * depth
+    # Of sparse weights those that are stored are multiplied.
+    stored = depth * tile.weights_bytes // tile.depth_bytes
+    operations = 2 * blocks * tile.rows * tile.columns * stored
     sums = 4.0 if rest else product.epilogue.element_bytes
     work = Work(product.contraction, product.batch, product.instruction, sums)
     arch = product.instruction.architecture

@@ -34,6 +34,9 @@ tf32 takes, and all others; read from compiled kernels."""
 _SHARED_REGISTERS = 16
 """Of the others, those that what comes through registers leaves free; read from the same."""
 
+_SPARSE_REGISTERS = 10
+"""Others that sparse weights take besides; read from the same."""
+
 _UNITS = {"f16": ("fp16", 1.0), "bf16": ("bf16", 1.0), "tf32": ("bf16", 0.5)}
 """The unit that runs an element type, and its share of that unit's rate; the rest is int8's."""
 
@@ -49,6 +52,7 @@ class Work:
         out_bytes: Bytes of the output and of what is read with it, per element of the output.
         is_depth_first: The right operand lies row by row of its depth, which panels of 32 columns
             are brought from, and which groups of warps do not read.
+        is_sparse: Of every four weights two are stored.
     """
 
     contraction: Contraction
@@ -56,12 +60,19 @@ class Work:
     instruction: Instruction
     out_bytes: float
     is_depth_first: bool = False
+    is_sparse: bool = False
 
     @property
     def is_window(self) -> bool:
         """Rows are windows of an image, whose addresses take more registers."""
         c = self.contraction
         return (c.kernel_h, c.kernel_w, c.stride_h, c.stride_w) != (1, 1, 1, 1) or any(c.pads)
+
+    @property
+    def weight_bytes(self) -> float:
+        """Of a product's weights in memory, and of the two bits for each one that is kept."""
+        count, size = self.contraction.weight_count, self.instruction.element_bytes
+        return count * size / 2 + count / 8 if self.is_sparse else float(count * size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +114,7 @@ def registers_of(work: Work, tile: BlockTile) -> int:
     columns = math.ceil(tile.columns * copies) * _ROW_REGISTERS
     rounding = _ROUNDING_REGISTERS if work.instruction.left == "tf32" else 0
     other = _OTHER_REGISTERS - (_SHARED_REGISTERS if tile.by_registers else 0)
+    other += _SPARSE_REGISTERS if tile.sparse else 0
     return tile.registers(work.instruction) + rows + columns + rounding + other
 
 
@@ -120,13 +132,19 @@ def _fragment_bytes(tile: BlockTile) -> float:
     """What the warps of a block read of one stage, or their groups of four."""
     readers = tile.threads / (128 if tile.by_groups else 32)
     read_rows = 64 if tile.by_groups else tile.warp_rows
-    return (read_rows + tile.warp_columns) * tile.depth_bytes * readers
+    rows = read_rows * tile.depth_bytes
+    kept = tile.warp_columns * (tile.weights_bytes + tile.metadata_bytes // tile.columns)
+    return (rows + kept) * readers
 
 
 def tile_cost(
     work: Work, tile: BlockTile, processor: Processor, target: Target
 ) -> TileCost | None:
-    """Price one tile; None where no block fits a multiprocessor."""
+    """Price one tile; None where no block fits a multiprocessor.
+
+    Of sparse weights those are priced that are stored: half the operations, at the unit's rate for
+    them, and half the bytes.
+    """
     resident = processor.resident(tile.threads, registers_of(work, tile), tile.shared_bytes)
     if not resident:
         return None
@@ -140,8 +158,9 @@ def tile_cost(
 
     per_clock = target.processors * target.clock_hz
     reached = unit.efficiency * (1.0 if tile.by_groups else processor.mma_share)
-    rate = unit.peak_ops_per_s * share * reached / per_clock
-    stage_ops = 2.0 * tile.rows * tile.columns * tile.depth_bytes / size
+    peak = unit.sparse_ops_per_s / 2 if work.is_sparse else unit.peak_ops_per_s
+    rate = peak * share * reached / per_clock
+    stage_ops = 2.0 * tile.rows * tile.columns * tile.weights_bytes / size
     fragment_bytes = _fragment_bytes(tile)
     tensor = stage_ops / rate
     shared = (fragment_bytes + tile.stage_bytes) / processor.shared_bytes_per_clock
@@ -166,7 +185,7 @@ def tile_cost(
     l2_bytes = moved.l2_bytes
     sums_bytes = 2.0 * 4 * outputs * tile.split if tile.split > 1 else 0.0
     image_bytes = c.batch * c.in_h * c.in_w * c.in_c * work.batch * size
-    dram_bytes = image_bytes + c.weight_count * size + outputs * work.out_bytes
+    dram_bytes = image_bytes + work.weight_bytes + outputs * work.out_bytes
     launches = 2 if tile.split > 1 else 1
     adding_s = sums_bytes / l2.bandwidth(1, 1) + processor.latency_clocks / target.clock_hz
     time_s = (

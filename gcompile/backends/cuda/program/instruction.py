@@ -78,6 +78,11 @@ class Instruction:
         return "int32" if self.left in ("s8", "u8") else "float32"
 
     @property
+    def metadata_words(self) -> int:
+        """Registers that say which two of four elements were kept, of 16 rows by 128 bytes."""
+        return 1 if self.element_bytes == 2 else 2
+
+    @property
     def shape(self) -> tuple[int, int]:
         """Rows and bytes of depth of one instruction of the device."""
         if self.architecture >= ASYNC_ARCH:
@@ -145,6 +150,42 @@ class GroupInstruction:
         if self.element.sums == "int32":
             return ""
         return ", 1, 1, 0, 0" if self.element.left in ("f16", "bf16") else ", 1, 1"
+
+
+@dataclass(frozen=True, slots=True)
+class SparseInstruction:
+    """`mma.sp`: rows of which two in four elements are kept, by eight columns.
+
+    The rows are the weights: 32 bytes of what is kept, which stand for 64 bytes of depth.
+    Registers hold them, and the sums, as those of `Instruction`; register r of the columns holds
+    bytes 16r + 4t … 16r + 4t + 3 of column g. Two bits say which element was kept, in rising
+    order, in the metadata of the lanes that the selector names. Source: PTX ISA 8.7, section
+    9.7.14.6, "Matrix multiply-accumulate operation using mma.sp instruction with sparse matrix A".
+
+    Attributes:
+        element: Gives the element types; its right operand are the weights.
+    """
+
+    element: Instruction
+
+    rows = 16
+    columns = 8
+    depth_bytes = 64
+    architecture = ASYNC_ARCH
+
+    @property
+    def selectors(self) -> int:
+        """Instructions whose metadata one register of all lanes holds."""
+        return 2 // self.element.metadata_words
+
+    @property
+    def name(self) -> str:
+        """The PTX name."""
+        e = self.element
+        sums = "s32" if e.sums == "int32" else "f32"
+        shape = f"m{self.rows}n{self.columns}k{self.depth_bytes // e.element_bytes}"
+        types = f"{sums}.{e.right}.{e.left}.{sums}"
+        return f"mma.sp::ordered_metadata.sync.aligned.{shape}.row.col.{types}"
 
 
 def matrix_layout(row_bytes: int) -> int:

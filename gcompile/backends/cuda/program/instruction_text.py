@@ -23,6 +23,7 @@ from gcompile.backends.cuda.program.program import (
     LoadWords,
     Multiply,
     MultiplyGroup,
+    MultiplySparse,
     RoundToTf32,
     ShowToGroups,
     Statement,
@@ -67,6 +68,8 @@ def memory_lines(statement: Statement) -> Iterable[str]:
         case Multiply(instruction, sums, left, right):
             operands = ", ".join(scalar_text(r) for r in (*sums, *left, *right))
             yield f"{multiply_name(instruction)}({operands});"
+        case MultiplySparse():
+            yield _multiply_sparse(statement)
         case RoundToTf32(target):
             text = scalar_text(target)
             yield f'asm("cvt.rna.tf32.f32 %0, %1;" : "=r"({text}) : "f"(__uint_as_float({text})));'
@@ -111,6 +114,16 @@ def _multiply_group(product: MultiplyGroup) -> str:
     )
     operands = f"{{{places}}}, %{count}, %{count + 1}, 1{instruction.immediates}"
     return f'asm volatile("{instruction.name} {operands};" : {sums} : {descriptors});'
+
+
+def _multiply_sparse(product: MultiplySparse) -> str:
+    letter = "r" if product.instruction.element.sums == "int32" else "f"
+    groups = ["{" + ", ".join(f"%{4 * g + i}" for i in range(4)) + "}" for g in range(3)]
+    operands = f"{', '.join(groups)}, {groups[0]}, %12, 0x{product.selector:x}"
+    outputs = ", ".join(f'"+{letter}"({scalar_text(r)})' for r in product.sums)
+    read = (*product.left, *product.right, product.metadata)
+    inputs = ", ".join(f'"r"({scalar_text(r)})' for r in read)
+    return f'asm volatile("{product.instruction.name} {operands};" : {outputs} : {inputs});'
 
 
 def _load_matrix(load: LoadMatrix) -> str:

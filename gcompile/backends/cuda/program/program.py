@@ -9,7 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from gcompile.backends.cuda.program.instruction import GroupInstruction, Instruction
+from gcompile.backends.cuda.program.instruction import (
+    GroupInstruction,
+    Instruction,
+    SparseInstruction,
+)
 from gcompile.backends.cuda.program.scalar import DType, Scalar, variable
 
 Storage = Literal["float32", "float16", "bfloat16", "int32", "int8", "uint8"]
@@ -173,6 +177,23 @@ class Multiply:
 
 
 @dataclass(frozen=True, slots=True)
+class MultiplySparse:
+    """`mma.sp`: add the product of kept weights and columns to the sums.
+
+    Attributes:
+        metadata: Which weights were kept.
+        selector: Which lanes' metadata count.
+    """
+
+    instruction: SparseInstruction
+    sums: tuple[Scalar, ...]
+    left: tuple[Scalar, ...]
+    right: tuple[Scalar, ...]
+    metadata: Scalar
+    selector: int
+
+
+@dataclass(frozen=True, slots=True)
 class ShowToGroups:
     """`fence.proxy.async`: what arrived in shared memory may be read by `wgmma`."""
 
@@ -277,6 +298,7 @@ Statement = (
     | Exchange
     | LoadMatrix
     | Multiply
+    | MultiplySparse
     | ShowToGroups
     | BeginGroup
     | MultiplyGroup

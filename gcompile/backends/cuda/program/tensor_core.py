@@ -19,9 +19,9 @@ from gcompile.backends.cuda.program.instruction import Element
 from gcompile.backends.cuda.program.scalar import Array
 
 _LANE = np.arange(32)
-_GROUP, _IN_GROUP = _LANE // 4, _LANE % 4
+GROUP, IN_GROUP = _LANE // 4, _LANE % 4
 
-_NUMPY: dict[Element, np.dtype[np.generic]] = {
+NUMPY: dict[Element, np.dtype[np.generic]] = {
     "f16": np.dtype(np.float16),
     "bf16": np.dtype(ml_dtypes.bfloat16),
     "tf32": np.dtype(np.float32),
@@ -56,16 +56,16 @@ def multiply(
     """
     rows, depth_bytes = shape
     places = _PLACES[shape]
-    a = _gather(left, elements[0], places[0], (rows, -1), depth_bytes)
-    b = _gather(right, elements[1], places[1], (-1, 8), depth_bytes)
+    a = gather(left, elements[0], places[0], (rows, -1), depth_bytes)
+    b = gather(right, elements[1], places[1], (-1, 8), depth_bytes)
     c = np.empty((sums.shape[1], rows, 8), sums.dtype)
     for i in range(len(sums)):
-        row, column = _sum_place(i)
+        row, column = sum_place(i)
         c[:, row, column] = sums[i]
-    d = _checked(a @ b + c, sums.dtype)
+    d = checked(a @ b + c, sums.dtype)
     result = np.empty_like(sums)
     for i in range(len(sums)):
-        row, column = _sum_place(i)
+        row, column = sum_place(i)
         result[i] = d[:, row, column]
     return result
 
@@ -85,7 +85,7 @@ def multiply_group(
         The new sums. Registers lie as PTX ISA 8.7, section 9.7.15.5.1.1.1, "Accumulator D", says.
     """
     a, b = (
-        np.ascontiguousarray(operand).view(_NUMPY[element]).astype(np.float64)
+        np.ascontiguousarray(operand).view(NUMPY[element]).astype(np.float64)
         for operand, element in zip((left, right), elements, strict=True)
     )
     thread = np.arange(128)
@@ -94,7 +94,7 @@ def multiply_group(
     for i in range(len(sums)):
         row = thread // 32 * 16 + thread % 32 // 4 + 8 * (i // 2 % 2)
         column = i // 4 * 8 + thread % 4 * 2 + i % 2
-        result[i] = _checked(products[:, row, column] + sums[i], sums.dtype)
+        result[i] = checked(products[:, row, column] + sums[i], sums.dtype)
     return result
 
 
@@ -127,7 +127,7 @@ def load_matrix(rows: Array, transposed: bool) -> Array:
     if transposed:
         elements = elements.swapaxes(-1, -2)
     pairs = np.stack(
-        [elements[..., _GROUP, 2 * _IN_GROUP], elements[..., _GROUP, 2 * _IN_GROUP + 1]], -1
+        [elements[..., GROUP, 2 * IN_GROUP], elements[..., GROUP, 2 * IN_GROUP + 1]], -1
     )
     return np.ascontiguousarray(pairs).view(np.uint32)[..., 0]
 
@@ -139,69 +139,74 @@ def round_to_tf32(bits: Array) -> Array:
     return np.where(finite, rounded, bits).astype(np.uint32)
 
 
-def _checked(sums: Array, dtype: np.dtype[np.generic]) -> Array:
+def checked(sums: Array, dtype: np.dtype[np.generic]) -> Array:
+    """Round sums to float32, or see that integers are of 32 bits.
+
+    Raises:
+        ArithmeticError: One is not.
+    """
     if dtype != np.float32 and np.any(np.abs(sums) >= 2**31):
         raise ArithmeticError("A sum of a tensor core overflows 32 bits.")
     return np.asarray(sums.astype(dtype))
 
 
-def _left_place(i: int, width: int) -> tuple[Array, Array]:
+def left_place(i: int, width: int) -> tuple[Array, Array]:
     """Row and column of element i of A in every lane; `width` bytes for an element."""
     if width == 4:
-        return _GROUP + 8 * (i % 2), _IN_GROUP + 4 * (i // 2)
+        return GROUP + 8 * (i % 2), IN_GROUP + 4 * (i // 2)
     if width == 2:
-        row = _GROUP if i in (0, 1, 4, 5) else _GROUP + 8
-        return row, 2 * _IN_GROUP + (i & 1) + (8 if i >= 4 else 0)
-    row = _GROUP if 0 <= i < 4 or 8 <= i < 12 else _GROUP + 8
-    return row, 4 * _IN_GROUP + (i & 3) + (16 if i >= 8 else 0)
+        row = GROUP if i in (0, 1, 4, 5) else GROUP + 8
+        return row, 2 * IN_GROUP + (i & 1) + (8 if i >= 4 else 0)
+    row = GROUP if 0 <= i < 4 or 8 <= i < 12 else GROUP + 8
+    return row, 4 * IN_GROUP + (i & 3) + (16 if i >= 8 else 0)
 
 
 def _right_place(i: int, width: int) -> tuple[Array, Array]:
     """Row and column of element i of B in every lane."""
     if width == 4:
-        return _IN_GROUP + 4 * i, _GROUP
+        return IN_GROUP + 4 * i, GROUP
     if width == 2:
-        return 2 * _IN_GROUP + (i & 1) + (8 if i >= 2 else 0), _GROUP
-    return 4 * _IN_GROUP + (i & 3) + (16 if i >= 4 else 0), _GROUP
+        return 2 * IN_GROUP + (i & 1) + (8 if i >= 2 else 0), GROUP
+    return 4 * IN_GROUP + (i & 3) + (16 if i >= 4 else 0), GROUP
 
 
-def _sum_place(i: int) -> tuple[Array, Array]:
+def sum_place(i: int) -> tuple[Array, Array]:
     """Row and column of element i of C and D in every lane."""
-    return _GROUP if i < 2 else _GROUP + 8, 2 * _IN_GROUP + (i & 1)
+    return GROUP if i < 2 else GROUP + 8, 2 * IN_GROUP + (i & 1)
 
 
 def _short_left_place(i: int, width: int) -> tuple[Array, Array]:
     """The same of m16n8k8 for f16."""
     assert width == 2
-    return _GROUP if i < 2 else _GROUP + 8, 2 * _IN_GROUP + (i & 1)
+    return GROUP if i < 2 else GROUP + 8, 2 * IN_GROUP + (i & 1)
 
 
 def _short_right_place(i: int, width: int) -> tuple[Array, Array]:
     assert width == 2
-    return 2 * _IN_GROUP + i, _GROUP
+    return 2 * IN_GROUP + i, GROUP
 
 
-def _small_left_place(i: int, width: int) -> tuple[Array, Array]:
+def _smallleft_place(i: int, width: int) -> tuple[Array, Array]:
     """The same of m8n8k16 for 8-bit integers."""
     assert width == 1
-    return _GROUP, 4 * _IN_GROUP + i
+    return GROUP, 4 * IN_GROUP + i
 
 
 def _small_right_place(i: int, width: int) -> tuple[Array, Array]:
     assert width == 1
-    return 4 * _IN_GROUP + i, _GROUP
+    return 4 * IN_GROUP + i, GROUP
 
 
 _Place = Callable[[int, int], tuple[Array, Array]]
 
 _PLACES: dict[tuple[int, int], tuple[_Place, _Place]] = {
-    (16, 32): (_left_place, _right_place),
+    (16, 32): (left_place, _right_place),
     (16, 16): (_short_left_place, _short_right_place),
-    (8, 16): (_small_left_place, _small_right_place),
+    (8, 16): (_smallleft_place, _small_right_place),
 }
 
 
-def _gather(
+def gather(
     registers: Array,
     element: Element,
     place: _Place,
@@ -209,7 +214,7 @@ def _gather(
     depth_bytes: int,
 ) -> Array:
     """Put the elements of all lanes where the matrix has them: (warps, rows, columns)."""
-    dtype = _NUMPY[element]
+    dtype = NUMPY[element]
     count = 4 // dtype.itemsize
     depth = depth_bytes // dtype.itemsize
     rows, columns = (depth if s < 0 else s for s in shape)

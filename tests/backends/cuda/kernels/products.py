@@ -110,13 +110,14 @@ def plain_epilogue(
 
 
 def run(product: Product, *read: Array, output: Array) -> list[Run]:
-    """Interpret all programs of a product on (x, weights, what the epilogue reads)."""
-    x, weights, *rest = read
+    """Interpret all programs of a product on its operands and what the epilogue reads."""
+    count = len(product.operands)
+    operands, rest = read[:count], read[count:]
     programs = product.programs()
     if len(programs) == 1:
-        return [interpret(programs[0], [x, weights, *rest, output])]
+        return [interpret(programs[0], [*operands, *rest, output])]
     sums = np.zeros(product.shares.elements, product.shares.storage)
     return [
-        interpret(programs[0], [x, weights, sums]),
+        interpret(programs[0], [*operands, sums]),
         interpret(programs[1], [sums, *rest, output]),
     ]
