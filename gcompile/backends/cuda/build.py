@@ -63,11 +63,12 @@ class CudaCode:
     def remarks(self) -> tuple[str, ...]:
         """What was emitted, and what it should cost: fusion does not follow regions exactly."""
         found = emitted(self.program, self.target)
+        sparse = f" ({found.sparse_launches} with 2:4 weights)" if found.sparse_launches else ""
         spilled = sum(code.spilled_bytes > 0 for code in self.machine_code)
         return (
             f"As emitted, one inference is {found.launches} launches, {found.tensor_launches} of "
-            f"them on tensor cores and {found.narrow_launches} with fewer blocks than the GPU has "
-            f"processors; they move {found.bytes / 1e6:.2f} MB and should take "
+            f"them on tensor cores{sparse} and {found.narrow_launches} with fewer blocks than the "
+            f"GPU has processors; they move {found.bytes / 1e6:.2f} MB and should take "
             f"{1e3 * found.cost.energy_j:.3g} mJ and {1e3 * found.cost.time_s:.3g} ms. "
             f"Kernels that spill registers: {spilled}.",
         )

@@ -82,8 +82,9 @@ class Kernel:
             newer ones run it too.
         unit: The unit of the target that does its arithmetic, such as `tensor-core-fp16`.
         operations: Arithmetic of one launch on that unit, 2 per multiply-accumulate, padding
-            included.
+            included; of sparse weights only with those that are stored.
         traffic: What its tiles move; None where it moves each argument once.
+        is_sparse: Of every four weights two are stored and multiplied.
     """
 
     name: str
@@ -98,6 +99,7 @@ class Kernel:
     unit: str = "cuda-core"
     operations: int = 0
     traffic: Traffic | None = None
+    is_sparse: bool = False
 
 
 @dataclass(frozen=True)

@@ -28,12 +28,14 @@ class Emitted:
     Attributes:
         launches: Kernels that are started; copies and fills count as such.
         tensor_launches: Those whose products run on tensor cores.
+        sparse_launches: Those of them whose weights are stored two of four.
         narrow_launches: Those with fewer blocks than the GPU has processors.
         bytes: Read and written by all of them, each argument once.
     """
 
     launches: int
     tensor_launches: int
+    sparse_launches: int
     narrow_launches: int
     bytes: int
     cost: Cost
@@ -47,6 +49,7 @@ def emitted(program: Program, target: Target) -> Emitted:
     return Emitted(
         len(jobs),
         sum(kernel.unit.startswith("tensor-core") for kernel in launched),
+        sum(kernel.is_sparse for kernel in launched),
         sum(_blocks(kernel) < target.processors for kernel in launched),
         sum(sum(job.activation_bytes) + job.constant_bytes for job, _ in jobs),
         Cost.total(

@@ -49,7 +49,7 @@ def product_sequence(product: Product) -> KernelSequence:
     arch = product.instruction.architecture
     first = as_kernel(main, unit, operations, arch)
     kernels = [
-        replace(first, traffic=traffic_of(work, tile)),
+        replace(first, traffic=traffic_of(work, tile), is_sparse=tile.sparse),
         *(as_kernel(program, least_arch=arch) for program in rest),
     ]
     steps = tuple(Step(k, tuple(a.name for a in k.arguments)) for k in kernels)

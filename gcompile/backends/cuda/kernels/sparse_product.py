@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from gcompile.backends.cuda.kernel import Buffer as Flat
 from gcompile.backends.cuda.kernels.copies import Copies
 from gcompile.backends.cuda.kernels.main_loop import MainLoop
 from gcompile.backends.cuda.kernels.metadata_copies import MetadataCopies
-from gcompile.backends.cuda.kernels.pack_sparse import RUN, sparse_pitch
+from gcompile.backends.cuda.kernels.pack_sparse import RUN, sparse_pitch, unpack_sparse
 from gcompile.backends.cuda.kernels.product import Product
 from gcompile.backends.cuda.kernels.sparse_fragments import SparseFragments
 from gcompile.backends.cuda.program.program import Buffer
@@ -40,6 +41,11 @@ class SparseProduct(Product):
     def operands(self) -> tuple[Buffer, ...]:
         """What is multiplied, and which weights were kept."""
         return *super().operands, self.metadata
+
+    def dense(self, weights: Flat, metadata: Flat) -> Flat:
+        """The weights (columns, depth) with their zeros, from what the programs read."""
+        shape = (self.stages, self.runs, 32, self.instruction.metadata_words)
+        return unpack_sparse(weights, metadata.reshape(shape), self.contraction.k)
 
     @property
     def copies(self) -> Copies:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gcompile import ir
-from gcompile.backends.cuda.kernels.choose_tile import choose_tile
+from gcompile.backends.cuda.kernels.choose_tile import priced_tile
 from gcompile.backends.cuda.kernels.product import Product
 from gcompile.backends.cuda.kernels.sequence import pack_weights
 from gcompile.backends.cuda.kernels.tile_cost import Work
@@ -35,6 +35,7 @@ from gcompile.backends.cuda.lowering.reading import (
     real_product,
     within_border,
 )
+from gcompile.backends.cuda.lowering.sparse_weights import sparse_product
 from gcompile.backends.cuda.program.instruction import Instruction, instruction_for
 from gcompile.backends.tvm.kernels.spec import (
     Image,
@@ -128,34 +129,40 @@ def _anchor(
         for source in epilogue.sources
         if source.image.size == image.size
     )
+    work = Work(shape, groups, instruction, out_bytes)
     try:
-        tile = choose_tile(Work(shape, groups, instruction, out_bytes), target, arch)
-        sequence = sequence_of(
-            _named(
-                Product(
-                    "product",
-                    instruction,
-                    shape,
-                    tile,
-                    epilogue,
-                    x.channels,
-                    weights.shape[-1],
-                    groups,
-                    groups > 1,
-                )
-            )
+        cost, tile = priced_tile(work, target, arch)
+        product = Product(
+            "product",
+            instruction,
+            shape,
+            tile,
+            epilogue,
+            x.channels,
+            weights.shape[-1],
+            groups,
+            groups > 1,
         )
+        sparse = sparse_product(product, weights, work, cost, target, arch)
+        product, stored = sparse or (product, {"weights": weights})
+        sequence = sequence_of(_named(product))
     except (TargetError, ValueError) as error:
         raise CannotEmitError(str(error)) from error
     return Anchor(
         x,
-        (weights, *body.vectors, *found.constants),
+        (*map(_as_module_holds, stored.values()), *body.vectors, *found.constants),
         operands,
         body.output,
         reading.layout,
         sequence,
+        tuple(stored),
         has_numbers=bool(found.constants),
     )
+
+
+def _as_module_holds(constant: NDArray[Any]) -> NDArray[Any]:
+    """Only the bytes count, and constants of a module have no bfloat16."""
+    return constant.view(np.uint16) if constant.dtype == ml_dtypes.bfloat16 else constant
 
 
 def _packed(
@@ -175,13 +182,12 @@ def _packed(
         weights = weights.astype(np.float32) * scales
     if groups > 1 or reading.contraction.groups > 1:
         weights = joined_groups(weights, reading.contraction.groups, groups)
-    stored = pack_weights(weights.astype(_WEIGHTS[instruction.right]), shape)
-    # Only the bytes count, and constants of a module have no bfloat16.
-    return stored.view(np.uint16) if instruction.right == "bf16" else stored
+    return pack_weights(weights.astype(_WEIGHTS[instruction.right]), shape)
 
 
 def _named(product: Product) -> Product:
     """Equal products get equal names, whatever they are called."""
     digest = hashlib.sha256(repr(replace(product, name="")).encode()).hexdigest()[:16]
     kind = "gemm" if product.contraction.kernel_h * product.contraction.kernel_w == 1 else "conv"
+    kind += "_sparse" if product.tile.sparse else ""
     return replace(product, name=f"{kind}_{product.instruction.left}_{digest}")

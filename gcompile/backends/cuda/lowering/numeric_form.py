@@ -22,6 +22,7 @@ from gcompile.backends.cuda.kernels.epilogue import Epilogue, Place
 from gcompile.backends.cuda.kernels.numbers import number
 from gcompile.backends.cuda.kernels.product import Product
 from gcompile.backends.cuda.kernels.sequence import product_sequence
+from gcompile.backends.cuda.kernels.sparse_product import SparseProduct
 from gcompile.backends.cuda.program.evaluate import evaluate
 from gcompile.backends.cuda.program.program import For, Let, Set
 from gcompile.backends.cuda.program.scalar import constant, register
@@ -39,18 +40,17 @@ def numeric_forms(product: Product) -> tuple[CpuForm, ...]:
 
     Sums of a split depth are all given to the first share, and the others are zeros.
     """
-    c = product.contraction
+    c, count = product.contraction, len(product.operands)
     split = (product.batch, product.tile.split, c.m, c.n)
 
     def whole(buffers: Sequence[Buffer]) -> None:
-        x, weights, *rest, y = buffers
-        finish(product.epilogue, _arranged(product, _sums(product, x, weights)), rest, y)
+        *rest, y = buffers[count:]
+        finish(product.epilogue, _arranged(product, _sums(product, *buffers[:count])), rest, y)
 
     def share(buffers: Sequence[Buffer]) -> None:
-        x, weights, shares = buffers
-        parts = shares.reshape(split)
+        parts = buffers[count].reshape(split)
         parts[:] = 0
-        parts[:, 0] = _sums(product, x, weights)
+        parts[:, 0] = _sums(product, *buffers[:count])
 
     def add(buffers: Sequence[Buffer]) -> None:
         shares, *rest, y = buffers
@@ -76,7 +76,7 @@ def sequence_of(product: Product) -> KernelSequence:
     return replace(sequence, steps=steps)
 
 
-def _sums(product: Product, x: Buffer, weights: Buffer) -> Array:
+def _sums(product: Product, x: Buffer, weights: Buffer, *metadata: Buffer) -> Array:
     """Sums (batch, m, n) in float32, or exactly for integers."""
     c, is_integer = product.contraction, product.instruction.sums == "int32"
     wide = np.float64 if is_integer else np.float32
@@ -88,7 +88,10 @@ def _sums(product: Product, x: Buffer, weights: Buffer) -> Array:
         return pairs
     c = product.contraction
     images = x.astype(wide).reshape(c.batch, c.in_h, c.in_w, product.x_pitch)
-    columns = weights.astype(wide).reshape(-1, c.n, product.weights_pitch)[..., : c.k]
+    columns = weights.reshape(-1, c.n, product.weights_pitch)
+    if isinstance(product, SparseProduct):
+        columns = product.dense(columns[0], metadata[0])[None]
+    columns = columns[..., : c.k].astype(wide)
     rows = [windows(images[..., g * c.in_c :], c) for g in range(product.batch)]
     found: Array = np.stack(rows) @ columns.swapaxes(1, 2)
     return found.astype(np.int32) if is_integer else found

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from gcompile.backends.cuda.kernels.block_tile import BlockTile
-from gcompile.backends.cuda.kernels.choose_tile import choose_tile
+from gcompile.backends.cuda.kernels.choose_tile import choose_tile, priced_tile
 from gcompile.backends.cuda.kernels.processor import processor_of
 from gcompile.backends.cuda.kernels.tile_cost import TileCost, Work, registers_of, tile_cost
 from gcompile.backends.cuda.program.instruction import INSTRUCTIONS, instruction_for
@@ -137,6 +138,18 @@ def test_a_block_of_fewer_warps_than_tensor_cores_leaves_some_idle() -> None:
     work = _matmul(64, 64, 8192)
     one, four = BlockTile(64, 64, 64, 64, 64, 6), BlockTile(64, 64, 32, 32, 64, 6)
     assert _price(work, one).time_s > 1.5 * _price(work, four).time_s
+
+
+def test_sparse_weights_take_nearly_half_the_energy_of_large_products() -> None:
+    dense = _matmul(4096, 4096, 4096, "bf16")
+    cost, _ = priced_tile(dense, _A100, 80)
+    sparse_cost, tile = priced_tile(replace(dense, is_sparse=True), _A100, 80)
+    assert tile.sparse
+    assert 0.4 < sparse_cost.energy_j / cost.energy_j < 0.8
+    assert 0.4 < sparse_cost.time_s / cost.time_s < 0.8
+    work = Work(dense.contraction, 1, instruction_for("f16", 75), 2.0, is_sparse=True)
+    with pytest.raises(TargetError, match="no unit for sparse weights"):
+        priced_tile(work, load_target("nvidia-t4"), 75)
 
 
 def test_what_does_not_fit_has_no_price() -> None:
