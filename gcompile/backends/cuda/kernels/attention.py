@@ -15,6 +15,7 @@ from gcompile.backends.cuda.program.instruction import (
     instruction_for,
 )
 from gcompile.backends.cuda.program.program import Buffer, Storage
+from gcompile.ir.attention import Rows
 
 QUERIES = 16
 """Queries of one warp."""
@@ -24,23 +25,6 @@ LOG2_E = math.log2(math.e)
 WEIGHT_FACTOR, ZERO_POINTS, RESULT_FACTOR, RESULT_ZERO_POINT = 0, 1, 4, 5
 """Places in the numbers of an attention: the factor of weights, which become exponents of two, the
 zero points of q, k and v, the factor of the result and the zero point of o."""
-
-
-@dataclass(frozen=True, slots=True)
-class Rows:
-    """How the heads of one tensor lie in memory; the elements of a vector lie side by side.
-
-    Attributes:
-        batch_pitch: Elements from one sequence of the batch to the next.
-        head_pitch: Elements from one head to the next.
-        pitch: Elements from one vector of a head to the next.
-        offset: Elements before the first vector of the first head.
-    """
-
-    batch_pitch: int
-    head_pitch: int
-    pitch: int
-    offset: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
+from gcompile import ir
 from gcompile.backends.cuda.kernel import Buffer, CpuForm, Kernel, Traffic
 from gcompile.backends.cuda.kernels.attention import (
     LOG2_E,
@@ -23,17 +24,18 @@ from gcompile.backends.cuda.kernels.attention import (
     ZERO_POINTS,
     Attention,
     Mask,
-    Rows,
     Stored,
 )
 from gcompile.backends.cuda.kernels.attention_copies import AttentionCopies
 from gcompile.backends.cuda.kernels.attention_program import AttentionProgram
 from gcompile.backends.cuda.kernels.processor import processor_of
-from gcompile.backends.cuda.lowering.attention_pattern import FoundAttention
 from gcompile.backends.cuda.lowering.numeric_form import INTERPRETED_OPERATIONS, Array
 from gcompile.backends.cuda.program.instruction import ASYNC_ARCH, instruction_for
 from gcompile.backends.cuda.program.launch import as_kernel
+from gcompile.backends.cuda.program.program import Storage
 from gcompile.backends.tvm.lowering.region_expression import CannotEmitError
+from gcompile.ir.attention import FoundAttention, Reader, Rows
+from gcompile.ir.attention import Stored as FoundStored
 from gcompile.targets import Target
 
 _MOST_WORDS = 64
@@ -48,6 +50,16 @@ _WARPS = (4, 2, 1)
 
 _IDLE = 0.2
 """Share of the multiprocessors that may be without a block."""
+
+_STORAGES: dict[ir.DataType, Storage] = {
+    ir.DataType.BFLOAT16: "bfloat16",
+    ir.DataType.FLOAT16: "float16",
+    ir.DataType.INT8: "int8",
+    ir.DataType.UINT8: "uint8",
+}
+
+READER = Reader(tuple(_STORAGES), unit=8)
+"""What the kernel reads: vectors are copied in units of eight elements."""
 
 _UNITS = {"f16": "tensor-core-fp16", "bf16": "tensor-core-bf16"}
 
@@ -72,7 +84,12 @@ def attention_kernel(
     """
     batch, heads, key_heads, queries, keys, depth = found.sizes
     q, k, v = found.operands
-    tensors = (q.stored, k.stored, v.stored, found.output.stored)
+    q_stored, k_stored, v_stored, o_stored = (
+        _stored(tensor.stored) for tensor in (q, k, v, found.output)
+    )
+    tensors = (q_stored, k_stored, v_stored, o_stored)
+    if any(m.hidden is not None or m.value.dtype != ir.DataType.FLOAT for m in found.masks):
+        raise CannotEmitError("a mask of attention is not added in float32")
     element = _element(tensors)
     if element is None or instruction_for(element, arch).architecture > arch:
         raise CannotEmitError(f"sm_{arch} has no attention for the types of its operands")
@@ -114,6 +131,10 @@ def _fitting(what: Attention, arch: int) -> Attention:
         if copies.shared_bytes <= room and passing <= _MOST_WORDS:
             return found
     return replace(what, block_keys=_BLOCK_KEYS[-1])
+
+
+def _stored(found: FoundStored) -> Stored:
+    return Stored(_STORAGES[found.dtype], found.scale, found.zero_point)
 
 
 def _element(tensors: tuple[Stored, ...]) -> Literal["f16", "bf16"] | None:

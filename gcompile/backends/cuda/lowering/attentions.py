@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from gcompile import ir
 from gcompile.backends.cuda.kernel import Kernel
-from gcompile.backends.cuda.lowering.attention_anchor import attention_kernel
-from gcompile.backends.cuda.lowering.attention_pattern import FoundAttention, find_attention
+from gcompile.backends.cuda.lowering.attention_anchor import READER, attention_kernel
 from gcompile.backends.tvm.lowering.region_expression import CannotEmitError
+from gcompile.ir.attention import FoundAttention, NotAttentionError, find_attention
 from gcompile.targets import Target
 
 
@@ -51,9 +51,9 @@ def attentions_of(
         if region.anchor is None or region.batched_product is None or region in found:
             continue
         try:
-            what = find_attention(region, region_of, written)
+            what = find_attention(region, region_of, written, READER)
             kernel, numbers = attention_kernel(what, _mask_shape(what), target, arch)
-        except CannotEmitError:  # Its products have kernels of their own.
+        except (CannotEmitError, NotAttentionError):  # Its products have kernels of their own.
             continue
         taken = sorted((region_of[r.nodes[-1]] for r in what.regions), key=place.__getitem__)
         found |= dict.fromkeys(taken)
@@ -63,5 +63,5 @@ def attentions_of(
 
 def _mask_shape(what: FoundAttention) -> tuple[int, ...] | None:
     """The shape of the sum of the masks."""
-    shapes = [ir.static_shape(mask) for mask in what.masks]
+    shapes = [ir.static_shape(mask.value) for mask in what.masks]
     return np.broadcast_shapes(*shapes) if shapes else None

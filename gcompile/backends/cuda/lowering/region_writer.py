@@ -157,7 +157,7 @@ class RegionWriter:
 
     def _write_attention(self, found: AttentionCall) -> None:
         arguments = [self.value(operand.value) for operand in found.what.operands]
-        masks = [self.value(mask) for mask in found.what.masks]
+        masks = [self.value(mask.value) for mask in found.what.masks]
         if masks:
             arguments.append(functools.reduce(relax.op.add, masks))
         if found.numbers is not None:

@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gcompile.backends.cuda.kernels.attention import Attention, Mask, Rows, Stored
+from gcompile.backends.cuda.kernels.attention import Attention, Mask, Stored
 from gcompile.backends.cuda.kernels.attention_program import AttentionProgram
 from gcompile.backends.cuda.program.interpret import interpret
+from gcompile.ir.attention import Rows
 from tests.backends.cuda.disassembly import compiled, instructions
 from tests.backends.cuda.kernels.products import Array
 

@@ -11,54 +11,19 @@ import pytest
 from benchmarks.networks.transformers import bert
 from benchmarks.networks.writer import save
 from gcompile import ir
-from gcompile.backends.cuda.kernels.attention import Attention, Mask, Rows
+from gcompile.backends.cuda.kernels.attention import Attention, Mask
 from gcompile.backends.cuda.kernels.attention_program import AttentionProgram
 from gcompile.backends.cuda.lowering.attention_anchor import attention_in_arrays
 from gcompile.backends.cuda.program.interpret import interpret
+from gcompile.ir.attention import Rows
 from tests.backends.cuda.lowering.building import build
+from tests.backends.tvm.lowering.attention_models import projected
 from tests.backends.tvm.lowering.compiling import calibration_rows, parse
 from tests.runtime.cuda.conftest import needs_nvrtc
 
 pytestmark = needs_nvrtc
 
 _HIDDEN = float(np.finfo(np.float32).min)
-
-
-def _projected(
-    body: str,
-    sizes: tuple[int, int, int, int] = (2, 20, 4, 16),
-    key_heads: int | None = None,
-    *,
-    inputs: str = "",
-    constants: dict[str, ir.Array] | None = None,
-    declared: str = "",
-) -> ir.Model:
-    """Projections q, k, v (batch, heads, tokens, depth) of x, the body, and a projection of o."""
-    batch, tokens, heads, depth = sizes
-    of_keys = key_heads or heads
-    wide, narrow = heads * depth, of_keys * depth
-    split = f"int64[4] split = {{{batch}, {tokens}, {heads}, {depth}}}"
-    keys = f"int64[4] keys = {{{batch}, {tokens}, {of_keys}, {depth}}}"
-    join = f"int64[3] join = {{{batch}, {tokens}, {wide}}}"
-    text = f"""
-        g (float[{batch},{tokens},{wide}] x{inputs}) => (float[{batch},{tokens},{wide}] y)
-        <float[{wide},{wide}] wq, float[{wide},{narrow}] wk, float[{wide},{narrow}] wv,
-         float[{wide},{wide}] wo, {split}, {keys}, {join}{declared}> {{
-            pq = MatMul(x, wq)
-            pk = MatMul(x, wk)
-            pv = MatMul(x, wv)
-            sq = Reshape(pq, split)
-            sk = Reshape(pk, keys)
-            sv = Reshape(pv, keys)
-            q = Transpose<perm = [0, 2, 1, 3]>(sq)
-            k = Transpose<perm = [0, 2, 1, 3]>(sk)
-            v = Transpose<perm = [0, 2, 1, 3]>(sv)
-            {body}
-            t = Transpose<perm = [0, 2, 1, 3]>(o)
-            r = Reshape(t, join)
-            y = MatMul(r, wo)
-        }}"""
-    return parse(text, constants=constants)
 
 
 def _launches(model: ir.Model, folder: Path) -> list[str]:
@@ -110,7 +75,7 @@ def test_both_operands_may_be_scaled_and_a_mask_added(tmp_path: Path) -> None:
         kept = Where(missing, zero, w)
         o = MatMul(kept, v)"""
     numbers = {"half": np.float32(0.5), "zero": np.float32(0), "never": np.float32(-np.inf)}
-    model = _projected(
+    model = projected(
         body,
         inputs=", bool[2,1,1,20] seen",
         declared=", float half, float zero, float never",
@@ -128,7 +93,7 @@ def test_a_constant_mask_of_what_comes_later_needs_no_memory(tmp_path: Path) -> 
         w = Softmax<axis = 3>(masked)
         o = MatMul(w, v)"""
     ahead = np.triu(np.full((20, 20), _HIDDEN, np.float32), 1)
-    model = _projected(
+    model = projected(
         body,
         declared=", float four, float[20,20] ahead",
         constants={"ahead": ahead, "four": np.asarray(np.float32(4))},
@@ -153,7 +118,7 @@ def test_heads_that_share_keys_read_them_once(tmp_path: Path) -> None:
         ", int64[1] two = {2}, int64[5] repeated = {2, 2, 2, 20, 16},"
         " int64[4] whole = {2, 4, 20, 16}"
     )
-    model = _projected(body, key_heads=2, declared=declared, inputs=", float[2,1,20,20] added")
+    model = projected(body, key_heads=2, declared=declared, inputs=", float[2,1,20,20] added")
     assert _is_one_launch(model, tmp_path)
 
 
@@ -175,7 +140,7 @@ def test_sequences_and_heads_may_be_one_axis(tmp_path: Path) -> None:
         ", int64[3] flat = {8, 20, 16}, int64[4] four = {2, 4, 20, 20},"
         " int64[3] weights = {8, 20, 20}, int64[4] again = {2, 4, 20, 16}"
     )
-    model = _projected(body, declared=declared, inputs=", float[2,1,1,20] added")
+    model = projected(body, declared=declared, inputs=", float[2,1,1,20] added")
     assert _is_one_launch(model, tmp_path)
 
 
@@ -186,9 +151,7 @@ def test_quantized_queries_keys_and_values_are_decoded_in_the_kernel(tmp_path: P
         scaled = Div(s, four)
         w = Softmax<axis = 3>(scaled)
         o = MatMul(w, v)"""
-    model = _projected(
-        body, declared=", float four", constants={"four": np.asarray(np.float32(4))}
-    )
+    model = projected(body, declared=", float four", constants={"four": np.asarray(np.float32(4))})
     report, kernels = build(model, tmp_path / "out", "int8", calibration_rows(model))
     assert report.verify.code_ran == "on-cpu"
     assert report.fallbacks == {}
@@ -216,7 +179,7 @@ def test_quantized_queries_keys_and_values_are_decoded_in_the_kernel(tmp_path: P
     ],
 )
 def test_what_only_looks_like_attention_is_right_all_the_same(body: str, tmp_path: Path) -> None:
-    report, _ = build(_projected(body), tmp_path / "out", "bf16")
+    report, _ = build(projected(body), tmp_path / "out", "bf16")
     assert report.verify.code_ran == "on-cpu"
 
 
