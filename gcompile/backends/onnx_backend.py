@@ -36,6 +36,7 @@ from gcompile.errors import (
     UsageError,
 )
 from gcompile.passes import PassContext, Pipeline
+from gcompile.passes.fuse.fuse_attention import FuseAttention
 from gcompile.passes.fuse.merge_launches import MergeLaunches
 from gcompile.passes.pipelines import canonicalize_pipeline, fuse_pipeline
 from gcompile.passes.precision import WidenFloat16
@@ -51,6 +52,7 @@ _PASSES = Pipeline(
         canonicalize_pipeline(),
         fuse_pipeline(),
         TileRegions(),
+        FuseAttention(),
         ApplyWinograd(),
         MergeLaunches(),
     ),

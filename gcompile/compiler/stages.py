@@ -13,6 +13,7 @@ from gcompile.backends.tvm.operators import refuse_early, refuse_unsupported
 from gcompile.compiler.job import Job
 from gcompile.energy import Estimate, estimate
 from gcompile.passes import Numerics, PassRecord, Pipeline
+from gcompile.passes.fuse.fuse_attention import FuseAttention
 from gcompile.passes.fuse.merge_launches import MergeLaunches
 from gcompile.passes.pipelines import canonicalize_pipeline, fuse_pipeline
 from gcompile.passes.precision import (
@@ -45,8 +46,9 @@ from gcompile.search import (
 REGIONS = Pipeline("regions", (fuse_pipeline(), TileRegions(), MergeLaunches()))
 """Cut the model into regions and each region into tiles: whatever precedes, this follows."""
 
-ALGORITHMS = Pipeline("algorithms", (ApplyWinograd(), MergeLaunches()))
-"""Compute with fewer operations. Relative budgets count from direct sums: this follows them."""
+ALGORITHMS = Pipeline("algorithms", (FuseAttention(), ApplyWinograd(), MergeLaunches()))
+"""Compute with fewer operations, and move less. Relative budgets count from direct sums and
+scores in memory: this follows them."""
 
 
 @dataclass(frozen=True)

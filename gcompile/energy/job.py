@@ -25,6 +25,30 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
+class AttentionWork:
+    """Attention as one kernel.
+
+    Attributes:
+        heads: Of all sequences together; `key_heads` likewise.
+        queries: Of one head; `keys` likewise.
+        depth: Elements of a vector.
+        is_causal: No query sees the keys after it.
+    """
+
+    heads: int
+    key_heads: int
+    queries: int
+    keys: int
+    depth: int
+    is_causal: bool
+
+    @property
+    def scores(self) -> ir.Contraction:
+        """The product of the queries and keys of one head."""
+        return ir.Contraction.matmul(self.queries, self.depth, self.keys)
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """The work of one kernel, in plain numbers: equal jobs cost the same.
 
@@ -46,6 +70,7 @@ class Job:
         step_bytes: Those weights; part of `constant_bytes`.
         stored_weight_bytes: The contraction's weights where they are stored as integers that the
             kernel decodes; None where they are stored in the format of the products.
+        attention: Attention, whose operands are part of `activation_bytes`; None for all else.
     """
 
     precision: ir.Precision
@@ -63,10 +88,16 @@ class Job:
     steps: int = 1
     step_bytes: int = 0
     stored_weight_bytes: int | None = None
+    attention: AttentionWork | None = None
 
     @property
     def blocked(self) -> ir.Contraction | None:
-        """The product that is cut into register blocks: the only one, or one of a batch."""
+        """The product that is cut into register blocks: the only one, or one of a batch.
+
+        Of attention, that of queries and keys, which has the blocks of the other one too.
+        """
+        if self.attention is not None:
+            return self.attention.scores
         return self.batch.contraction if self.batch is not None else self.contraction
 
     @property
@@ -146,7 +177,16 @@ def job_of(region: ir.Region) -> Job | None:
         steps=net.steps if net is not None else 1,
         step_bytes=net.recurrent_count * _FLOAT_BYTES if net is not None else 0,
         stored_weight_bytes=_stored_weight_bytes(region, contraction),
+        attention=_attention(region),
     )
+
+
+def _attention(region: ir.Region) -> AttentionWork | None:
+    found = region.attention
+    if found is None:
+        return None
+    batch, heads, key_heads, queries, keys, depth = found.sizes
+    return AttentionWork(batch * heads, batch * key_heads, queries, keys, depth, found.causal)
 
 
 def _stored_weight_bytes(region: ir.Region, contraction: ir.Contraction | None) -> int | None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+from gcompile.energy.attention import attention_compute, attention_traffic
 from gcompile.energy.blocking import Blocking, blocking
 from gcompile.energy.cost import Cost
 from gcompile.energy.gpu import gpu_cost
@@ -69,7 +70,8 @@ def kernel_cost(job: Job, tile: Tile, target: Target, footprint_bytes: float) ->
 
 def _reads_one_stream(job: Job, tile: Tile, target: Target) -> bool:
     """Say whether the weights are read once, all in the order in which they lie."""
-    blocks = None if tile.winograd or tile.columns > 1 else blocks_of(job, tile, target)
+    is_other = tile.winograd or tile.columns > 1 or job.attention is not None
+    blocks = None if is_other else blocks_of(job, tile, target)
     return blocks is not None and blocks.row_blocks == 1 and len(target.memories) > 2
 
 
@@ -77,6 +79,11 @@ def _work(
     job: Job, tile: Tile, target: Target, footprint_bytes: float
 ) -> tuple[float, float, dict[str, float]]:
     """Seconds and joules of arithmetic, and the bytes that each level sends."""
+    unit = target.unit_named(tile.unit)
+    if job.attention is not None and unit is not None and is_blocked(unit, target):
+        vector = target.unit_for(Precision.FP32, dense=False)
+        computed = attention_compute(job, job.attention, tile, target, unit, vector)
+        return *computed, attention_traffic(job, job.attention, tile, target, unit)
     if not tile.winograd:
         blocks = blocks_of(job, tile, target)
         sent = traffic(job, tile, blocks, target, footprint_bytes)

@@ -98,6 +98,13 @@ def _choose(job: Job, target: Target, threads: int, footprint_bytes: float) -> T
     else:
         shortlist = _shortlist(job.blocked, unit, target)
         candidates = list(_loops(job, shortlist, unit, threads))
+    if job.attention is not None and is_blocked(unit, target):
+        blocks = [block for block in shapes(job.attention.scores, unit) if not block.flat]
+        candidates = [
+            replace(block, outer="n", threads=n)
+            for block in blocks
+            for n in _thread_counts(threads)
+        ]
 
     def energy_delay(tile: Tile) -> float:
         cost = kernel_cost(job, tile, target, footprint_bytes)

@@ -11,6 +11,12 @@ from functools import cached_property
 
 import onnx_ir
 
+from gcompile.ir.attention import (
+    WHOLE,
+    FoundAttention,
+    NotAttentionError,
+    attention_of,
+)
 from gcompile.ir.batched_product import BatchedProduct, batched_product, operand_moves
 from gcompile.ir.contraction import Contraction
 from gcompile.ir.describe import PRODUCTS, contraction_of
@@ -91,8 +97,20 @@ class Region:
         return contraction_of(self.anchor) if self.anchor is not None else None
 
     @cached_property
+    def attention(self) -> FoundAttention | None:
+        """The attention that the region is as a whole."""
+        if self.anchor is None or all(node.op_type != "Softmax" for node in self.nodes):
+            return None
+        try:
+            return attention_of(self, WHOLE)
+        except NotAttentionError:
+            return None
+
+    @cached_property
     def batched_product(self) -> BatchedProduct | None:
         """The anchor's products of operands that are all computed at run time."""
+        if self.attention is not None:
+            return None
         return batched_product(self.anchor, self.nodes) if self.anchor is not None else None
 
     @cached_property

@@ -58,7 +58,7 @@ class MergeLaunches(Pass):
 
 def _is_emitted(region: ir.Region) -> bool:
     """Say whether the code generator has kernels of its own for the whole region."""
-    if region.batched_product is not None:
+    if region.batched_product is not None or region.attention is not None:
         return True
     return all(_is_emitted_node(node) for node in region.nodes)
 

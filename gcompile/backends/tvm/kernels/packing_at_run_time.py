@@ -22,6 +22,14 @@ from gcompile.backends.tvm.kernels.units import Unit
 
 
 @dataclass(frozen=True, slots=True)
+class _Blocks:
+    """Where blocks of columns go: from number `first` on."""
+
+    buffer: Buffer
+    first: Expr
+
+
+@dataclass(frozen=True, slots=True)
 class Packing:
     """How right operands of one shape are packed.
 
@@ -58,15 +66,22 @@ class Packing:
         blocks, steps, width = self.shape
         return view(scratch(blocks * steps * width, self.unit.weight_dtype), self.shape)
 
-    def write(self, matrix: Matrix, packed: Buffer) -> None:
-        """Pack one matrix. Lanes beyond the last column stay undefined."""
+    def write(self, matrix: Matrix, packed: Buffer, first_block: Expr = 0) -> None:
+        """Pack one matrix. Lanes beyond the last column stay undefined.
+
+        Args:
+            matrix: What is packed.
+            packed: Room for this, and perhaps for others.
+            first_block: The first of its blocks of columns there.
+        """
         full, rest = divmod(self.columns, self.unit.lanes)
         pack = self._from_columns if self.is_transposed else self._from_rows
-        loop(0, full, lambda block: pack(matrix, packed, block, self.unit.lanes))
+        to = _Blocks(packed, first_block)
+        loop(0, full, lambda block: pack(matrix, to, block, self.unit.lanes))
         if rest:
-            pack(matrix, packed, full, rest)
+            pack(matrix, to, full, rest)
 
-    def _from_rows(self, matrix: Matrix, packed: Buffer, block: Expr, count: int) -> None:
+    def _from_rows(self, matrix: Matrix, packed: _Blocks, block: Expr, count: int) -> None:
         """Rows of the matrix are steps of depth: a group of rows is interleaved."""
         group = self.unit.group
 
@@ -88,7 +103,7 @@ class Packing:
             step(whole, rest)
         self._clear(packed, block, -(-self.depth // group))
 
-    def _from_columns(self, matrix: Matrix, packed: Buffer, block: Expr, count: int) -> None:
+    def _from_columns(self, matrix: Matrix, packed: _Blocks, block: Expr, count: int) -> None:
         """Rows of the matrix are columns of the product: squares of groups are transposed."""
         group, side = self.unit.group, self.unit.lanes
         first = block * side
@@ -117,7 +132,7 @@ class Packing:
             self._last_group(matrix, packed, block, count)
         self._clear(packed, block, -(-self.depth // group))
 
-    def _last_group(self, matrix: Matrix, packed: Buffer, block: Expr, count: int) -> None:
+    def _last_group(self, matrix: Matrix, packed: _Blocks, block: Expr, count: int) -> None:
         """The group of depth that the matrix does not fill."""
         group = self.unit.group
         step, rest = divmod(self.depth, group)
@@ -127,9 +142,10 @@ class Packing:
                 value = T.Cast(self.unit.weight_dtype, 0)
                 if element < rest:
                     value = self._stored(matrix, row, step * group + element, Lanes(1))
-                T.buffer_store(packed, value, [block, step, lane * group + element])
+                place = [packed.first + block, step, lane * group + element]
+                T.buffer_store(packed.buffer, value, place)
 
-    def _clear(self, packed: Buffer, block: Expr, first: int) -> None:
+    def _clear(self, packed: _Blocks, block: Expr, first: int) -> None:
         lanes = Lanes(self.unit.lanes)
         zero = lanes.splat(0, self._group)
         loop(first, self.shape[1], lambda step: self._store(packed, (block, step, 0), zero, lanes))
@@ -154,9 +170,10 @@ class Packing:
         return f"uint{self.bits}"
 
     def _store(
-        self, packed: Buffer, place: tuple[Expr, Expr, int], bits: Expr, lanes: Lanes
+        self, packed: _Blocks, place: tuple[Expr, Expr, int], bits: Expr, lanes: Lanes
     ) -> None:
         block, step, lane = place
         elements = Lanes(lanes.count * self.unit.group)
         value = elements.reinterpret(self.unit.weight_dtype, bits)
-        T.buffer_store(packed, value, [block, step, elements.index(lane * self.unit.group)])
+        index = elements.index(lane * self.unit.group)
+        T.buffer_store(packed.buffer, value, [packed.first + block, step, index])

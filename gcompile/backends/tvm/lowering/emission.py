@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from tvm import relax
 
 from gcompile.backends.tvm.kernels import (
+    attention,
     batched,
     copy_regions,
     depthwise,
@@ -66,6 +67,7 @@ _CODE: dict[type, tuple[str, Callable[..., Code]]] = {
         transposed_convolution.code,
     ),
     batched.BatchedKernel: ("batched", batched.code),
+    attention.AttentionKernel: ("attention", attention.code),
     RecurrenceKernel: ("recurrence", recurrence.code),
     write_rows.WriteRowsKernel: ("write_rows", write_rows.code),
     DynamicQuantizeKernel: ("dynamic_quantize", dynamic_quantize.code),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gcompile import ir
+from gcompile.backends.tvm.lowering.attention import lower_attention
 from gcompile.backends.tvm.lowering.batched import lower_batched_product
 from gcompile.backends.tvm.lowering.copies import copy_operator, lower_copies
 from gcompile.backends.tvm.lowering.dynamic_scales import lower_dynamic_quantize
@@ -28,7 +29,9 @@ def lower_region(region: ir.Region, memory: Memory) -> None:
         CannotEmitError: None of them fits; the reason says why.
     """
     anchor = region.anchor
-    if anchor is not None:
+    if region.attention is not None:
+        lower_attention(region, region.attention, memory)
+    elif anchor is not None:
         if anchor.op_type == "Conv":
             lower_convolution(region, memory)
         elif anchor.op_type == "ConvTranspose":

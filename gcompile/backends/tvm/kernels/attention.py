@@ -1,0 +1,296 @@
+"""Attention as one kernel that never writes its scores.
+
+    O = softmax(scale · Q Kᵀ + masks) V
+
+A block of queries passes by the keys, one block of them after the other. What it keeps of all
+keys before is the highest score m of each query, the sum l of the exponentials, and the values a
+weighted by them; a block of keys with scores s changes them so (Milakov and Gimelshein, Online
+normalizer calculation for softmax, 2018; Dao et al., FlashAttention, 2022):
+
+    m' = max(m, max s)
+    l' = l · e^(m - m') + Σ e^(s - m')
+    a' = a · e^(m - m') + e^(s - m') V
+
+and O = a / l in the end. Scores and exponentials of one block stay in the first-level cache.
+Statistics are float32 whatever is multiplied.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from tvm.tirx import Buffer, Expr, PrimFunc
+from tvm.tirx.script import builder as T
+
+from gcompile.backends.tvm.kernels.amx_tiles import issue_instruction
+from gcompile.backends.tvm.kernels.attention_rows import BlockRows, Mask, Place
+from gcompile.backends.tvm.kernels.function import (
+    Argument,
+    Code,
+    Tensors,
+    kernel_code,
+    loop,
+    scratch,
+    share,
+    tasks,
+    view,
+)
+from gcompile.backends.tvm.kernels.left_rows import LeftRows, padded_depth
+from gcompile.backends.tvm.kernels.matrices import Matrices, Matrix
+from gcompile.backends.tvm.kernels.multiply import Multiply, multiplying, unit_functions
+from gcompile.backends.tvm.kernels.packing_at_run_time import Packing
+from gcompile.backends.tvm.kernels.parts import Depth, Multiplication, Part
+from gcompile.backends.tvm.kernels.spec import Accumulator, Image, Kernel, Output
+from gcompile.backends.tvm.kernels.units import Unit, unit_named
+from gcompile.errors import CompileError
+from gcompile.ir.tile import Tile
+
+_NONE = Matrices(Image(1, 1, 1, 1), 1, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class AttentionKernel(Kernel):
+    """Attention of every head of every sequence. The expression is the bare `Accumulator`.
+
+    The function's arguments are the images of queries, keys and values, the sources, which are
+    the masks, and the output. All operands are of the unit's input type.
+
+    Attributes:
+        queries: (queries, depth) matrices.
+        keys: (keys, depth) matrices; fewer heads than those of the queries are each used by
+            several in a row.
+        values: (keys, columns) matrices, as many heads as `keys`.
+        written: Where the (queries, columns) results lie in the output.
+        scale: What scores are multiplied by.
+        masks: How each source changes the scaled scores, in order.
+        causal: Keys that come after a query are hidden from it, where the last query is beside
+            the last key. Then there are no masks.
+        zero_if_hidden: Queries that see no key give zeros in place of NaN.
+        tile: The unit, the register block of both products, and the threads.
+        block: Queries of a block, a multiple of the tile's rows if more than these; and keys, a
+            multiple of the unit's lanes.
+    """
+
+    queries: Matrices = _NONE
+    keys: Matrices = _NONE
+    values: Matrices = _NONE
+    written: Matrices = _NONE
+    scale: float = 1.0
+    masks: tuple[Mask, ...] = ()
+    causal: bool = False
+    zero_if_hidden: bool = False
+    tile: Tile = Tile("generic", 1, 1)
+    block: tuple[int, int] = (16, 16)
+
+    @property
+    def key_blocks(self) -> int:
+        """Blocks of keys."""
+        return -(-self.keys.rows // self.block[1])
+
+    @property
+    def query_blocks(self) -> int:
+        """Blocks of the queries of one head."""
+        return -(-self.queries.rows // self.block[0])
+
+
+def emit(kernel: AttentionKernel, name: str) -> PrimFunc:
+    """Make a function of the kernel; see `code`."""
+    return code(kernel).function(name)
+
+
+def code(kernel: AttentionKernel) -> Code:
+    """Emit attention.
+
+    Raises:
+        CompileError: The unit cannot carry it, or the operands do not match.
+        UnknownNameError: There is no such unit.
+    """
+    unit = unit_named(kernel.tile.unit)
+    _check(kernel, unit)
+    operands = (kernel.queries, kernel.keys, kernel.values)
+    leading = [
+        Argument.of_image(name, matrices.image)
+        for name, matrices in zip(("queries", "keys", "values"), operands, strict=True)
+    ]
+
+    def body(buffers: list[Buffer], tensors: Tensors) -> None:
+        lines = [
+            view(buffer, (matrices.image.size,))
+            for buffer, matrices in zip(buffers, operands, strict=True)
+        ]
+        with unit_functions(unit):
+            tasks(kernel.tile.threads, _Attention(kernel, unit, lines, tensors).task)
+
+    return kernel_code(kernel, leading, body)
+
+
+def _check(kernel: AttentionKernel, unit: Unit) -> None:
+    queries, keys, values = kernel.queries, kernel.keys, kernel.values
+    if queries.columns != keys.columns or keys.rows != values.rows:
+        raise CompileError("Keys must be as long as queries, and as many as values.")
+    if queries.heads % keys.heads or keys.heads != values.heads:
+        raise CompileError(f"{queries.heads} heads cannot share {keys.heads} heads of keys.")
+    if unit.is_tiled or unit.pixels > 1 or unit.accumulator_dtype != "float32":
+        raise CompileError(f"Attention has no kernel for unit {unit.name!r}.")
+    if any(m.image.dtype != unit.x_dtype for m in (queries, keys, values)):
+        raise CompileError(f"Unit {unit.name!r} multiplies {unit.x_dtype}.")
+    if kernel.causal and (kernel.masks or queries.rows > keys.rows):
+        raise CompileError("Causal attention has no masks, and a key beside each query.")
+    # A register block that is moved back over its neighbour would add its values twice.
+    is_whole = kernel.block[0] % min(kernel.tile.rows, kernel.block[0]) == 0
+    if not is_whole or kernel.block[1] % unit.lanes or kernel.block[0] > queries.rows:
+        raise CompileError(f"Attention cannot be cut into blocks of {kernel.block}.")
+
+
+@dataclass(frozen=True, slots=True)
+class _Attention:
+    """One kernel while it is being emitted."""
+
+    kernel: AttentionKernel
+    unit: Unit
+    lines: list[Buffer]
+    tensors: Tensors
+
+    def task(self, task: Expr) -> None:
+        """Blocks of queries are shared out; who has some of a head packs its keys and values."""
+        kernel, unit = self.kernel, self.unit
+        rows = BlockRows.of(kernel.block, kernel.values.columns, unit)
+        plain = replace(
+            kernel, output=Output(Image(1, 1, 1, 1)), expression=Accumulator(), sources=()
+        )
+        left = LeftRows.of(self._block_of_queries(), unit, self.lines[0])
+        weights = LeftRows.of(rows.matrices(unit), unit, rows.weights)
+        packed_keys, packed_values = self._room()
+        scores = Part(left.pixels(kernel.tile), Depth(left.depth), kernel.block[1], packed_keys)
+        weighted = Part(
+            weights.pixels(kernel.tile),
+            Depth(weights.depth),
+            kernel.values.columns,
+            packed_values,
+            kept=rows.add_weighted,
+        )
+        scores = replace(scores, kept=rows.keep_score)
+        shared = Multiplication(plain, kernel.tile, unit, left.line, self.tensors)
+        others = replace(shared, x=weights.line)
+        with (
+            multiplying(shared, scores, issue_instruction) as score,
+            multiplying(others, weighted, issue_instruction) as weigh,
+        ):
+            emitted = _Products(
+                left, rows, functools.partial(_at, score, scores), (weigh, weighted)
+            )
+            self._share_of(task, packed_keys, packed_values, emitted)
+
+    def _share_of(self, task: Expr, keys: Buffer, values: Buffer, products: _Products) -> None:
+        kernel = self.kernel
+        per_key_head = kernel.queries.heads // kernel.keys.heads
+        blocks = kernel.query_blocks * per_key_head
+        rights = kernel.queries.batch * kernel.keys.heads
+        start, stop = share(rights * blocks, task, kernel.tile.threads)
+        start, stop = T.Bind(start), T.Bind(stop)
+
+        def with_keys(index: Expr) -> None:
+            batch, key_head = T.Bind(index // kernel.keys.heads), T.Bind(index % kernel.keys.heads)
+            self._pack(batch, key_head, keys, values)
+            first = T.Bind(T.max(start - index * blocks, 0))
+            last = T.Bind(T.min(stop - index * blocks, blocks))
+
+            def block(item: Expr) -> None:
+                head = T.Bind(key_head * per_key_head + item // kernel.query_blocks)
+                query = T.min(
+                    item % kernel.query_blocks * kernel.block[0],
+                    kernel.queries.rows - kernel.block[0],
+                )
+                self._block(Place(batch, head, T.Bind(query)), products)
+
+            loop(first, last, block)
+
+        loop(start // blocks, (stop + blocks - 1) // blocks, with_keys)
+
+    def _block(self, place: Place, products: _Products) -> None:
+        """All keys that a block of queries sees, and what they give."""
+        kernel, rows = self.kernel, products.rows
+        whole = kernel.queries.matrix(self.lines[0], place.batch, place.head)
+        begin = T.Bind(whole.start + place.query * whole.pitch)
+        matrix = Matrix(whole.buffer, begin, whole.pitch, kernel.block[0], whole.columns)
+        origin = products.left.place(matrix)
+        rows.clear()
+
+        def keys(block: Expr) -> None:
+            products.score(origin, block * (kernel.block[1] // self.unit.lanes))
+            rows.weigh(kernel, self.tensors, place, block)
+            weigh, part = products.weigh
+            columns = -(-kernel.values.columns // self.unit.lanes)
+            weigh(replace(part, first_block=block * columns))
+
+        loop(0, self._blocks_seen(place), keys)
+        output = view(self.tensors.output, (kernel.output.image.size,))
+        written = kernel.written.matrix(output, place.batch, place.head)
+        rows.write(kernel, written, place)
+
+    def _blocks_seen(self, place: Place) -> Expr:
+        """Blocks of keys that the last query of a block sees any of."""
+        kernel = self.kernel
+        if not kernel.causal:
+            return kernel.key_blocks
+        last = place.query + kernel.block[0] + kernel.keys.rows - kernel.queries.rows
+        return T.Bind((last + kernel.block[1] - 1) // kernel.block[1])
+
+    def _block_of_queries(self) -> Matrices:
+        return replace(self.kernel.queries, rows=self.kernel.block[0])
+
+    def _room(self) -> tuple[Buffer, Buffer]:
+        """Memory for the packed keys and values of one head, in whole blocks."""
+        kernel, unit = self.kernel, self.unit
+        blocks, depth = kernel.key_blocks, kernel.block[1]
+        columns = Packing(
+            unit, blocks * depth, kernel.keys.columns,
+            padded_depth(unit, kernel.keys.columns), True, kernel.keys.image.dtype,
+        )  # fmt: skip
+        one = self._packed_values(depth).shape
+        values = (blocks * one[0], *one[1:])
+        size = values[0] * values[1] * values[2]
+        return columns.memory(), view(scratch(size, unit.weight_dtype), values)
+
+    def _packed_values(self, rows: int) -> Packing:
+        """One block of values of which so many rows exist; zeros follow them."""
+        values = self.kernel.values
+        return Packing(
+            self.unit, values.columns, rows, self.kernel.block[1], False, values.image.dtype
+        )
+
+    def _pack(self, batch: Expr, head: Expr, keys: Buffer, values: Buffer) -> None:
+        kernel, unit = self.kernel, self.unit
+        depth = kernel.keys.columns
+        packing = Packing(
+            unit, kernel.keys.rows, depth, padded_depth(unit, depth), True, kernel.keys.image.dtype
+        )
+        packing.write(kernel.keys.matrix(self.lines[1], batch, head), keys)
+        matrix = kernel.values.matrix(self.lines[2], batch, head)
+        full, rest = divmod(kernel.values.rows, kernel.block[1])
+
+        def block(index: Expr, rows: int) -> None:
+            start = T.Bind(matrix.start + index * kernel.block[1] * matrix.pitch)
+            part = Matrix(matrix.buffer, start, matrix.pitch, rows, matrix.columns)
+            packed = self._packed_values(rows)
+            packed.write(part, values, index * packed.shape[0])
+
+        loop(0, full, lambda index: block(index, kernel.block[1]))
+        if rest:
+            block(full, rest)
+
+
+def _at(multiply: Multiply, part: Part, origin: Expr, first_block: Expr) -> None:
+    multiply(replace(part, origin=origin, first_block=first_block))
+
+
+@dataclass(frozen=True, slots=True)
+class _Products:
+    """The two products of a block, made ready."""
+
+    left: LeftRows
+    rows: BlockRows
+    score: Callable[[Expr, Expr], None]
+    weigh: tuple[Multiply, Part]

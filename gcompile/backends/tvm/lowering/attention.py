@@ -1,0 +1,78 @@
+"""Attention whose scores never are in memory."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from gcompile import ir
+from gcompile.backends.tvm.kernels.attention import AttentionKernel
+from gcompile.backends.tvm.kernels.attention_rows import Mask
+from gcompile.backends.tvm.kernels.matrices import Matrices
+from gcompile.backends.tvm.kernels.spec import Accumulator, Image, Output, Source
+from gcompile.backends.tvm.kernels.units import unit_named
+from gcompile.backends.tvm.lowering.memory import Memory
+from gcompile.backends.tvm.lowering.placement import DTYPES, Layout, Placement, rows_image
+from gcompile.backends.tvm.lowering.region_expression import CannotEmitError
+from gcompile.energy.attention import attention_block
+from gcompile.ir.attention import FoundAttention, Rows
+
+
+def lower_attention(region: ir.Region, found: FoundAttention, memory: Memory) -> None:
+    """Emit a region that is attention as a whole.
+
+    Raises:
+        CannotEmitError: The unit of its tile does not read what is stored.
+    """
+    if region.tile is None:
+        raise CannotEmitError("the region has no tile")
+    unit = unit_named(region.tile.unit).carrying(1)  # Packing at run time knows no wider groups.
+    tile = replace(region.tile, unit=unit.name)
+    queries, keys = found.sizes[3:5]
+    placed = [memory.tensor(operand.value) for operand in found.operands]
+    for placement in placed:
+        if placement.image.dtype != unit.x_dtype:
+            raise CannotEmitError(f"unit {unit.name} does not multiply {placement.image.dtype}")
+    masks = [_mask(memory, mask.value) for mask in found.masks]
+    output = found.output.value
+    image = rows_image(ir.static_shape(output), DTYPES[output.dtype or ir.DataType.FLOAT])
+    q, k, v = (
+        _matrices(placement.image, operand.rows, found, count)
+        for placement, operand, count in zip(
+            placed, found.operands, (queries, keys, keys), strict=True
+        )
+    )
+    kernel = AttentionKernel(
+        Output(image),
+        Accumulator(),
+        tuple(Source(mask.image) for mask in masks),
+        **memory.emission.shared(tile.threads),
+        queries=q,
+        keys=replace(k, heads=found.sizes[2]),
+        values=replace(v, heads=found.sizes[2]),
+        written=_matrices(image, found.output.rows, found, queries),
+        scale=found.scale,
+        masks=tuple(Mask(mask.hidden, mask.where) for mask in found.masks),
+        causal=found.causal,
+        zero_if_hidden=found.zero_if_hidden,
+        tile=tile,
+        block=attention_block(queries, keys, tile.rows, unit.lanes),
+    )
+    arguments = [placement.var for placement in (*placed, *masks)]
+    var = memory.emission.call(kernel, arguments, image)
+    memory.put(output, Placement(var, Layout.ROWS, image))
+
+
+def _matrices(image: Image, rows: Rows, found: FoundAttention, count: int) -> Matrices:
+    """The vectors of all heads of all sequences."""
+    batch, heads, _, _, _, depth = found.sizes
+    strides = (rows.batch_pitch, rows.head_pitch, rows.pitch)
+    return Matrices(image, count, depth, batch, heads, strides, rows.offset)
+
+
+def _mask(memory: Memory, value: ir.Value) -> Placement:
+    """A mask as (batch, heads, queries, keys), where a size of one is broadcast."""
+    placement, shape = memory.tensor(value), ir.static_shape(value)
+    batch, heads, queries, keys = (1,) * (4 - len(shape)) + shape
+    dtype = placement.image.dtype
+    image = Image(batch, heads, queries, keys, dtype, declared=placement.shape)
+    return replace(placement, image=image)

@@ -1,0 +1,225 @@
+"""Attention in blocks, against float64, over sizes that no block divides."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gcompile.backends.tvm.kernels import attention
+from gcompile.backends.tvm.kernels.attention import AttentionKernel
+from gcompile.backends.tvm.kernels.attention_rows import Mask
+from gcompile.backends.tvm.kernels.matrices import Matrices
+from gcompile.backends.tvm.kernels.spec import Accumulator, Image, Output, Source
+from gcompile.backends.tvm.kernels.units import unit_named
+from gcompile.energy.attention import attention_block
+from gcompile.errors import CompileError
+from gcompile.ir.tile import Tile
+from tests.backends.tvm.kernels.compiling import Array, inside, run
+from tests.backends.tvm.kernels.examples import few
+from tests.backends.tvm.kernels.machine import machine_for, skip_unless_runnable
+
+UNITS = ("generic", "avx2", "avx512", "generic-bf16", "avx512-bf16")
+FEW = few()
+_TOLERANCE = {"float32": 2e-6, "bfloat16": 2.0**-6}
+
+
+@st.composite
+def kernels(draw: st.DrawFn, unit: str) -> AttentionKernel:
+    """Small attention of every layout, with masks of every shape or none."""
+    batch, key_heads, per_key = (draw(st.integers(1, 2)) for _ in range(3))
+    depth, columns = draw(st.integers(1, 40)), draw(st.integers(1, 40))
+    queries, keys = draw(st.integers(1, 70)), draw(st.integers(1, 90))
+    causal = draw(st.booleans())
+    if causal:
+        keys = max(queries, keys)
+    carrier, heads = unit_named(unit), key_heads * per_key
+
+    def matrices(rows: int, width: int, count: int) -> Matrices:
+        in_channels, first = draw(st.booleans()), draw(st.integers(0, 2))
+        channels = first + (count * width if in_channels else width) + draw(st.integers(0, 1))
+        image = Image(batch, 1 if in_channels else count, rows, channels, carrier.x_dtype)
+        return Matrices.in_image(image, width, count, in_channels=in_channels, first_channel=first)
+
+    written = Matrices.in_image(Image(batch, heads, queries, columns), columns, heads)
+    if draw(st.booleans()):
+        image = Image(batch, 1, queries, heads * columns, carrier.x_dtype)
+        written = Matrices.in_image(image, columns, heads, in_channels=True)
+    one = st.booleans()
+    sources, masks = [], []
+    for hidden in () if causal else draw(st.sampled_from([(), (None,), (-3.0, None)])):
+        shape = (batch if draw(one) else 1, heads if draw(one) else 1,
+                 queries if draw(one) else 1, keys)  # fmt: skip
+        dtype = "uint8" if hidden is not None else draw(st.sampled_from(["float32", "bfloat16"]))
+        sources.append(Source(Image(*shape, dtype)))
+        masks.append(Mask(hidden, draw(one)))
+    rows = draw(st.integers(1, 3))
+    block = attention_block(queries, keys, rows, carrier.lanes)
+    if draw(one):  # Several blocks of both, whatever the sizes are.
+        high = min(rows, queries)
+        block = (high * max(1, min(9, queries) // high), carrier.lanes)
+    return AttentionKernel(
+        Output(written.image),
+        Accumulator(),
+        tuple(sources),
+        vector_bits=carrier.vector_bits,
+        queries=matrices(queries, depth, heads),
+        keys=matrices(keys, depth, key_heads),
+        values=matrices(keys, columns, key_heads),
+        written=written,
+        scale=draw(st.sampled_from([1.0, 0.3])),
+        masks=tuple(masks),
+        causal=causal,
+        tile=Tile(unit, rows, draw(st.integers(1, 2)), outer="n", threads=draw(st.integers(1, 3))),
+        block=block,
+    )
+
+
+@pytest.mark.parametrize("unit", UNITS)
+@FEW
+@given(data=st.data())
+def test_attention_of_any_layout_agrees_with_float64(unit: str, data: st.DataObject) -> None:
+    skip_unless_runnable(unit)
+    kernel = data.draw(kernels(unit))
+    inputs = _inputs(kernel)
+    found, expected = _run(kernel, inputs), _expected(kernel, inputs)
+    narrow = {unit_named(unit).x_dtype, kernel.output.image.dtype}
+    tolerance = _TOLERANCE["bfloat16" if "bfloat16" in narrow else "float32"]
+    np.testing.assert_allclose(found, expected, rtol=tolerance, atol=2 * tolerance)
+
+
+def _plain(queries: int = 9, keys: int = 40) -> AttentionKernel:
+    image, other = Image(1, 1, queries, 8), Image(1, 1, keys, 8)
+    q, k = Matrices.in_image(image, 8), Matrices.in_image(other, 8)
+    return AttentionKernel(
+        Output(image), Accumulator(), queries=q, keys=k, values=k, written=q,
+        tile=Tile("generic", 3, 2, outer="n"), block=(3, 16),
+    )  # fmt: skip
+
+
+def test_scores_that_would_overflow_do_not() -> None:
+    kernel = replace(_plain(), scale=1e30)
+    inputs = _inputs(kernel)
+    np.testing.assert_allclose(_run(kernel, inputs), _expected(kernel, inputs), rtol=1e-6)
+
+
+@pytest.mark.parametrize("zero", [False, True])
+def test_queries_that_see_no_key_give_nan_or_zero(zero: bool) -> None:
+    mask = Source(Image(1, 1, 9, 40))
+    kernel = replace(_plain(), sources=(mask,), masks=(Mask(),), zero_if_hidden=zero)
+    inputs = _inputs(kernel)
+    inputs[3][:] = 0
+    inputs[3][0, 0, 4] = -np.inf
+    inputs[3][0, 0, 5, :33] = -np.inf
+    found, expected = _run(kernel, inputs), _expected(kernel, inputs)
+    others = np.arange(9) != 4
+    np.testing.assert_allclose(found[:, :, others], expected[:, :, others], rtol=1e-5, atol=1e-6)
+    assert (not found[0, 0, 4].any()) if zero else np.isnan(found[0, 0, 4]).all()
+
+
+def test_a_nan_stays_with_its_query() -> None:
+    kernel = _plain()
+    inputs = _inputs(kernel)
+    inputs[0][0, 0, 3, 0] = np.nan
+    found = _run(kernel, inputs)
+    assert np.isnan(found[0, 0, 3]).all()
+    assert not np.isnan(np.delete(found, 3, axis=2)).any()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"tile": Tile("amx-bf16", 2, 2)},
+        {"tile": Tile("avx512-vnni", 2, 2)},
+        {"tile": Tile("avx512-bf16", 3, 2)},
+        {"block": (4, 16)},
+        {"block": (3, 10)},
+        {"block": (12, 16)},
+        {"causal": True, "keys": Matrices(Image(1, 1, 4, 8), 4, 8)},
+        {"values": Matrices(Image(1, 1, 41, 8), 41, 8)},
+        {"queries": Matrices(Image(1, 1, 9, 8), 9, 8, heads=3),
+         "keys": Matrices(Image(1, 1, 40, 8), 40, 8, heads=2),
+         "values": Matrices(Image(1, 1, 40, 8), 40, 8, heads=2)},
+    ],
+)  # fmt: skip
+def test_what_the_kernel_cannot_do_is_refused(changes: dict[str, Any]) -> None:
+    with pytest.raises(CompileError):
+        attention.emit(replace(_plain(), **changes), "refused")
+
+
+@given(st.integers(1, 3000), st.integers(1, 3000), st.integers(1, 28))
+def test_blocks_are_whole_register_blocks(queries: int, keys: int, rows: int) -> None:
+    high, wide = attention_block(queries, keys, rows, 16)
+    assert high <= min(48, queries)
+    assert high % min(rows, queries) == 0
+    assert wide % 16 == 0
+    assert wide <= 256
+    assert -(-keys // wide) * wide - keys < 16 * -(-keys // wide)
+
+
+def _inputs(kernel: AttentionKernel) -> list[Array]:
+    rng = np.random.default_rng(kernel.queries.rows)
+    found = []
+    for matrices in (kernel.queries, kernel.keys, kernel.values):
+        image = matrices.image
+        numbers = rng.standard_normal(image.shape)
+        found.append(_stored(numbers, image))
+    for source in kernel.sources:
+        drawn = rng.standard_normal(source.image.shape)
+        found.append(_stored(drawn > 0 if source.image.dtype == "uint8" else drawn, source.image))
+    return found
+
+
+def _stored(numbers: Array, image: Image) -> Array:
+    if image.dtype == "bfloat16":
+        return numbers.astype(ml_dtypes.bfloat16).view(np.uint16)
+    return numbers.astype(image.dtype)
+
+
+def _numbers(stored: Array, image: Image) -> Array:
+    bits = stored.view(ml_dtypes.bfloat16) if image.dtype == "bfloat16" else stored
+    return bits.astype(np.float64)
+
+
+def _heads(matrices: Matrices, stored: Array) -> Array:
+    """(batch, heads, rows, columns)."""
+    line = _numbers(stored, matrices.image).reshape(-1)
+    places = [np.arange(n) for n in (matrices.batch, matrices.heads, matrices.rows)]
+    starts = sum(
+        step * place for step, place in zip(matrices.strides, np.ix_(*places), strict=True)
+    )
+    index = np.asarray(starts)[..., None] + np.arange(matrices.columns) + matrices.offset
+    found: Array = line[index]
+    return found
+
+
+def _expected(kernel: AttentionKernel, inputs: list[Array]) -> Array:
+    operands = (kernel.queries, kernel.keys, kernel.values)
+    q, k, v = (_heads(*pair) for pair in zip(operands, inputs, strict=False))
+    k, v = (np.repeat(x, q.shape[1] // x.shape[1], axis=1) for x in (k, v))
+    scores = q @ k.swapaxes(-1, -2) * np.float32(kernel.scale)
+    for mask, source, stored in zip(kernel.masks, kernel.sources, inputs[3:], strict=True):
+        number = _numbers(stored, source.image)
+        if mask.hidden is None:
+            scores = scores + number
+        else:
+            scores = np.where((number != 0) == mask.where, mask.hidden, scores)
+    if kernel.causal:
+        ahead = np.arange(k.shape[2]) > np.arange(q.shape[2])[:, None] + k.shape[2] - q.shape[2]
+        scores = np.where(ahead, -np.inf, scores)
+    with np.errstate(invalid="ignore"):
+        powers = np.exp(scores - scores.max(-1, keepdims=True))
+        result: Array = powers / powers.sum(-1, keepdims=True) @ v
+    return result
+
+
+def _run(kernel: AttentionKernel, inputs: list[Array]) -> Array:
+    mcpu, attributes = machine_for(kernel.tile.unit)
+    stored = run(attention.emit(kernel, "attention"), inputs, kernel.output, mcpu, attributes)
+    numbers = inside(kernel.output.image, stored)
+    return _heads(kernel.written, numbers.view(stored.dtype))
