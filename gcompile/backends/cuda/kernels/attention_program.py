@@ -23,6 +23,7 @@ from gcompile.backends.cuda.kernels.attention_softmax import (
 )
 from gcompile.backends.cuda.kernels.numbers import load_numbers, numbers_buffer
 from gcompile.backends.cuda.kernels.transfer import ask, fetch, put
+from gcompile.backends.cuda.program.matrix_statements import LoadMatrix, Multiply
 from gcompile.backends.cuda.program.program import (
     BLOCK_X,
     BLOCK_Z,
@@ -33,8 +34,6 @@ from gcompile.backends.cuda.program.program import (
     For,
     If,
     Let,
-    LoadMatrix,
-    Multiply,
     Program,
     Registers,
     Set,

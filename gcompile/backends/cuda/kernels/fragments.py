@@ -10,16 +10,8 @@ from gcompile.backends.cuda.kernels.copies import Copies
 from gcompile.backends.cuda.kernels.depth_rows import ELEMENT_BYTES, DepthRows
 from gcompile.backends.cuda.kernels.swizzle import panel_address, shared_address
 from gcompile.backends.cuda.program.instruction import Instruction
-from gcompile.backends.cuda.program.program import (
-    LANE,
-    For,
-    Let,
-    LoadMatrix,
-    Multiply,
-    Registers,
-    RoundToTf32,
-    Statement,
-)
+from gcompile.backends.cuda.program.matrix_statements import LoadMatrix, Multiply, RoundToTf32
+from gcompile.backends.cuda.program.program import LANE, For, Let, Registers, Statement
 from gcompile.backends.cuda.program.scalar import Scalar, register, variable
 
 WARP_ROW, WARP_COLUMN = variable("warp_row"), variable("warp_column")

@@ -22,20 +22,22 @@ from gcompile.backends.cuda.program.instruction import (
     Instruction,
     matrix_layout,
 )
+from gcompile.backends.cuda.program.matrix_statements import (
+    BeginGroup,
+    CommitGroup,
+    MultiplyGroup,
+    ShowToGroups,
+    WaitGroup,
+)
 from gcompile.backends.cuda.program.program import (
     Barrier,
-    BeginGroup,
     Commit,
-    CommitGroup,
     For,
     If,
     Let,
-    MultiplyGroup,
     Registers,
-    ShowToGroups,
     Statement,
     Wait,
-    WaitGroup,
 )
 from gcompile.backends.cuda.program.scalar import less, register, variable
 

@@ -14,13 +14,12 @@ from gcompile.backends.cuda.kernels.copies import Copies
 from gcompile.backends.cuda.kernels.fragments import WARP_COLUMN, WARP_ROW, lane_place
 from gcompile.backends.cuda.kernels.swizzle import shared_address
 from gcompile.backends.cuda.program.instruction import Instruction, SparseInstruction
+from gcompile.backends.cuda.program.matrix_statements import LoadMatrix, MultiplySparse
 from gcompile.backends.cuda.program.program import (
     LANE,
     For,
     Let,
-    LoadMatrix,
     LoadShared,
-    MultiplySparse,
     Registers,
     Set,
     Statement,

@@ -6,9 +6,6 @@ Tensor cores multiply in fp16 or bf16, in which the differences q − z are exac
 left operand (16 of them along n) and rows of x the right one (8 at a time), so that one row wastes
 no bandwidth: the kernel reads each weight once, 16 bytes per lane.
 
-Numbers are decoded without conversions: the bits of an integer q below the mantissa of 1024 (fp16)
-or 128 (bf16) are that number plus q, from which 1024 + z is subtracted exactly.
-
 The depth may be walked in any order, so it is walked as lanes read x: lane 4g + t holds elements
 8t … 8t + 7 of every 32, as the columns 2t, 2t + 1, 2t + 8 and 2t + 9 of two instructions.
 """
@@ -18,14 +15,16 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from gcompile.backends.cuda.kernels.epilogue import Epilogue, Place
+from gcompile.backends.cuda.kernels.decode_stored import Decoding
+from gcompile.backends.cuda.kernels.epilogue import Epilogue
 from gcompile.backends.cuda.kernels.pack_stored import COLUMNS, RUN, unit_of
+from gcompile.backends.cuda.kernels.stored_output import PITCH, added, shared
 from gcompile.backends.cuda.program.instruction import ASYNC_ARCH, Instruction, instruction_for
+from gcompile.backends.cuda.program.matrix_statements import Multiply
 from gcompile.backends.cuda.program.program import (
     BLOCK_X,
     BLOCK_Y,
     LANE,
-    THREAD,
     WARP,
     Barrier,
     Buffer,
@@ -33,16 +32,13 @@ from gcompile.backends.cuda.program.program import (
     If,
     Let,
     LoadGlobal,
-    LoadShared,
     LoadWords,
-    Multiply,
     Program,
     Registers,
     Scope,
     Set,
     Statement,
     Storage,
-    StoreShared,
 )
 from gcompile.backends.cuda.program.scalar import (
     Scalar,
@@ -52,7 +48,6 @@ from gcompile.backends.cuda.program.scalar import (
     less,
     register,
     variable,
-    word,
 )
 
 MOST_ROWS = 64
@@ -60,15 +55,6 @@ MOST_ROWS = 64
 
 _MOST_LOADS = 4
 """Loads of weights that each lane has under way, fewer where sums take the registers."""
-
-_PITCH = 20
-"""Sums of one row of x in shared memory: 16, and four more so that lanes use all banks."""
-
-_MAGIC = {("f16", 4): 0x6400, ("f16", 8): 0x6400, ("bf16", 4): 0x4300}
-"""The bits of 1024 or 128, below whose mantissa a number of so many bits fits."""
-
-_FLOAT_MAGIC = 0x4B000000
-"""The bits of 2^23: bf16 has no room for eight bits below a power of two, float32 has."""
 
 
 @dataclass(frozen=True)
@@ -157,13 +143,13 @@ class StoredProduct:
             (*self.buffers, *read, written),
             (self.tiles[1], math.ceil(self.m / MOST_ROWS), 1),
             32 * self.warps,
-            4 * self.warps * 8 * self.tiles[0] * _PITCH,
+            4 * self.warps * 8 * self.tiles[0] * PITCH,
             (
                 Let("first_column", BLOCK_X * COLUMNS),
                 Let("first_row", BLOCK_Y * MOST_ROWS),
                 Registers("sums", "float32", sums, zero=True),
                 For("round", rounds, tuple(self._round())),
-                *self._share(),
+                *shared(self.tiles[0]),
                 Barrier(),
                 *self._finish(),
             ),
@@ -182,6 +168,19 @@ class StoredProduct:
     def instruction(self) -> Instruction:
         """What multiplies."""
         return instruction_for(self.element, self.arch)
+
+    @property
+    def _decoding(self) -> Decoding:
+        return Decoding(self.element, self.bits, self.has_points)
+
+    def _finish(self) -> list[Statement]:
+        """Add the warps' sums in order, evaluate and store."""
+        row, column = variable("row"), variable("column")
+        exists = both(
+            less(row, self.m) if self._has_slack else None,
+            less(column, self.n) if self.n % COLUMNS else None,
+        )
+        return added(self.tiles[0], self.warps, exists, self.epilogue)
 
     def _unit_number(self) -> Scalar:
         return (variable("round") * self._loads + variable("turn")) * self.warps + WARP
@@ -234,7 +233,7 @@ class StoredProduct:
             *self._parameters(),
         ]
         for step in (0, 1):
-            body += self._decode(run, step)
+            body += self._decoding.words(run, step)
             product = Multiply(
                 self.instruction,
                 tuple(register("partial", tile * 4 + i, "float32") for i in range(4)),
@@ -271,100 +270,3 @@ class StoredProduct:
             exists = less(column, self.n)
             result += [If(exists, tuple(loads))] if self.n % COLUMNS else loads
         return result
-
-    def _decode(self, run: int, step: int) -> list[Statement]:
-        """Turn the lane's weights of one instruction into numbers of 16 bits less their points."""
-        result: list[Statement] = []
-        for i in range(4):
-            target = register("left", i, "uint32")
-            if self.bits == 4:
-                stored = register("words", variable("turn") * 4 + (2 * run + step), "uint32")
-                digits = (stored >> (4 * i)) & word(0x000F000F)
-                result.append(Set(target, self._less_point(digits, i % 2)))
-                continue
-            stored = register("words", variable("turn") * 4 + (2 * step + i // 2), "uint32")
-            if self.element == "f16":
-                selector = 0x4140 if i % 2 == 0 else 0x4342
-                digits = apply("permute_bytes", stored, word(0), word(selector))
-                result.append(Set(target, self._less_point(digits, i % 2)))
-                continue
-            pair = [
-                apply(
-                    "fsub",
-                    apply("as_float", apply("or", (stored >> s) & word(0xFF), word(_FLOAT_MAGIC))),
-                    self._float_point(i % 2),
-                )
-                for s in (16 * (i % 2), 16 * (i % 2) + 8)
-            ]
-            result.append(Set(target, apply("pack_bf16", *pair)))
-        return result
-
-    def _offset(self) -> int:
-        """What is added to signed weights before they are stored."""
-        return 0 if self.has_points else 1 << (self.bits - 1)
-
-    def _less_point(self, digits: Scalar, half: int) -> Scalar:
-        """Complete the magic numbers of two digits and subtract what is too much."""
-        magic = _MAGIC[self.element, self.bits]
-        one = 0x3C003C00 if self.element == "f16" else 0x3F803F80
-        negative = (magic | 0x8000) * 0x10001
-        if self.has_points:
-            point = register("point", half, "int32")
-            pair = apply("or", point, point << 16)
-            much = Scalar("or", "uint32", (pair, word(negative)))
-        else:
-            much = word(negative | self._offset() * 0x10001)
-        numbers = apply("or", digits, word(magic * 0x10001))
-        return apply(f"fma_{self.element}", numbers, word(one), much)
-
-    def _float_point(self, half: int) -> Scalar:
-        if not self.has_points:
-            return Scalar("constant", "float32", (), float(2**23 + self._offset()))
-        point = apply("int_to_float", register("point", half, "int32"))
-        return apply("fadd", point, float(2**23))
-
-    def _share(self) -> list[Statement]:
-        """Each warp writes its sums: (warp, row of x, column)."""
-        i = variable("i")
-        row = i // 4 * 8 + (LANE & 3) * 2 + i % 2
-        column = (LANE >> 2) + i // 2 % 2 * 8
-        address = ((WARP * (8 * self.tiles[0]) + row) * _PITCH + column) * 4
-        store = StoreShared(address, (register("sums", i, "float32"),))
-        return [For("i", 4 * self.tiles[0], (store,), unrolled=True)]
-
-    def _finish(self) -> list[Statement]:
-        """Add the warps' sums in order, evaluate and store."""
-        threads, count = 32 * self.warps, 8 * self.tiles[0] * COLUMNS
-        unit, total = variable("unit"), register("total", 0, "float32")
-        part = register("part", 0, "float32")
-        row, column = variable("row"), variable("column")
-        index = variable("source_warp") * (8 * self.tiles[0]) + unit // COLUMNS
-        load = LoadShared((part,), (index * _PITCH + unit % COLUMNS) * 4)
-        exists = both(
-            less(unit, count) if count % threads else None,
-            less(row, self.m) if self._has_slack else None,
-            less(column, self.n) if self.n % COLUMNS else None,
-        )
-        body: tuple[Statement, ...] = (
-            Registers("total", "float32", 1, zero=True),
-            Registers("part", "float32", 1),
-            For(
-                "source_warp",
-                self.warps,
-                (load, Set(total, apply("fadd", total, part))),
-                unrolled=True,
-            ),
-            *self.epilogue.statements(Place(row, column), [total]),
-        )
-        return [
-            For(
-                "turn",
-                math.ceil(count / threads),
-                (
-                    Let("unit", variable("turn") * threads + THREAD),
-                    Let("row", variable("first_row") + unit // COLUMNS),
-                    Let("column", variable("first_column") + unit % COLUMNS),
-                    *(body if exists is None else (If(exists, body),)),
-                ),
-            )
-        ]

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from gcompile.backends.cuda.program.instruction_text import memory_lines, multiply_function
+from gcompile.backends.cuda.program.matrix_statements import Multiply
 from gcompile.backends.cuda.program.prelude import PRELUDE
 from gcompile.backends.cuda.program.program import (
     Buffer,
     For,
     If,
     Let,
-    Multiply,
     Program,
     Registers,
     Scope,

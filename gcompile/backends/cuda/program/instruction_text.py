@@ -10,27 +10,29 @@ from gcompile.backends.cuda.program.global_text import (
     store_global_lines,
 )
 from gcompile.backends.cuda.program.instruction import Instruction, Piece
-from gcompile.backends.cuda.program.program import (
-    Barrier,
+from gcompile.backends.cuda.program.matrix_statements import (
     BeginGroup,
-    Commit,
     CommitGroup,
-    CopyAsync,
-    Exchange,
-    LoadGlobal,
     LoadMatrix,
-    LoadShared,
-    LoadWords,
     Multiply,
     MultiplyGroup,
     MultiplySparse,
     RoundToTf32,
     ShowToGroups,
+    WaitGroup,
+)
+from gcompile.backends.cuda.program.program import (
+    Barrier,
+    Commit,
+    CopyAsync,
+    Exchange,
+    LoadGlobal,
+    LoadShared,
+    LoadWords,
     Statement,
     StoreGlobal,
     StoreShared,
     Wait,
-    WaitGroup,
     WarpBarrier,
 )
 from gcompile.backends.cuda.program.scalar import Scalar

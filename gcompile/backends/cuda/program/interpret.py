@@ -15,6 +15,17 @@ import numpy as np
 
 from gcompile.backends.cuda.program.evaluate import uniform
 from gcompile.backends.cuda.program.machine import Machine
+from gcompile.backends.cuda.program.matrix_statements import (
+    BeginGroup,
+    CommitGroup,
+    LoadMatrix,
+    Multiply,
+    MultiplyGroup,
+    MultiplySparse,
+    RoundToTf32,
+    ShowToGroups,
+    WaitGroup,
+)
 from gcompile.backends.cuda.program.memory import GlobalMemory
 from gcompile.backends.cuda.program.memory_statements import (
     access_shared,
@@ -26,32 +37,23 @@ from gcompile.backends.cuda.program.memory_statements import (
 )
 from gcompile.backends.cuda.program.program import (
     Barrier,
-    BeginGroup,
     Commit,
-    CommitGroup,
     CopyAsync,
     Exchange,
     For,
     If,
     Let,
     LoadGlobal,
-    LoadMatrix,
     LoadShared,
     LoadWords,
-    Multiply,
-    MultiplyGroup,
-    MultiplySparse,
     Program,
     Registers,
-    RoundToTf32,
     Scope,
     Set,
-    ShowToGroups,
     Statement,
     StoreGlobal,
     StoreShared,
     Wait,
-    WaitGroup,
     WarpBarrier,
 )
 from gcompile.backends.cuda.program.registers import empty_registers

@@ -6,8 +6,7 @@ import numpy as np
 
 from gcompile.backends.cuda.program.evaluate import uniform
 from gcompile.backends.cuda.program.machine import Machine
-from gcompile.backends.cuda.program.memory import AccessError
-from gcompile.backends.cuda.program.program import (
+from gcompile.backends.cuda.program.matrix_statements import (
     BeginGroup,
     CommitGroup,
     LoadMatrix,
@@ -17,6 +16,7 @@ from gcompile.backends.cuda.program.program import (
     ShowToGroups,
     WaitGroup,
 )
+from gcompile.backends.cuda.program.memory import AccessError
 from gcompile.backends.cuda.program.scalar import Array, Scalar
 from gcompile.backends.cuda.program.sparse_core import multiply_sparse
 from gcompile.backends.cuda.program.tensor_core import (

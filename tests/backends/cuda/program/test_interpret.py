@@ -13,6 +13,7 @@ from gcompile.backends.cuda.kernels.block_tile import BlockTile
 from gcompile.backends.cuda.kernels.product import Product
 from gcompile.backends.cuda.program.instruction import INSTRUCTIONS, Instruction
 from gcompile.backends.cuda.program.interpret import Run, interpret
+from gcompile.backends.cuda.program.matrix_statements import ShowToGroups, WaitGroup
 from gcompile.backends.cuda.program.memory import AccessError
 from gcompile.backends.cuda.program.program import (
     THREAD,
@@ -25,12 +26,10 @@ from gcompile.backends.cuda.program.program import (
     Program,
     Registers,
     Set,
-    ShowToGroups,
     Statement,
     StoreGlobal,
     StoreShared,
     Wait,
-    WaitGroup,
 )
 from gcompile.backends.cuda.program.scalar import (
     Scalar,
