@@ -120,7 +120,7 @@ def _search(job: Job, exact: Stage, measurer: Measurer, limit_j: float) -> Decis
     spread_sensitivities(job, plain.model, goal.precisions, histograms, journal)
     result = search(
         plain.model, job.context, goal, realizer, evaluate, job.progress, histograms, journal,
-        reductions,
+        reductions, measurer.screened_accuracy if job.evaluation else None,
     )  # fmt: skip
     stage = realizer.stages.get(result.best.model, plain)
     recipe = Recipe(result.best.choice, result.best.options, realizer.histograms)

@@ -74,6 +74,10 @@ class Measurer:
             )
             return self.accuracy_of(self.job.executor.open(Path(folder), name, model))
 
+    def screened_accuracy(self, model: ir.Model) -> float:
+        """The task metric of the model in the reference runtime, which needs no code."""
+        return self.accuracy_of(Reference(model))
+
     def accuracy_of(self, execution: Execution) -> float:
         """The task metric of compiled code on the evaluation rows."""
         rows = self._evaluation

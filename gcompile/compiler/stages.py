@@ -204,7 +204,7 @@ class Realizer:
         names = [PruneChannels.name] if removal.sizes else []
         names += [PruneKernels.name] if removal.taps else []
         names += [PruneBlocks.name] if removal.blocks else []
-        record = PassRecord(",".join(names), len(pruned), seconds, before, after)
+        record = PassRecord(",".join(names), removal.count, seconds, before, after)
         numerics = self.exact.numerics | {Numerics.LOSSY}
         return Stage(model, self.exact.before, after, (*self.exact.records, record), numerics)
 

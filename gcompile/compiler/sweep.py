@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import gcompile
@@ -13,11 +13,13 @@ from gcompile import ir
 from gcompile.compiler.job import Job, Progress, prepare
 from gcompile.compiler.native import Measurer
 from gcompile.compiler.one_thread import blas_on_one_thread
+from gcompile.compiler.prepare_integers import prepare_integers
 from gcompile.compiler.remember import search_journal
 from gcompile.compiler.spread import spread_sensitivities
 from gcompile.compiler.stages import Realizer, Stage, apply_exact_passes
 from gcompile.errors import UsageError
 from gcompile.passes import Arrays
+from gcompile.passes.precision import Preset
 from gcompile.passes.precision.run_rows import batches
 from gcompile.report import SensitivityReport, SweepReport
 from gcompile.report.sweep import SensitivityLayer, SensitivityOption, SweepPoint
@@ -118,6 +120,8 @@ def sweep(
         histograms=histograms,
         journal=journal,
         reductions=reductions,
+        screen=measurer.screened_accuracy if job.evaluation else None,
+        prepared=_prepared(job, start.exact),
     )
     best = {id(point) for point in front(found)}
     return SweepReport(
@@ -224,6 +228,18 @@ class _Start:
         job.progress("exact passes", 0.0)
         exact = apply_exact_passes(job)
         return cls(given, exact, Realizer(job, exact))
+
+
+def _prepared(job: Job, exact: Stage) -> Realizer | None:
+    """Makes choices real from the model as the preset `best` rewrites it for integers, if at all.
+
+    That is looked for where the points of the presets can be told apart by labels.
+    """
+    if job.evaluation is None or job.calibration is None:
+        return None
+    asked = replace(job, quantization=Preset.BEST, precision=ir.Precision.INT8)
+    prepared = prepare_integers(asked, exact)
+    return None if prepared is exact else Realizer(asked, prepared)
 
 
 def _narrow(job: Job) -> tuple[ir.Precision, ...]:

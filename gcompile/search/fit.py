@@ -71,7 +71,7 @@ class Fitter:
         key = tuple(sorted(choice.items()))
         if key not in self._points:
             made = self.realize(choice, FAST)
-            pruned = len(self.reductions.pruned(choice)) if self.reductions else 0
+            pruned = self.reductions.count(choice) if self.reductions else 0
             self._points[key] = Point(choice, FAST, made.model, made.estimate, pruned=pruned)
         return self._points[key]
 
@@ -97,6 +97,23 @@ class Fitter:
             and not any(each.items() <= point.choice.items() for each in forbidden)
         ]
         return min(fitting, key=self._sensitivity, default=None)
+
+    def lightened(self, point: Point, limit_j: float) -> Point:
+        """The point with what it prunes to no use put back, the most sensitive first.
+
+        Prices of combined prunings are guesses until they are made real: one that took one part
+        more than it had to gives it back.
+        """
+        if self.reductions is None:
+            return point
+        taken = picked(self.space, point.choice)
+        pruned = [name for name in self.reductions.pruned(point.choice) if name in taken]
+        for name in sorted(pruned, key=lambda name: (-taken[name].sensitivity, name)):
+            whole = {**point.choice, name: self.reductions.whole[name]}
+            trial = self.point(whole)
+            if is_within(trial.energy_j, limit_j):
+                point = trial
+        return point
 
     def cheapest(self) -> Point:
         """The least real estimate found: the best start, then regions changed one by one.

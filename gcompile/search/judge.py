@@ -118,11 +118,15 @@ class Judge:
         return self.reductions is not None and bool(self.reductions.pruned(choice))
 
     def _error_of(self, model: ir.Model, choice: Choice, options: QuantizeStatic) -> float:
-        def error() -> float:
-            assert self.ctx.run is not None
-            return normalised_error(self.expected, run_rows(model, self.rows, self.ctx.run))
+        name = f"error of the model {name_of(choice, options)}"
+        return self.journal.get(name, lambda: self.noise(model))
 
-        return self.journal.get(f"error of the model {name_of(choice, options)}", error)
+    def noise(self, model: ir.Model) -> float:
+        """The error of a model's outputs on the sample."""
+        if not self.rows:
+            return 0.0
+        assert self.ctx.run is not None
+        return normalised_error(self.expected, run_rows(model, self.rows, self.ctx.run))
 
 
 def _error(point: Point) -> float:

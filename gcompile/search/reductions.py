@@ -20,7 +20,13 @@ from gcompile.passes.prune.branches import branches, drop
 from gcompile.passes.prune.eliminate import Elimination
 from gcompile.passes.prune.groups import Group, prune_groups
 from gcompile.passes.prune.importance import by_reconstruction, why_unranked
-from gcompile.passes.prune.kernels import Window, best_windows, first_taps, shrink, shrinkable
+from gcompile.passes.prune.kernels import (
+    Window,
+    first_taps,
+    ranked_windows,
+    shrink,
+    shrinkable,
+)
 from gcompile.passes.prune.observe import sample
 from gcompile.passes.prune.products import products
 from gcompile.passes.prune.reduce import reduce
@@ -35,6 +41,7 @@ from gcompile.search.choice import (
     block_part,
     group_part,
     kernel_part,
+    window_part,
 )
 from gcompile.search.combine import combine, precisions_in
 from gcompile.search.journal import Journal
@@ -45,6 +52,9 @@ _KEPT = (0.75, 0.5)
 
 _KEPT_TAPS = (0.67, 0.34)
 """Shares of a kernel's taps: 3 by 2, and 3 by 1, of 3 by 3."""
+
+_ALIKE = 1.5
+"""Windows that lose so many times what the best of as many taps does may turn out better."""
 
 _SAME = 1e-9
 """Shares this close to the whole change nothing."""
@@ -66,7 +76,8 @@ class Reductions:
         fuse: Makes regions of a reduced copy, in place.
         groups: The groups that may be pruned, by name.
         orders: In which order their channels go.
-        windows: What kernels may keep, by the name of their product, most taps first.
+        windows: What kernels may keep, by the name of their product: the windows of each number of
+            taps, most taps first, those that lose least first.
         rows: Calibration rows to refit on.
         space: The options of groups, kernels and blocks: how many channels or taps stay, or
             whether a block does.
@@ -77,7 +88,7 @@ class Reductions:
     fuse: Callable[[ir.Model], object]
     groups: Mapping[str, Group]
     orders: Mapping[str, Elimination]
-    windows: Mapping[str, Sequence[Window]]
+    windows: Mapping[str, Sequence[Sequence[Window]]]
     rows: Arrays
     run: Runner
     space: dict[str, list[Option]] = field(default_factory=dict)
@@ -110,7 +121,7 @@ class Reductions:
         tell("ranking channels", 0.0)
         orders = by_reconstruction(model, able, rows, ctx.run)
         tell("ranking taps of kernels", 0.0)
-        windows = best_windows(model, shrinkable(model), _KEPT_TAPS, rows, ctx.run)
+        windows = ranked_windows(model, shrinkable(model), _KEPT_TAPS, rows, ctx.run)
         groups = {group.name: group for group in able}
         found = cls(model, ctx, fuse, groups, orders, windows, rows, ctx.run)
         pricer = SizePricer.of(model, able, ctx, precision)
@@ -125,11 +136,26 @@ class Reductions:
 
     def pruned(self, choice: Choice) -> dict[str, int]:
         """The settings of the choice that prune something."""
+        whole = self.whole | {window_part(name): 0 for name in self.windows}
         return {
             name: each
             for name, each in choice.items()
-            if isinstance(each, int) and self.whole.get(name, each) != each
+            if isinstance(each, int) and whole.get(name, each) != each
         }
+
+    def count(self, choice: Choice) -> int:
+        """How many groups, kernels and blocks the choice prunes."""
+        return Removal.of(self.pruned(choice)).count
+
+    def moved(self, choice: Choice) -> Iterator[Choice]:
+        """Yield choices that differ in one window: as many taps of one kernel, at other places."""
+        removal = Removal.of(self.pruned(choice))
+        for name, taps in removal.taps.items():
+            alike = self._alike(name, taps)
+            for place, window in enumerate(alike):
+                is_other = place != removal.windows.get(name, 0)
+                if is_other and window.error <= _ALIKE * alike[0].error:
+                    yield {**choice, window_part(name): place}
 
     def reduced(self, choice: Choice, *, is_draft: bool = False) -> ir.Model:
         """A copy that is pruned as the choice says, with regions; a draft is not refitted."""
@@ -205,7 +231,7 @@ class Reductions:
             if found
         }
         trials |= {
-            kernel_part(name): Removal(taps={name: found[len(found) // 2].taps})
+            kernel_part(name): Removal(taps={name: found[len(found) // 2][0].taps})
             for name, found in self.windows.items()
             if found
         }
@@ -255,7 +281,7 @@ class Reductions:
 
     def _shrunk(self, name: str, measured: int, error: float) -> list[Option]:
         """The options of a kernel; errors grow as what its product misses does."""
-        found = self.windows[name]
+        found = [alike[0] for alike in self.windows[name]]
         missed = {window.taps: window.error for window in found}
         scale = error / max(missed[measured], 1e-12)
         first = max(first_taps(p) for p in products(self.model) if p.name == name)
@@ -270,9 +296,13 @@ class Reductions:
 
     def _windows(self, removal: Removal) -> dict[str, Window]:
         return {
-            name: next(w for w in self.windows[name] if w.taps == taps)
+            name: self._alike(name, taps)[removal.windows.get(name, 0)]
             for name, taps in removal.taps.items()
         }
+
+    def _alike(self, name: str, taps: int) -> Sequence[Window]:
+        """All windows of a kernel with so many taps."""
+        return next(alike for alike in self.windows[name] if alike[0].taps == taps)
 
     def _priced(self, removal: Removal, precision: ir.Precision) -> Estimate:
         """What a reduced model costs in one precision. Shapes decide, no weight is looked at."""

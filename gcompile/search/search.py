@@ -20,10 +20,14 @@ from gcompile.search.journal import Journal
 from gcompile.search.judge import Judge
 from gcompile.search.point import Evaluate, Point, Realize, SearchResult, Status
 from gcompile.search.reductions import Reductions
+from gcompile.search.refine import Refinement
 from gcompile.search.sensitivity import Progress
 from gcompile.search.start import PREPARED, is_over, measured, silent, start
 
 EVALUATIONS = 8
+
+_REFINED = 3
+"""Evaluations that are kept for prunings that were compared closely."""
 
 _LITTLE = 0.1
 """A share of the error of a choice that is not worth another choice of precisions."""
@@ -72,6 +76,7 @@ def search(
     histograms: Mapping[str, Histogram] | None = None,
     journal: Journal | None = None,
     reductions: Reductions | None = None,
+    screen: Evaluate | None = None,
 ) -> SearchResult:
     """Choose the precision of every region of a fused float model. Deterministic.
 
@@ -88,12 +93,14 @@ def search(
         histograms: What `observe_ranges` returned for this model, to save observing again.
         journal: What earlier runs of this search measured; takes what this one measures.
         reductions: What may be pruned; None prunes nothing.
+        screen: Measures the accuracy of a model without building it, as the reference runtime
+            computes it: choices are compared by it where those measured are not accurate enough.
     """
     tell, journal = on_progress or silent, journal or Journal()
     fitter, judge = start(
         model, ctx, goal.precisions, realize, tell, histograms, journal, goal.preset, reductions
     )
-    return _Searcher(goal, fitter, judge, evaluate, tell, journal).search()
+    return _Searcher(goal, fitter, judge, evaluate, tell, journal, screen).search()
 
 
 @dataclass
@@ -106,6 +113,7 @@ class _Searcher:
     evaluate: Evaluate | None
     tell: Progress
     journal: Journal
+    screen: Evaluate | None = None
     tried: list[Point] = field(default_factory=list)
 
     def search(self) -> SearchResult:
@@ -113,6 +121,7 @@ class _Searcher:
         start = self._fit()
         if start is not None:
             self._try_within_limit(start)
+            self._refine()
         else:
             self._measure(self._variants(self.fitter.cheapest())[0])
         if not any(self.goal.accepts(point) for point in self.tried):
@@ -127,10 +136,39 @@ class _Searcher:
 
     def _try_within_limit(self, start: Point) -> None:
         """Measure choices within the limit, each the best guess after what failed before."""
-        spare = max(self.goal.evaluations // 3, 1)
+        spare = self._spare + (_REFINED if self._may_refine() else 0)
         for point in self._guesses(start):
             if self._is_met(self._measure(point)) or self._left() <= spare:
                 return
+
+    def _refine(self) -> None:
+        """Where nothing met the goal, measure the best of what was looked at closely."""
+        goal, screen = self.goal, self.screen
+        if not self._may_refine() or any(map(self._is_met, self.tried)):
+            return
+        assert screen is not None
+        assert goal.limit_j is not None
+        assert goal.baseline is not None
+        assert goal.max_drop is not None
+        self._tell("comparing choices closely")
+        refinement = Refinement(
+            self.fitter, self.judge, screen, goal.limit_j, goal.baseline - goal.max_drop,
+            self.journal, goal.deadline_s,
+        )  # fmt: skip
+        for point in refinement.points(self.tried):
+            if self._left() <= self._spare or self._is_met(self._measure(point)):
+                return
+
+    def _may_refine(self) -> bool:
+        """Whether choices can be compared by an accuracy that is asked for."""
+        asks = self.goal.max_drop is not None and self.goal.baseline is not None
+        can = self.screen is not None and bool(self.judge.rows)
+        return asks and can and self.goal.limit_j is not None
+
+    @property
+    def _spare(self) -> int:
+        """How many evaluations are kept to look above the limit."""
+        return max(self.goal.evaluations // 3, 1)
 
     def _guesses(self, start: Point) -> Iterator[Point]:
         """The solver's choice, choices that spare its worst regions, and other calibrations.

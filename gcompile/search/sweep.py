@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 from gcompile import ir
@@ -14,6 +14,7 @@ from gcompile.search.fit import Fitter
 from gcompile.search.journal import Journal
 from gcompile.search.judge import Judge
 from gcompile.search.point import Evaluate, Point, Realize
+from gcompile.search.recalibrate import Recalibration
 from gcompile.search.reductions import Reductions
 from gcompile.search.sensitivity import Progress
 from gcompile.search.start import PREPARED, is_over, measured, silent, start
@@ -40,6 +41,8 @@ def sweep(
     histograms: Mapping[str, Histogram] | None = None,
     journal: Journal | None = None,
     reductions: Reductions | None = None,
+    screen: Evaluate | None = None,
+    prepared: Realize | None = None,
 ) -> tuple[Point, ...]:
     """Measure choices from the least energy to the model in its own precision. Deterministic.
 
@@ -59,6 +62,9 @@ def sweep(
         histograms: What `observe_ranges` returned for this model, to save observing again.
         journal: What earlier runs measured; takes what this one measures.
         reductions: What may be pruned; None prunes nothing.
+        screen: Measures the accuracy of a model without building it: the most accurate points are
+            tried in the ways of every preset by it, and built again where one does better.
+        prepared: Like `realize`, from the model rewritten for integers; None where there is none.
 
     Returns:
         All points measured, by rising energy; `front` says which of them nothing beats.
@@ -67,7 +73,15 @@ def sweep(
     fitter, judge = start(
         model, ctx, precisions, realize, tell, histograms, journal, reductions=reductions
     )
-    return _Sweep(fitter, judge, evaluate, journal, tell, points, deadline_s).run()
+    made = _Sweep(fitter, judge, evaluate, journal, tell, points, deadline_s)
+    made.run()
+    if screen is not None and evaluate is not None:
+        made.recalibrate(
+            Recalibration(
+                model, realize, prepared, screen, journal, lambda: not is_over(deadline_s)
+            )
+        )
+    return made.found
 
 
 def front(points: Sequence[Point]) -> list[Point]:
@@ -98,7 +112,12 @@ class _Sweep:
     tried: list[Point] = field(default_factory=list)
     closed: set[tuple[float, float]] = field(default_factory=set)
 
-    def run(self) -> tuple[Point, ...]:
+    @property
+    def found(self) -> tuple[Point, ...]:
+        """All points measured, by rising energy."""
+        return tuple(sorted(self.tried, key=lambda point: point.energy_j))
+
+    def run(self) -> None:
         """Measure the uniform choices, the one of least energy, then the gaps between them."""
         for point in (*self.fitter.uniform, self.fitter.cheapest()):
             self._measure(point)
@@ -107,7 +126,15 @@ class _Sweep:
             is_inside = middle is not None and gap[0] < middle.energy_j < gap[1]
             if middle is None or not is_inside or not self._measure(middle):
                 self.closed.add(gap)
-        return tuple(sorted(self.tried, key=lambda point: point.energy_j))
+
+    def recalibrate(self, ways: Recalibration) -> None:
+        """Measure the most accurate points of the front again, quantized in better ways."""
+        assert self.evaluate is not None
+        self.tell("comparing presets", self._done())
+        for point in sorted(front(self.tried), key=_quality, reverse=True):
+            better = ways.better(point, self.evaluate)
+            if better is not None:
+                self.tried.append(replace(better, error=self.judge.noise(better.model)))
 
     def _measure(self, point: Point) -> bool:
         """Measure the best calibration of a choice; say whether the choice was new."""

@@ -231,6 +231,65 @@ def test_a_search_that_may_prune_goes_where_precisions_alone_do_not() -> None:
     assert "pruned in" in both.explanation
 
 
+def test_windows_at_other_places_are_as_large_and_cost_as_much() -> None:
+    _, reductions = shared()
+    for name, ranked in reductions.windows.items():
+        for alike in ranked:
+            choice = {**reductions.whole, kernel_part(name): alike[0].taps}
+            errors = [window.error for window in alike]
+            assert errors == sorted(errors)
+            for moved in reductions.moved(choice):
+                assert reductions.count(moved) == reductions.count(choice) == 1
+                assert reductions.pruned(moved) != reductions.pruned(choice)
+                other = reductions.reduced(moved, is_draft=True)
+                best = reductions.reduced(choice, is_draft=True)
+                sizes = [sum(v.const_value.size for v in m.graph.initializers.values()
+                             if v.const_value is not None) for m in (other, best)]  # fmt: skip
+                assert sizes[0] == sizes[1]
+    assert not list(reductions.moved(reductions.whole))
+
+
+def test_what_is_pruned_to_no_use_is_put_back() -> None:
+    model, reductions = shared()
+    sensitivity = measure_sensitivity(model, CTX, (INT8,))
+    fitter = Fitter.start(realize(model, reductions), (INT8,), sensitivity, reductions)
+    parts = [part for part in reductions.space if len(reductions.space[part]) > 1][:2]
+    pruned = {part: reductions.space[part][-1].setting for part in parts}
+    point = fitter.point({**fitter.uniform[-1].choice, **pruned})
+    light = fitter.lightened(point, fitter.uniform[0].energy_j)
+    assert not reductions.pruned(light.choice)
+    assert fitter.lightened(point, point.energy_j).energy_j <= point.energy_j * (1 + 1e-9)
+
+
+def test_a_search_looks_around_where_what_it_measured_is_not_accurate_enough() -> None:
+    model, reductions = shared()
+    whole = realize(model, reductions)
+    lowest = search(model, CTX, Goal(None), whole).best.energy_j
+    built: list[ir.Model] = []
+
+    def favoured(candidate: ir.Model) -> float:
+        """Not accurate enough before anything was looked at closely."""
+        return 1.0 - 1e-3 * (len(screened) == 0)
+
+    screened: list[ir.Model] = []
+
+    def screen(candidate: ir.Model) -> float:
+        screened.append(candidate)
+        return evaluate(candidate)
+
+    def build(candidate: ir.Model) -> float:
+        built.append(candidate)
+        return favoured(candidate)
+
+    goal = Goal(0.9 * lowest, max_drop=1e-4, baseline=1.0, evaluations=7)
+    found = search(model, CTX, goal, whole, build, reductions=reductions, screen=screen)
+    assert found.status is Status.OK
+    assert screened
+    assert len(built) <= 7
+    assert found.best.energy_j <= 0.9 * lowest
+    assert built[-1] in screened
+
+
 def test_a_sweep_that_may_prune_reaches_further_down() -> None:
     model, reductions = shared()
     whole = realize(model, reductions)

@@ -39,6 +39,25 @@ def test_a_sweep_reaches_from_the_least_energy_to_full_precision(bench: Bench) -
     assert all(point.accuracy is not None for point in found)
 
 
+def test_a_better_way_to_quantize_takes_the_place_on_the_front(bench: Bench) -> None:
+    def screen(model: ir.Model) -> float:
+        return 2.0 if _is_moved(model) else 0.0
+
+    def evaluate(model: ir.Model) -> float:
+        return 2.0 if _is_moved(model) else bench.evaluate(model)
+
+    found = sweep(
+        bench.model, bench.ctx, PRECISIONS, bench.realize, evaluate, points=4, screen=screen
+    )
+    best = max(front(found), key=lambda point: point.accuracy or 0.0)
+    assert best.accuracy == 2.0
+    assert best.error is not None
+
+
+def _is_moved(model: ir.Model) -> bool:
+    return any(name.endswith("_corrected") for name in model.graph.initializers)
+
+
 @pytest.mark.parametrize("points", [1, 3, 6])
 def test_no_more_is_measured_than_asked_for(bench: Bench, points: int) -> None:
     assert len(run(bench, points)) <= points

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from gcompile import ir
 from gcompile.passes.precision.affine import Affine
+from gcompile.passes.precision.channel_means import met_by_weights, observe_channel_means
 from gcompile.passes.precision.input_means import mean_shift
 from gcompile.passes.precision.output_error import normalised_error
 from gcompile.passes.precision.reference import Reference
@@ -22,9 +23,17 @@ from gcompile.passes.precision.rounding import to_rows
 from gcompile.passes.precision.run_rows import run_rows
 from gcompile.passes.product_bias import ProductBias, bias_of
 
+_LARGEST_CHANGE = 2.0
+"""Relative to the bias: what fast bias correction leaves alone beyond."""
+
 
 def correct_biases(
-    model: ir.Model, reference: Reference, mappings: Mapping[str, Affine], names: Sequence[str]
+    model: ir.Model,
+    reference: Reference,
+    mappings: Mapping[str, Affine],
+    names: Sequence[str],
+    *,
+    by_channel: bool = False,
 ) -> int:
     """Correct the quantized regions named, in place; return how many were, 0 if it did not help.
 
@@ -33,14 +42,19 @@ def correct_biases(
         reference: The same model before quantization, and the rows to observe errors on.
         mappings: How each value, by name, is quantized.
         names: The regions that were quantized.
+        by_channel: Correct by the means of channels (see `channel_means`), even if errors grow.
     """
     rows, run = reference.rows, reference.run
-    before = normalised_error(reference.expected, run_rows(model, rows, run))
+    before = (
+        0.0 if by_channel else normalised_error(reference.expected, run_rows(model, rows, run))
+    )
     anchors = {r.name: r.anchor for r in ir.regions(model.graph) if r.anchor and r.name in names}
-    shifts = _shifts(reference, anchors, mappings)
+    shifts = _shifts(reference, anchors, mappings, by_channel=by_channel)
+    if by_channel:
+        shifts = {n: s for n, s in shifts.items() if _is_moderate(anchors[n], s)}
     changed = [_shift(model, anchors[name], shift) for name, shift in shifts.items()]
     kept = [bias for bias in changed if bias is not None]
-    if normalised_error(reference.expected, run_rows(model, rows, run)) < before:
+    if by_channel or normalised_error(reference.expected, run_rows(model, rows, run)) < before:
         ir.remove_unused(model)
         return len(kept)
     for bias in kept:
@@ -50,7 +64,11 @@ def correct_biases(
 
 
 def _shifts(
-    reference: Reference, anchors: Mapping[str, ir.Node], mappings: Mapping[str, Affine]
+    reference: Reference,
+    anchors: Mapping[str, ir.Node],
+    mappings: Mapping[str, Affine],
+    *,
+    by_channel: bool,
 ) -> dict[str, NDArray[np.float64]]:
     """The mean error of each channel of each product, on the inputs of the float model."""
     originals = {str(node.name): node for node in reference.model.graph}
@@ -62,17 +80,31 @@ def _shifts(
         if mapping := mappings.get(str(original.inputs[0].name) if original.inputs[0] else ""):
             found[region] = original, mapping
     means = reference.input_means(
-        (str(node.name), each) for node, mapping in found.values() for each in (None, mapping)
+        (str(node.name), each)
+        for node, mapping in found.values()
+        for each in ((None,) if by_channel else (None, mapping))
     )
+    channels = {}
+    if by_channel:
+        nodes = [str(node.name) for node, _ in found.values()]
+        channels = observe_channel_means(
+            reference.model, nodes, reference.calibration, reference.run
+        )
     shifts = {}
     for region, (original, mapping) in found.items():
         weight, name = ir.constant_array(original.inputs[1]), str(original.name)
         assert weight is not None
+        met = means[name, None]
+        moved = (
+            met_by_weights(original, channels[name], mapping) - met
+            if by_channel
+            else means[name, mapping]
+        )
         shifts[region] = mean_shift(
             to_rows(original, weight).astype(np.float32, copy=False),
             to_rows(original, decoded_weight(anchors[region])),
-            means[name, None],
-            means[name, mapping],
+            met,
+            moved,
         )
     return shifts
 
@@ -98,6 +130,16 @@ def decoded_weight(anchor: ir.Node) -> NDArray[np.float32]:
     decoded = stored.astype(np.float32)
     decoded *= scale.astype(np.float32).reshape(shape)
     return decoded
+
+
+def _is_moderate(anchor: ir.Node, shift: NDArray[np.float64]) -> bool:
+    """Whether every bias of a product there is stays near what it was, as NNCF asks."""
+    place = bias_of(anchor)
+    old = ir.constant_array(place.constant) if place is not None else None
+    if old is None or old.size != shift.size:
+        return False
+    known = np.abs(old.reshape(-1).astype(np.float64))
+    return bool((np.abs(shift) < _LARGEST_CHANGE * known).all())
 
 
 def _shift(model: ir.Model, anchor: ir.Node, shift: NDArray[np.float64]) -> ProductBias | None:

@@ -100,12 +100,9 @@ class _Probe:
             axes = np.arange(1, rank - 1)
             mean = self._reduced(met, axes) if len(axes) else self._node("Identity", [met])
         else:
-            along = _shares(shape.in_w, shape.out_w, shape.kernel_w,
-                            shape.stride_w, shape.dilation_w, shape.pad_left)  # fmt: skip
+            down, along = shares_met(shape)
             mean = self._node("MatMul", [met, self._constant(np.ascontiguousarray(along.T))])
             if rank == 4:
-                down = _shares(shape.in_h, shape.out_h, shape.kernel_h,
-                               shape.stride_h, shape.dilation_h, shape.pad_top)  # fmt: skip
                 mean = self._node("MatMul", [self._constant(down), mean])
         self.graph.outputs.append(mean)
         return str(mean.name)
@@ -138,6 +135,15 @@ class _Probe:
         node.outputs[0].name, node.outputs[0].dtype = self.namer.new_value("mean"), dtype
         self.graph.append(node)
         return node.outputs[0]
+
+
+def shares_met(shape: ir.Contraction) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The shares of a convolution's outputs in which offsets meet rows, and meet columns."""
+    down = _shares(shape.in_h, shape.out_h, shape.kernel_h,
+                   shape.stride_h, shape.dilation_h, shape.pad_top)  # fmt: skip
+    along = _shares(shape.in_w, shape.out_w, shape.kernel_w,
+                    shape.stride_w, shape.dilation_w, shape.pad_left)  # fmt: skip
+    return down, along
 
 
 def _shares(

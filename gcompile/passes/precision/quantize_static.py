@@ -49,6 +49,8 @@ class QuantizeStatic(Pass):
         regions: Names of the regions to quantize; empty means every one that can be.
         rounding: To the nearest step, or to steps with which the outputs of a layer move least.
         bias_correction: Remove the mean error of each channel where that lowers the error.
+        channel_means: Correct biases by an image of the means of channels, as other quantizers
+            do, even where that raises the error (see `channel_means`).
     """
 
     name: ClassVar[str] = "quantize-static"
@@ -61,6 +63,7 @@ class QuantizeStatic(Pass):
     regions: tuple[str, ...] = ()
     rounding: Rounding = Rounding.NEAREST
     bias_correction: bool = True
+    channel_means: bool = False
 
     def __post_init__(self) -> None:
         if self.bits != 8:
@@ -111,7 +114,7 @@ class QuantizeStatic(Pass):
             round_layers(model, reference, names, (-S8_MAX, S8_MAX))
         if self.bias_correction:
             by_name = {str(value.name): mapping for value, mapping in mappings.items()}
-            correct_biases(model, reference, by_name, names)
+            correct_biases(model, reference, by_name, names, by_channel=self.channel_means)
         return len(chosen)
 
     def reads(

@@ -61,25 +61,38 @@ def best_windows(
 ) -> dict[str, list[Window]]:
     """For each product the best window of at most each share of its taps, most taps first.
 
+    The arguments are those of `ranked_windows`.
+    """
+    ranked = ranked_windows(model, chosen, shares, rows, run)
+    return {name: [alike[0] for alike in found] for name, found in ranked.items()}
+
+
+def ranked_windows(
+    model: ir.Model, chosen: Sequence[Product], shares: Sequence[float], rows: Arrays, run: Runner
+) -> dict[str, list[list[Window]]]:
+    """For each product all windows of the most taps within each share, by rising error.
+
     Args:
         model: The whole model.
         chosen: Some of its products that are `shrinkable`, in the order they run.
         shares: Shares of the taps.
         rows: Calibration rows.
         run: Runs a model on rows.
+
+    Returns:
+        By the name of the product: the windows of each number of taps, most taps first.
     """
     stops = [str(input_of(product).name) for product in chosen]
     count, walk = inferences(model, rows), Walk(model, rows, run)
-    found = {}
+    found: dict[str, list[list[Window]]] = {}
     for index, product in enumerate(chosen):
         x = walk.go([stops[index]], set(stops[index + 1 :]))[stops[index]]
         moments = observed(product, x, None, count, range(count))
         centred = place_for_bias(product) is not None
         losses = _Losses.of(weight_matrix(product), moments.covariance(centred=centred))
-        best = (_best(product, losses, share) for share in shares)
-        found[product.name] = sorted(
-            {window for window in best if window is not None}, key=lambda w: -w.taps
-        )
+        ranked = (_ranked(product, losses, share) for share in shares)
+        by_taps = {alike[0].taps: alike for alike in ranked if alike}
+        found[product.name] = [by_taps[taps] for taps in sorted(by_taps, reverse=True)]
     return found
 
 
@@ -143,8 +156,8 @@ class _Losses:
         return float(np.einsum("kn,kn->", np.linalg.solve(corner, lost), lost)) / self.power
 
 
-def _best(product: Product, losses: _Losses, share: float) -> Window | None:
-    """The window of the most taps within a share of all, and of those the one that loses least.
+def _ranked(product: Product, losses: _Losses, share: float) -> list[Window]:
+    """The windows of the most taps within a share of all, by rising loss.
 
     None where the kernel has no more taps than that already.
     """
@@ -152,7 +165,7 @@ def _best(product: Product, losses: _Losses, share: float) -> Window | None:
     limit = share * first_taps(product)
     fitting = [window for window in _windows(product) if window.taps <= limit]
     if height * width <= limit or not fitting:
-        return None
+        return []
     most = max(window.taps for window in fitting)
     taps = np.arange(channels * height * width).reshape(channels, height, width)
 
@@ -164,7 +177,7 @@ def _best(product: Product, losses: _Losses, share: float) -> Window | None:
         return Window(window.top, window.left, window.height, window.width, error)
 
     alike = (priced(window) for window in fitting if window.taps == most)
-    return min(alike, key=lambda window: window.error)
+    return sorted(alike, key=lambda window: window.error)
 
 
 def _windows(product: Product) -> Iterator[Window]:
