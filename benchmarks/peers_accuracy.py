@@ -9,8 +9,8 @@ best accuracy within five budgets from 5 % to 100 % of fp32, and, for every poin
 the joules that we need for no more loss. A dash says that nothing fits.
 
 With `--labelled SHARE` that share of the evaluation rows takes the place of the calibration rows,
-and our compiler fits the bias of the classifier to their labels; everything is judged on the other
-rows. The other tools calibrate as without it, and may still choose by the rows they are judged on.
+and our compiler fits the last product of the classifier to their labels; everything is judged on
+the other rows. The other tools calibrate as without it, and may still choose by the rows they are judged on.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from gcompile.errors import GcompileError
 BUDGETS = (0.05, 0.1, 0.25, 0.5, 1.0)
 DROPS = (0.002, 0.01)
 OURS = "gcompile"
-FITTED = "canonicalize,fit-bias"
+FITTED = "canonicalize,fit-classifier"
 
 
 @dataclass(frozen=True)
