@@ -37,7 +37,8 @@ def multiply_sparse(
 
     Returns:
         The new sums. Fragments lie as PTX ISA 8.7, sections 9.7.14.6.2.2 (m16n8k32, 16-bit) and
-        9.7.14.6.2.6 (m16n8k64, 8-bit), and the metadata as NVIDIA/cutlass, host_reorder.h, put it.
+        9.7.14.6.2.6 (m16n8k64, 8-bit), and the metadata as NVIDIA/cutlass has them:
+        host_reorder.h (both), mma_traits_sm120_sparse.hpp (8-bit).
 
     Raises:
         ArithmeticError: The metadata names an element twice or in falling order, or an integer sum

@@ -146,6 +146,13 @@ def test_half_the_tensor_core_instructions_are_left(name: str, arch: str, tmp_pa
     assert found["LDGSTS"] > 0
 
 
+def test_metadata_that_name_an_element_twice_are_an_error() -> None:
+    product = _product("s8s8", Contraction.matmul(16, 64, 16), _TILES[0])
+    operands = [np.zeros(b.elements, b.storage) for b in product.operands]
+    with pytest.raises(ArithmeticError, match="rising order"):
+        run(product, *operands, output=np.zeros((16, 16), np.int32))
+
+
 def test_what_no_kernel_does_is_refused() -> None:
     c = Contraction.matmul(16, 64, 16)
     with pytest.raises(ValueError, match="128 bytes deep"):
