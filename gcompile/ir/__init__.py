@@ -31,6 +31,7 @@ from gcompile.ir.constants import Array, add_constant, constant_array, is_consta
 from gcompile.ir.contraction import Contraction
 from gcompile.ir.decoder import decoder_step
 from gcompile.ir.describe import contraction_of, part_of, sliding_window
+from gcompile.ir.dynamic_convolution import DynamicConvolution, dynamic_convolution
 from gcompile.ir.dynamic_scale import dynamic_quantizer
 from gcompile.ir.evaluate import evaluate_node, gives_nothing
 from gcompile.ir.extract import Snapshot, border_of, extract, read_by
@@ -102,6 +103,7 @@ __all__ = [
     "BatchedProduct",
     "Contraction",
     "DataType",
+    "DynamicConvolution",
     "Graph",
     "InputShape",
     "Inputs",
@@ -139,6 +141,7 @@ __all__ = [
     "decoder_step",
     "decodes_storage",
     "default_bindings",
+    "dynamic_convolution",
     "dynamic_quantizer",
     "evaluate_node",
     "example_inputs",

@@ -16,6 +16,7 @@ from gcompile.passes.canonicalize.fold_scale import FoldScale
 from gcompile.passes.canonicalize.group_heads import GroupHeads
 from gcompile.passes.canonicalize.inline_constant_if import InlineConstantIf
 from gcompile.passes.canonicalize.lower_batch_norm import LowerBatchNorm
+from gcompile.passes.canonicalize.lower_dynamic_convolutions import LowerDynamicConvolutions
 from gcompile.passes.canonicalize.lower_dynamic_products import LowerDynamicProducts
 from gcompile.passes.canonicalize.lower_quantized_products import LowerQuantizedProducts
 from gcompile.passes.canonicalize.merge_common_subexpressions import MergeCommonSubexpressions
@@ -45,6 +46,7 @@ def canonicalize_pipeline() -> Pipeline:
             LowerBatchNorm(),
             LowerQuantizedProducts(),
             LowerDynamicProducts(),
+            LowerDynamicConvolutions(),
             MoveScale(),
             GroupHeads(),
             FoldScale(),

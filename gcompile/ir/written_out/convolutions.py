@@ -10,6 +10,7 @@ import onnx_ir
 from numpy.typing import NDArray
 
 from gcompile.ir.constants import constant_array
+from gcompile.ir.dynamic_convolution import dynamic_convolution
 from gcompile.ir.written_out.writer import Writer
 
 _FLOAT, _DOUBLE, _INT32 = (
@@ -134,8 +135,8 @@ def of_integers(writer: Writer) -> Results:
     Sums of more terms are those of as many channels as are exact, added as integers.
     """
     weight = writer.shape(1)
-    if weight is None:
-        return None
+    if weight is None or dynamic_convolution(writer.node) is not None:
+        return None  # The second has a form of its own: `lower-dynamic-convolutions`.
     channels, taps = weight[1], int(np.prod(weight[2:]))
     step = min(_EXACT_TERMS // taps, channels)
     is_split = 0 < step < channels and writer.integer("group", 1) == 1

@@ -145,6 +145,11 @@ def _feeds_product(decoder: ir.Node) -> bool:
     reader = ir.only_reader(decoder.outputs[0])
     if reader is None or ir.dynamic_quantizer(decoder) is None:
         return False
+    if reader.op_type == "Conv":
+        # What padding stands for is found at run time, too.
+        return reader.inputs[0] is decoder.outputs[0] and not any(
+            reader.attributes.get_ints("pads", [])
+        )
     if reader.op_type not in ("MatMul", "Gemm") or reader.attributes.get_int("transA", False):
         return False
     return reader.inputs[0] is decoder.outputs[0]

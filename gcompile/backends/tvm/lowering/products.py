@@ -86,8 +86,13 @@ def lower_convolution(region: ir.Region, memory: Memory) -> None:
         weights = weights[:, :, None, :]
     bias = constant_bias(node.inputs[2] if len(node.inputs) > 2 else None, shape.out_c)
     body = read_region(region, Layout.CHANNELS_LAST, node.outputs[0])
+    decoder, found = _dynamic_decoder(region, node), None
+    if decoder is not None:
+        if any(node.attributes.get_ints("pads", [])):
+            raise CannotEmitError("what its padding stands for is found at run time")
+        found = _found(decoder)
     x = memory.image(window.stored, window.halo, window.fill)
-    operands = _Operands(shape, x, window.scale, window.zero_point, weights, scales, bias)
+    operands = _Operands(shape, x, window.scale, window.zero_point, weights, scales, bias, found)
     if shape.is_depthwise:
         _emit_depthwise(region, memory, body, operands)
     elif region.tile is not None and region.tile.winograd:
@@ -104,13 +109,8 @@ def lower_matrix_product(region: ir.Region, memory: Memory) -> None:
     assert node is not None
     weights, scales = matrix_weights(node)
     decoder = _dynamic_decoder(region, node)
-    if decoder is None:
-        stored, scale, zero_point = stored_input(region, node.inputs[0])
-        found = None
-    else:
-        stored, *parameters = (value for value in decoder.inputs if value is not None)
-        scale, zero_point = 1.0, 0
-        found = SourceValue(parameters[0]), SourceValue(parameters[1])
+    stored, scale, zero_point = stored_input(region, node.inputs[0])
+    found = _found(decoder) if decoder is not None else None
     shape = ir.contraction_of(node)
     if shape is None or shape.batch != 1 or node.attributes.get_int("transA", False):
         raise CannotEmitError("the left operand is transposed or batched")
@@ -131,6 +131,12 @@ def _dynamic_decoder(region: ir.Region, product: ir.Node) -> ir.Node | None:
     if decoder is None or decoder not in region.nodes:
         return None
     return decoder if ir.dynamic_quantizer(decoder) is not None else None
+
+
+def _found(decoder: ir.Node) -> tuple[SourceValue, SourceValue]:
+    """The scale and the zero point."""
+    scale, zero_point = (value for value in decoder.inputs[1:] if value is not None)
+    return SourceValue(scale), SourceValue(zero_point)
 
 
 def rows_of_pixels(memory: Memory, stored: ir.Value, shape: ir.Contraction) -> Placement:

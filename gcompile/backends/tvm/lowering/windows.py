@@ -62,6 +62,8 @@ def window_of(region: ir.Region) -> Window | None:
 def stored_input(region: ir.Region, value: ir.Value | None) -> tuple[ir.Value, float, int]:
     """Look through a dequantize or cast inside the region: (value in memory, scale, zero point).
 
+    Where these are found at run time, scale and zero point are 1 and 0.
+
     Raises:
         CannotEmitError: The type is not one kernels read.
     """
@@ -70,7 +72,9 @@ def stored_input(region: ir.Region, value: ir.Value | None) -> tuple[ir.Value, f
     scale, zero_point = 1.0, 0
     producer = value.producer()
     if producer is not None and producer in region.nodes:
-        if producer.op_type == "DequantizeLinear":
+        if ir.dynamic_quantizer(producer) is not None:
+            pass  # Whoever reads it finds both at run time.
+        elif producer.op_type == "DequantizeLinear":
             scale, zero_point = quantization(producer)
         elif producer.op_type != "Cast":
             raise CannotEmitError(f"its input is computed by {producer.op_type} in the region")
