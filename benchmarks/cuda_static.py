@@ -8,6 +8,9 @@ from the file to the machine code of all kernels, on the machine that is named; 
 `products` those regions with a convolution or matrix product that have no such kernel though they
 are not in fp32 and not depthwise, with the reason of each below. `spills` counts kernels that keep
 registers in memory.
+
+`as emitted` is the energy and time of what was emitted, launch by launch, over those that the
+estimate of the same model says, which prices regions before there is a kernel.
 """
 
 from __future__ import annotations
@@ -28,10 +31,13 @@ from benchmarks.timing import machine
 from gcompile import ir
 from gcompile.backends.cuda.build import CudaCode, generate
 from gcompile.backends.cuda.launches import Launch
+from gcompile.backends.cuda.ledger import emitted
 from gcompile.compiler.choose import choose
 from gcompile.compiler.job import Job, prepare
 from gcompile.compiler.native import Measurer
+from gcompile.compiler.pricing import energy_for
 from gcompile.compiler.stages import Stage, apply_exact_passes
+from gcompile.energy import estimate
 from gcompile.errors import GcompileError
 
 MODELS = ("resnet50", "mobilenet-v2-1.0-224", "bert-base-128", "vit-tiny")
@@ -51,6 +57,8 @@ class Static:
         without: Why regions with products in narrow types have no such kernel, by region.
         spilling: Names of kernels that keep registers in memory.
         cubin_bytes: Of all kernels.
+        energy_ratio: Of the ledger of what was emitted to the estimate of the model.
+        time_ratio: The same for time.
     """
 
     build_s: float
@@ -59,6 +67,8 @@ class Static:
     without: dict[str, str]
     spilling: tuple[str, ...]
     cubin_bytes: int
+    energy_ratio: float
+    time_ratio: float
 
 
 def main() -> None:
@@ -71,7 +81,8 @@ def main() -> None:
     arguments = parser.parse_args()
     print(machine())
     print(f"{'model':28}{'precision':>10}{'target':>20}{'build s':>9}{'launches':>10}"
-          f"{'tensor':>8}{'products':>10}{'spills':>8}{'cubin kB':>10}")  # fmt: skip
+          f"{'tensor':>8}{'products':>10}{'spills':>8}{'cubin kB':>10}"
+          f"{'as emitted':>16}")  # fmt: skip
     results = {}
     with tempfile.TemporaryDirectory() as folder:
         for path in _paths(arguments.models, arguments.data, Path(folder)):
@@ -130,7 +141,15 @@ def static_figures(code: CudaCode, build_s: float = 0.0) -> Static:
         dict(code.fallbacks),
         tuple(spilling),
         sum(len(machine_code.cubin) for machine_code in code.machine_code),
+        *_ratios(code),
     )
+
+
+def _ratios(code: CudaCode) -> tuple[float, float]:
+    """Energy and time of what was emitted, over those of the estimate."""
+    found = emitted(code.program, code.target).cost
+    priced = estimate(code.model, code.target, energy_for(code.target), code.threads).total
+    return found.energy_j / priced.energy_j, found.time_s / priced.time_s
 
 
 def _paths(models: list[str], data: Path | None, folder: Path) -> Iterator[Path]:
@@ -163,6 +182,7 @@ def _line(model: str, precision: str, target: str, found: Static | str) -> str:
     figures = (
         f"{found.build_s:9.1f}{found.launches:10}{found.tensor_launches:8}"
         f"{len(found.without):10}{len(found.spilling):8}{found.cubin_bytes / 1e3:10.0f}"
+        f"{found.energy_ratio:8.2f} J{found.time_ratio:5.2f} s"
     )
     notes = [f"\n    {region}: {reason}" for region, reason in found.without.items()]
     notes += [f"\n    spills: {name}" for name in found.spilling]

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from gcompile import energy, ir
 from gcompile.compiler.job import Source, available, load_model, read_graph
+from gcompile.compiler.pricing import energy_for
 from gcompile.compiler.stages import REGIONS
 from gcompile.energy import ColdStart, Estimate, Roofline
 from gcompile.errors import UsageError
@@ -31,6 +32,7 @@ def estimate(
     shapes: ir.Shapes | None = None,
     threads: int = 1,
     cold: bool = False,
+    pricing: Roofline | None = None,
 ) -> Estimate:
     """Predict what one inference costs after the exact passes; the target need not be here.
 
@@ -45,6 +47,8 @@ def estimate(
         shapes: A static shape for each input with free dimensions.
         threads: Cores of a CPU target that share the work.
         cold: Price the first inference, whose weights are in no cache yet, with the same kernels.
+        pricing: How regions are priced; by default as the kernels that are emitted for the target.
+            `Roofline()` prices those of a vendor's library.
 
     Raises:
         UsageError: An option or a shape cannot be used, or the target lacks the precision.
@@ -56,7 +60,7 @@ def estimate(
     ready, _ = load_model(graph, shapes, batch or 1)
     ir.refuse_nodes(ready)
     device = load_target(target) if isinstance(target, str) else target
-    pricing = Roofline().at(_priced(precision, device))
+    pricing = (pricing or energy_for(device)).at(_priced(precision, device))
     ctx = PassContext(target=device, energy=pricing, threads=threads, keeps_ledger=False)
     given = energy.estimate(ready, device, pricing, threads)
     canonicalize_pipeline().apply(ready, ctx, given)

@@ -12,8 +12,8 @@ from gcompile.backends.object_store import ObjectStore
 from gcompile.backends.onnxruntime import OnnxRuntime
 from gcompile.backends.weight_limits import WeightLimits
 from gcompile.compiler.execution import Executor
+from gcompile.compiler.pricing import energy_for
 from gcompile.compiler.workers import Workers, parse_workers
-from gcompile.energy import Roofline
 from gcompile.energy.carbon import Accounting, Intensity, as_accounting, cpu_seconds
 from gcompile.errors import UsageError, VerificationError
 from gcompile.passes import Arrays, PassContext
@@ -194,7 +194,7 @@ def prepare(
         model_name=name,
         context=PassContext(
             target=device,
-            energy=Roofline(),
+            energy=energy_for(device),
             seed=seed,
             threads=threads,
             calibration=calibration.inputs if calibration else None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from gcompile import ir
@@ -37,4 +38,12 @@ class ColdStart:
 
     def price(self, region: ir.Region, target: Target, threads: int) -> Cost:
         """Price one region on at most `threads` cores of the target."""
-        return replace(self.steady, footprint_bytes=_NEVER_STAYS).price(region, target, threads)
+        return self._never_stays.price(region, target, threads)
+
+    def price_merged(self, regions: Sequence[ir.Region], target: Target) -> dict[str, Cost]:
+        """Price regions that are emitted as one kernel, by name."""
+        return self._never_stays.price_merged(regions, target)
+
+    @property
+    def _never_stays(self) -> Roofline:
+        return replace(self.steady, footprint_bytes=_NEVER_STAYS)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -67,6 +67,9 @@ class EnergyModel(Protocol):
     def price(self, region: ir.Region, target: Target, threads: int) -> Cost:
         """Price one region; cheap enough for a pass to ask before each rewrite."""
 
+    def price_merged(self, regions: Sequence[ir.Region], target: Target) -> dict[str, Cost]:
+        """Price regions of one graph that are emitted with others, or not at all, by name."""
+
 
 def estimate(model: ir.Model, target: Target, energy: EnergyModel, threads: int = 1) -> Estimate:
     """Price every region of the model and add up.
@@ -95,8 +98,11 @@ def _rounds(node: ir.Node) -> int:
 def _price_graph(
     graph: ir.Graph, target: Target, energy: EnergyModel, threads: int
 ) -> dict[str, Cost]:
-    costs: dict[str, Cost] = {}
-    for region in ir.regions(graph):
+    regions = ir.regions(graph)
+    costs = energy.price_merged(regions, target)
+    for region in regions:
+        if region.name in costs:
+            continue
         branches = [
             _price_graph(attr.as_graph(), target, energy, threads)
             for node in region.nodes

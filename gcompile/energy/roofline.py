@@ -7,12 +7,14 @@ that were measured there.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from gcompile import ir
 from gcompile.energy.calibration import measured_cost
 from gcompile.energy.cost import Cost
+from gcompile.energy.emission import Emission, emitted_cost
 from gcompile.energy.job import Job, job_of
 from gcompile.energy.kernel import is_blocked, kernel_cost
 from gcompile.energy.tiling import choose_tile, is_legal
@@ -30,12 +32,14 @@ class Roofline:
         precision: Price every region as if its numbers had this format; None takes what they have.
         filters: Price products of regions without a tile by Winograd's algorithm where that is
             cheaper, as `apply-winograd` will compute them.
+        emission: What the code generator of a GPU emits; None prices what suits the units best.
     """
 
     name: str = "roofline"
     footprint_bytes: int | None = None
     precision: ir.Precision | None = None
     filters: bool = False
+    emission: Emission | None = None
 
     def for_model(self, model: ir.Model) -> Roofline:
         """Return this model of energy, knowing how much memory the whole model touches."""
@@ -67,7 +71,17 @@ class Roofline:
             tile = _filtering(job, None, target, threads, footprint)
         if target.calibration is not None:
             return _as_measured(region, job, tile, target, threads, footprint)
-        return _price(job, tile, target, threads, footprint)
+        return _price(job, tile, target, threads, footprint, self.emission)
+
+    def price_merged(self, regions: Sequence[ir.Region], target: Target) -> dict[str, Cost]:
+        """Price regions of one graph that are emitted as one kernel, by name."""
+        if self.emission is None or self.footprint_bytes is None:
+            return {}
+        found = self.emission.merged(regions, target, self.precision)
+        return {
+            name: emitted_cost(launched, target, self.footprint_bytes)
+            for name, launched in found.items()
+        }
 
 
 def best_tile(
@@ -190,7 +204,15 @@ def _as_measured(
 
 @lru_cache(maxsize=16384)
 def _price(
-    job: Job, tile: ir.Tile | None, target: Target, threads: int, footprint_bytes: int
+    job: Job,
+    tile: ir.Tile | None,
+    target: Target,
+    threads: int,
+    footprint_bytes: int,
+    emission: Emission | None = None,
 ) -> Cost:
+    launched = () if emission is None else emission.launches(job, target)
+    if launched:
+        return emitted_cost(launched, target, footprint_bytes)
     tile = tile or choose_tile(job, target, threads, footprint_bytes)
     return kernel_cost(job, tile, target, footprint_bytes)

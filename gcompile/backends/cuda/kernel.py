@@ -41,12 +41,20 @@ class Argument:
         name: What the text calls it.
         dtype: Element type, as numpy names it; `bfloat16` and the 8-bit floats as `ml_dtypes` do.
         size: Elements behind the pointer.
+        touched: The most of them that one launch reads or writes; None where it may be all, as
+            for all but tables that a few rows are taken from.
     """
 
     name: str
     dtype: str
     size: int
     access: Access = Access.READ
+    touched: int | None = None
+
+    @property
+    def share(self) -> float:
+        """What a launch touches of its elements, at most."""
+        return 1.0 if self.touched is None else min(1.0, self.touched / max(self.size, 1))
 
 
 @dataclass(frozen=True, slots=True)

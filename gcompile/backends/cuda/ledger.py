@@ -43,8 +43,9 @@ class Emitted:
 
 def emitted(program: Program, target: Target) -> Emitted:
     """Price a program on a GPU."""
-    weights = float(sum(array.nbytes for array in program.weights))
     jobs = [_job(action, target) for action in program.actions]
+    touched_at_once = max((sum(job.activation_bytes) for job, _ in jobs), default=0)
+    footprint = float(sum(array.nbytes for array in program.weights) + touched_at_once)
     launched = [action.kernel for action in program.actions if isinstance(action, Launch)]
     return Emitted(
         len(jobs),
@@ -53,10 +54,21 @@ def emitted(program: Program, target: Target) -> Emitted:
         sum(_blocks(kernel) < target.processors for kernel in launched),
         sum(sum(job.activation_bytes) + job.constant_bytes for job, _ in jobs),
         Cost.total(
-            gpu_cost(job, tile, target, weights, _issued(action, target))
+            gpu_cost(
+                job,
+                tile,
+                target,
+                footprint,
+                issued(action.kernel, target) if isinstance(action, Launch) else Issued(),
+            )
             for action, (job, tile) in zip(program.actions, jobs, strict=True)
         ),
     )
+
+
+def busy_share(blocks: int, target: Target) -> float:
+    """Share of the processors that have a block, over all turns."""
+    return blocks / (math.ceil(blocks / target.processors) * target.processors)
 
 
 def _job(action: Action, target: Target) -> tuple[Job, Tile]:
@@ -67,7 +79,12 @@ def _job(action: Action, target: Target) -> tuple[Job, Tile]:
         kernel = action.kernel
         name, operations = kernel.unit, kernel.operations
         sizes = [
-            (value, value.bytes * (2 if argument.access is Access.UPDATE else 1))
+            (
+                value,
+                round(
+                    value.bytes * argument.share * (2 if argument.access is Access.UPDATE else 1)
+                ),
+            )
             for value, argument in zip(action.values, kernel.arguments, strict=True)
         ]
     unit = target.unit_named(name)
@@ -83,12 +100,9 @@ def _job(action: Action, target: Target) -> tuple[Job, Tile]:
     return job, Tile(name, 1, 1)
 
 
-def _issued(action: Action, target: Target) -> Issued:
-    """What the blocks of a launch move, and how many processors have one."""
-    if not isinstance(action, Launch):
-        return Issued()
-    kernel, blocks = action.kernel, _blocks(action.kernel)
-    busy = blocks / (math.ceil(blocks / target.processors) * target.processors)
+def issued(kernel: Kernel, target: Target) -> Issued:
+    """What the blocks of a kernel move, and how many processors have one."""
+    busy = busy_share(_blocks(kernel), target)
     if kernel.traffic is None:
         return Issued(busy=busy)
     return Issued(kernel.traffic.shared_bytes, kernel.traffic.l2_bytes, busy)

@@ -24,7 +24,7 @@ def _static(model: onnx.ModelProto, folder: Path, target: str, precision: str) -
     return static_figures(code_of(path, target, precision))
 
 
-def _network(
+def as_model(
     net: GraphWriter, x: tuple[int, ...], y: str, shape: tuple[int, ...]
 ) -> onnx.ModelProto:
     graph = helper.make_graph(
@@ -44,7 +44,7 @@ def _bottleneck() -> onnx.ModelProto:
     y = net.add("Relu", net.conv(y, (128, 128), 3, 2, bias=True))
     y = net.conv(y, (128, 512), 1, bias=True)
     y = net.add("Relu", net.add("Add", y, net.conv("x", (256, 512), 1, 2, bias=True)))
-    return _network(net, (1, 256, 56, 56), y, (1, 512, 28, 28))
+    return as_model(net, (1, 256, 56, 56), y, (1, 512, 28, 28))
 
 
 def _inverted_bottleneck() -> onnx.ModelProto:
@@ -53,7 +53,7 @@ def _inverted_bottleneck() -> onnx.ModelProto:
     y = net.add("Relu", net.conv("x", (32, 192), 1, bias=True))
     y = net.add("Relu", net.conv(y, (192, 192), 3, groups=192, bias=True))
     y = net.add("Add", "x", net.conv(y, (192, 32), 1, bias=True))
-    return _network(net, (1, 32, 28, 28), y, (1, 32, 28, 28))
+    return as_model(net, (1, 32, 28, 28), y, (1, 32, 28, 28))
 
 
 @pytest.mark.parametrize(
@@ -93,5 +93,5 @@ def test_products_of_bert_are_on_tensor_cores(
 def test_tiles_in_fp32_have_registers_for_their_sums(target: str, tmp_path: Path) -> None:
     net = GraphWriter()
     y = net.add("Conv", "x", net.weight((512, 256, 5), 0.02), kernel_shape=[5])
-    found = _static(_network(net, (1, 256, 512), y, (1, 512, 508)), tmp_path, target, "fp32")
+    found = _static(as_model(net, (1, 256, 512), y, (1, 512, 508)), tmp_path, target, "fp32")
     assert found.spilling == ()

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 from gcompile.backends.cuda.kernel import Traffic
 from gcompile.backends.cuda.kernels.block_tile import BlockTile
@@ -119,13 +120,31 @@ def registers_of(work: Work, tile: BlockTile) -> int:
 
 
 def traffic_of(work: Work, tile: BlockTile) -> Traffic:
-    """Count what the blocks of a product move; sums of a split depth not yet."""
+    """Count what the blocks of a product move; sums of a split depth not yet.
+
+    Past the edges of the product and of an image zeros are put in shared memory, and none is read.
+    """
     c, size = work.contraction, work.instruction.element_bytes
     stages = math.ceil(math.ceil(c.k * size / tile.depth_bytes) / tile.split)
     rows, columns = math.ceil(c.m / tile.rows), math.ceil(c.n / tile.columns)
     filled = rows * columns * work.batch * tile.split * stages
     outputs = c.m * c.n * work.batch * work.out_bytes
-    return Traffic(filled * _fragment_bytes(tile) + outputs, filled * tile.stage_bytes + outputs)
+    read = (columns * c.m * share_inside(c) + rows * c.n) * c.k * size * work.batch
+    return Traffic(filled * _fragment_bytes(tile) + outputs, read + outputs)
+
+
+@lru_cache(maxsize=1024)
+def share_inside(c: Contraction) -> float:
+    """The share of the elements of all windows that lie inside the image."""
+    high = _inside(c.out_h, c.kernel_h, c.stride_h, c.dilation_h, c.pad_top, c.in_h)
+    wide = _inside(c.out_w, c.kernel_w, c.stride_w, c.dilation_w, c.pad_left, c.in_w)
+    return high * wide
+
+
+def _inside(outputs: int, kernel: int, stride: int, dilation: int, pad: int, size: int) -> float:
+    """The same along one axis."""
+    at = (o * stride + k * dilation - pad for o in range(outputs) for k in range(kernel))
+    return sum(0 <= place < size for place in at) / (outputs * kernel)
 
 
 def _fragment_bytes(tile: BlockTile) -> float:

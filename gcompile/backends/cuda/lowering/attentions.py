@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +12,10 @@ from gcompile import ir
 from gcompile.backends.cuda.kernel import Kernel
 from gcompile.backends.cuda.lowering.attention_anchor import READER, attention_kernel
 from gcompile.backends.tvm.lowering.region_expression import CannotEmitError
-from gcompile.ir.attention import FoundAttention, NotAttentionError, find_attention
+from gcompile.ir.attention import FoundAttention, NotAttentionError, Reader, Stored, find_attention
 from gcompile.targets import Target
+
+_ANY = Reader((ir.DataType.FLOAT, *READER.types), READER.unit)
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class AttentionCall:
 
 
 def attentions_of(
-    regions: Sequence[ir.Region], target: Target, arch: int
+    regions: Sequence[ir.Region], target: Target, arch: int, supposed: ir.DataType | None = None
 ) -> dict[ir.Region, AttentionCall | None]:
     """Find attention.
 
@@ -39,6 +41,7 @@ def attentions_of(
         regions: Those of a graph, in order.
         target: The GPU that blocks are chosen for.
         arch: Its architecture: 80 for sm_80.
+        supposed: What vectors are supposed to be stored as; None takes what they are.
 
     Returns:
         The regions that attention takes the place of; the last one of each has the call.
@@ -51,7 +54,10 @@ def attentions_of(
         if region.anchor is None or region.batched_product is None or region in found:
             continue
         try:
-            what = find_attention(region, region_of, written, READER)
+            reader = READER if supposed is None else _ANY
+            what = find_attention(region, region_of, written, reader)
+            if supposed is not None:
+                what = _stored_as(what, supposed)
             kernel, numbers = attention_kernel(what, _mask_shape(what), target, arch)
         except (CannotEmitError, NotAttentionError):  # Its products have kernels of their own.
             continue
@@ -59,6 +65,12 @@ def attentions_of(
         found |= dict.fromkeys(taken)
         found[taken[-1]] = AttentionCall(what, kernel, numbers)
     return found
+
+
+def _stored_as(found: FoundAttention, dtype: ir.DataType) -> FoundAttention:
+    stored = Stored(dtype)
+    q, k, v = (replace(operand, stored=stored) for operand in found.operands)
+    return replace(found, operands=(q, k, v), output=replace(found.output, stored=stored))
 
 
 def _mask_shape(what: FoundAttention) -> tuple[int, ...] | None:

@@ -132,9 +132,23 @@ class _Writer:
         access = Access.READ
         if tensor in self.nest.written:
             access = Access.UPDATE if self._is_read_back(tensor) else Access.WRITE
+        size = math.prod(static_shape(tensor))
         return Argument(
-            self.text.names[tensor], str(tensor.dtype), math.prod(static_shape(tensor)), access
+            self.text.names[tensor], str(tensor.dtype), size, access, self._touched(tensor, size)
         )
+
+    def _touched(self, tensor: Any, size: int) -> int | None:
+        """As many elements as loads are executed, where those are fewer than there are."""
+        if self.nest.opaque is not None or tensor in self.nest.written:
+            return None
+        nests = [nest for nest in (self.nest.before, self.nest) if nest is not None]
+        loads = sum(
+            count(nest.spatial)
+            * count(nest.reduced)
+            * sum(load.source.same_as(tensor) for load in loads_of(nest.body))
+            for nest in nests
+        )
+        return loads if loads < size else None
 
     def _is_read_back(self, tensor: Any) -> bool:
         return self.nest.opaque is not None and any(
