@@ -51,7 +51,7 @@ class CudaEmission:
             return ()
         try:
             tile = choose_tile(work, target, arch_of(target))
-        except TargetError:
+        except (TargetError, ValueError):  # No tile fits it, and it is written in another way.
             return ()
         if tile.split == 1:
             return (_product(job, work, tile, target),)

@@ -129,7 +129,8 @@ def traffic_of(work: Work, tile: BlockTile) -> Traffic:
     rows, columns = math.ceil(c.m / tile.rows), math.ceil(c.n / tile.columns)
     filled = rows * columns * work.batch * tile.split * stages
     outputs = c.m * c.n * work.batch * work.out_bytes
-    read = (columns * c.m * share_inside(c) + rows * c.n) * c.k * size * work.batch
+    kept = _column_bytes(tile) / tile.depth_bytes
+    read = (columns * c.m * share_inside(c) + rows * c.n * kept) * c.k * size * work.batch
     return Traffic(filled * _fragment_bytes(tile) + outputs, read + outputs)
 
 
@@ -152,8 +153,12 @@ def _fragment_bytes(tile: BlockTile) -> float:
     readers = tile.threads / (128 if tile.by_groups else 32)
     read_rows = 64 if tile.by_groups else tile.warp_rows
     rows = read_rows * tile.depth_bytes
-    kept = tile.warp_columns * (tile.weights_bytes + tile.metadata_bytes // tile.columns)
-    return (rows + kept) * readers
+    return (rows + tile.warp_columns * _column_bytes(tile)) * readers
+
+
+def _column_bytes(tile: BlockTile) -> int:
+    """What is stored of one column of weights in one stage."""
+    return tile.weights_bytes + tile.metadata_bytes // tile.columns
 
 
 def tile_cost(
