@@ -10,7 +10,8 @@ the joules that we need for no more loss. A dash says that nothing fits.
 
 With `--labelled SHARE` that share of the evaluation rows takes the place of the calibration rows,
 and our compiler fits the last product of the classifier to their labels; everything is judged on
-the other rows. The other tools calibrate as without it, and may still choose by the rows they are judged on.
+the other rows. The other tools calibrate as without it, and may still choose by the rows they are
+judged on.
 """
 
 from __future__ import annotations

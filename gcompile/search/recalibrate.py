@@ -15,7 +15,7 @@ from gcompile.passes.precision import Preset, QuantizeStatic, Rounding
 from gcompile.search.journal import Journal, name_of
 from gcompile.search.point import Evaluate, Point, Realize
 
-_MOST = 32
+_MOST = 48
 _OPERATIONS = 1e14
 _INFERENCES = 1000
 """So many ways are looked at in all, or as many as bounded work allows."""
@@ -71,8 +71,7 @@ class Recalibration:
             return
         tried = [("", self.realize, o) for o in ways_of_all_presets(point.options)]
         if self.prepared is not None and not point.pruned:
-            gram = replace(point.options, rounding=Rounding.GRAM)
-            ways = dict.fromkeys((gram, *Preset.BEST.calibrations))
+            ways = [point.options, *ways_of_all_presets(point.options)]
             tried += [("prepared ", self.prepared, options) for options in ways]
         for kind, realize, options in tried:
             if self._is_over():
