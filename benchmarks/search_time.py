@@ -24,7 +24,7 @@ from gcompile.search import Infeasible, Option, measure_sensitivity, solve
 
 PRECISIONS = (ir.Precision.BF16, ir.Precision.INT8)
 _OBSERVED = 8
-_LIMITS = (0.3, 0.5, 0.7)
+_LIMITS = (0.35, 0.5, 0.7)
 
 
 def main() -> None:

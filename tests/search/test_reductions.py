@@ -176,7 +176,7 @@ def test_a_kernel_that_is_cut_costs_what_it_does_without_winograd() -> None:
     )
     assert cut is not None
     (part,) = cut.space
-    (region,) = (region.name for region in ir.regions(cut.model.graph))
+    (region,) = (region.name for region in ir.regions(cut.prunable.model.graph))
     space = cut.combined({region: [Option(FP32, 8.0, 0.0), Option(INT8, 4.0, 0.5)]})
     energies = {
         precision: picked(space, {part: 6, region: precision})[region].energy_j
@@ -233,7 +233,7 @@ def test_a_search_that_may_prune_goes_where_precisions_alone_do_not() -> None:
 
 def test_windows_at_other_places_are_as_large_and_cost_as_much() -> None:
     _, reductions = shared()
-    for name, ranked in reductions.windows.items():
+    for name, ranked in reductions.prunable.windows.items():
         for alike in ranked:
             choice = {**reductions.whole, kernel_part(name): alike[0].taps}
             errors = [window.error for window in alike]

@@ -1,12 +1,13 @@
-"""Multinomial logistic regression of a bias and a temperature on scores.
+"""Multinomial logistic regression on top of the scores of a classifier.
 
-    minimize over b, t:   mean of -log softmax(t · z + b)[label]  +  λ |b|² / 2
+    minimize over b, V, t:
+        mean of -log softmax(t · z + x · V + b)[label]  +  λ |b|² / 2  +  μ |V|² / 2
 
-The problem is convex: its solution does not depend on where one starts. Adding b / t to the
-scores z chooses the classes that the solution chooses. With b = 0 it is temperature scaling (Guo
-et al., "On Calibration of Modern Neural Networks", 2017); the bias allows for classes that are
-more or less frequent than the scores believe (Saerens et al., "Adjusting the Outputs of a
-Classifier to New a Priori Probabilities", 2002).
+The problem is convex: its solution does not depend on where one starts. Adding (x · V + b) / t to
+the scores z chooses the classes that the solution chooses. With b and V at 0 it is temperature
+scaling (Guo et al., "On Calibration of Modern Neural Networks", 2017); the bias allows for classes
+that are more or less frequent than the scores believe (Saerens et al., "Adjusting the Outputs of
+a Classifier to New a Priori Probabilities", 2002); V corrects the weights on the inputs x.
 """
 
 from __future__ import annotations
@@ -21,55 +22,21 @@ Labels = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Logistic:
-    """A solution.
+class Penalties:
+    """How hard a solution is held back; what has an infinite penalty stays at 0.
 
     Attributes:
-        bias: (classes,) b.
-        temperature: The factor t, above 0.
+        bias: λ.
+        weights: μ.
     """
 
-    bias: NDArray[np.float64]
-    temperature: float
-
-    @property
-    def shift(self) -> NDArray[np.float64]:
-        """(classes,) What to add to the scores themselves."""
-        return np.asarray(self.bias / self.temperature, np.float64)
-
-    def losses(self, scores: Scores, labels: Labels) -> NDArray[np.float64]:
-        """The negative log-likelihood of each label, in nats."""
-        from scipy.special import log_softmax
-
-        told = log_softmax(self.temperature * scores + self.bias, axis=1)
-        return np.asarray(-told[np.arange(len(labels)), labels], np.float64)
-
-
-def fit_bias(scores: Scores, labels: Labels, penalty: float) -> Logistic:
-    """Solve for (rows, classes) scores and (rows,) labels; an infinite penalty keeps b at 0."""
-    from scipy.optimize import minimize  # Few builds have labels: a third of a second.
-    from scipy.special import log_softmax
-
-    classes = scores.shape[1]
-    truth = np.eye(classes)[labels]
-    free = np.isfinite(penalty)
-
-    def objective(x: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        bias, temperature = x[:classes], float(np.exp(x[classes]))
-        told = log_softmax(temperature * scores + bias, axis=1)
-        error = (np.exp(told) - truth) / len(labels)
-        slope = error.sum(axis=0) + penalty * bias if free else np.zeros(classes)
-        value = -(told * truth).sum() / len(labels)
-        value += penalty * float(bias @ bias) / 2 if free else 0.0
-        return float(value), np.append(slope, temperature * (error * scores).sum())
-
-    found = minimize(objective, np.zeros(classes + 1), jac=True, method="L-BFGS-B").x
-    return Logistic(found[:classes], float(np.exp(found[classes])))
+    bias: float
+    weights: float
 
 
 @dataclass(frozen=True)
 class Linear:
-    """A solution with weights.
+    """A solution.
 
     Attributes:
         bias: (classes,) b.
@@ -89,37 +56,38 @@ class Linear:
         return np.asarray(log_softmax(found, axis=1), np.float64)
 
 
-def fit_linear(
-    scores: Scores, inputs: Scores, labels: Labels, penalty: float, weight_penalty: float
-) -> Linear:
-    """Minimise mean of -log softmax(t · z + x · V + b)[label] + λ |b|² / 2 + μ |V|² / 2.
-
-    Convex as well: the scores z are those of a classifier whose weights on x are corrected by V.
+def fit_linear(scores: Scores, inputs: Scores, labels: Labels, penalties: Penalties) -> Linear:
+    """Solve it.
 
     Args:
         scores: (rows, classes) z.
-        inputs: (rows, inputs) x.
+        inputs: (rows, inputs) x; there may be none.
         labels: (rows,) classes.
-        penalty: λ.
-        weight_penalty: μ.
+        penalties: λ and μ.
     """
-    from scipy.optimize import minimize
+    from scipy.optimize import minimize  # Few builds have labels: a third of a second.
     from scipy.special import log_softmax
 
     classes, width = scores.shape[1], inputs.shape[1]
     truth = np.eye(classes)[labels]
-    held = np.append(penalty, np.full(width, weight_penalty))[:, None]
+    held = np.append(penalties.bias, np.full(width, penalties.weights))[:, None]
+    free = np.isfinite(held)
     with_ones = np.concatenate([np.ones((len(inputs), 1)), inputs], axis=1)
+    used = with_ones[:, free[:, 0]]
+    held = held[free][:, None]
 
     def objective(x: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        changes, temperature = x[:-1].reshape(width + 1, classes), float(np.exp(x[-1]))
-        told = log_softmax(temperature * scores + with_ones @ changes, axis=1)
+        changes, temperature = x[:-1].reshape(-1, classes), float(np.exp(x[-1]))
+        told = log_softmax(temperature * scores + used @ changes, axis=1)
         error = (np.exp(told) - truth) / len(labels)
-        slope = with_ones.T @ error + held * changes
+        slope = used.T @ error + held * changes
         value = -(told * truth).sum() / len(labels) + float((held * changes**2).sum()) / 2
         return float(value), np.append(slope, temperature * (error * scores).sum())
 
-    start = np.zeros((width + 1) * classes + 1)
-    found = minimize(objective, start, jac=True, method="L-BFGS-B").x
-    changes = found[:-1].reshape(width + 1, classes)
+    start = np.zeros(len(held) * classes + 1)
+    found = minimize(
+        objective, start, jac=True, method="L-BFGS-B", options={"ftol": 1e-13, "gtol": 1e-8}
+    ).x
+    changes = np.zeros((width + 1, classes))
+    changes[free[:, 0]] = found[:-1].reshape(-1, classes)
     return Linear(changes[0], changes[1:], float(np.exp(found[-1])))

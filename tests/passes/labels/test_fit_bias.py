@@ -10,8 +10,7 @@ from gcompile import ir
 from gcompile.errors import UsageError
 from gcompile.passes import PassContext
 from gcompile.passes.labels.fit_bias import FitBias
-from gcompile.passes.labels.logistic import fit_bias
-from tests.passes.precision.models import context, fused, rows_for
+from tests.passes.precision.models import context, fused
 
 CLASSES = 5
 LEANING = np.array([1.5, 0.0, 0.0, -1.0, 0.0], np.float32)
@@ -103,29 +102,3 @@ def test_labels_that_are_no_classes_are_refused(labels: NDArray[np.generic]) -> 
     model = network()
     with pytest.raises(UsageError, match="integers below 5"):
         FitBias().apply(model, replace(context(model), labels=labels))
-
-
-@pytest.mark.parametrize("penalty", [1e-3, 1e-1])
-def test_the_solution_is_where_no_change_is_better(penalty: float) -> None:
-    rng = np.random.default_rng(3)
-    z = rng.normal(size=(60, CLASSES)) * 2
-    labels = rng.integers(0, CLASSES, 60)
-    found = fit_bias(z, labels, penalty)
-
-    def objective(bias: NDArray[np.float64], temperature: float) -> float:
-        exact = temperature * z + bias
-        told = exact - np.log(np.exp(exact).sum(axis=1, keepdims=True))
-        return float(-told[range(60), labels].mean() + penalty * bias @ bias / 2)
-
-    best = objective(found.bias, found.temperature)
-    for _ in range(50):
-        bias = found.bias + rng.normal(size=CLASSES) * 0.05
-        temperature = found.temperature * np.exp(rng.normal() * 0.05)
-        assert objective(bias, temperature) >= best - 1e-7
-
-
-def test_an_infinite_penalty_scales_alone() -> None:
-    z = np.asarray(rows_for(network(), 40)["x"], np.float64)
-    found = fit_bias(z, np.arange(40) % 8, float("inf"))
-    assert not found.bias.any()
-    assert found.losses(z, np.arange(40) % 8).mean() <= np.log(8) + 1e-6

@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 
 from gcompile import ir
 from gcompile.passes.labels.fit_classifier import FitClassifier
-from gcompile.passes.labels.logistic import fit_linear
 from tests.passes.labels.test_fit_bias import CLASSES, HEADS, labelled, network, scores
 from tests.passes.precision.models import context
 
@@ -70,24 +69,3 @@ def test_a_refusal_has_its_reason() -> None:
     record = FitClassifier().apply(model, replace(context(model), labels=None))
     assert record.changed == 0
     assert record.skipped == {"no labels were given beside the calibration rows": 1}
-
-
-@pytest.mark.parametrize("penalty", [1e-3, 1e-1])
-def test_the_solution_is_where_no_change_is_better(penalty: float) -> None:
-    rng = np.random.default_rng(3)
-    z, x = rng.normal(size=(60, CLASSES)) * 2, rng.normal(size=(60, 4))
-    labels = rng.integers(0, CLASSES, 60)
-    found = fit_linear(z, x, labels, penalty, 0.3)
-
-    def objective(bias: NDArray[np.float64], weights: NDArray[np.float64], factor: float) -> float:
-        exact = factor * z + x @ weights + bias
-        told = exact - np.log(np.exp(exact).sum(axis=1, keepdims=True))
-        held = penalty * bias @ bias + 0.3 * (weights**2).sum()
-        return float(-told[range(60), labels].mean() + held / 2)
-
-    best = objective(found.bias, found.weights, found.temperature)
-    for _ in range(50):
-        bias = found.bias + rng.normal(size=CLASSES) * 0.05
-        weights = found.weights + rng.normal(size=(4, CLASSES)) * 0.05
-        factor = found.temperature * np.exp(rng.normal() * 0.05)
-        assert objective(bias, weights, factor) >= best - 1e-7
