@@ -24,6 +24,7 @@ from gcompile.backends.cuda.kernels.attention_softmax import (
 from gcompile.backends.cuda.kernels.numbers import load_numbers, numbers_buffer
 from gcompile.backends.cuda.kernels.transfer import ask, fetch, put
 from gcompile.backends.cuda.program.matrix_statements import LoadMatrix, Multiply
+from gcompile.backends.cuda.program.operations import DType
 from gcompile.backends.cuda.program.program import (
     BLOCK_X,
     BLOCK_Z,
@@ -40,15 +41,7 @@ from gcompile.backends.cuda.program.program import (
     Statement,
     Wait,
 )
-from gcompile.backends.cuda.program.scalar import (
-    DType,
-    Scalar,
-    apply,
-    constant,
-    less,
-    register,
-    variable,
-)
+from gcompile.backends.cuda.program.scalar import Scalar, apply, constant, less, register, variable
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import math
 from dataclasses import dataclass
 
 from gcompile.backends.cuda.kernels.epilogue import Epilogue, Place, pieces
+from gcompile.backends.cuda.program.operations import DType
 from gcompile.backends.cuda.program.program import (
     BLOCK_X,
     STORAGE_BYTES,
@@ -28,15 +29,7 @@ from gcompile.backends.cuda.program.program import (
     Statement,
     Storage,
 )
-from gcompile.backends.cuda.program.scalar import (
-    DType,
-    Scalar,
-    apply,
-    both,
-    less,
-    register,
-    variable,
-)
+from gcompile.backends.cuda.program.scalar import Scalar, apply, both, less, register, variable
 from gcompile.ir import Contraction
 
 _THREADS = 128

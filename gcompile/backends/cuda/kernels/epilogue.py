@@ -14,6 +14,7 @@ from gcompile.backends.cuda.kernels.numbers import (
     numbers_buffer,
     stored_integer,
 )
+from gcompile.backends.cuda.program.operations import DType
 from gcompile.backends.cuda.program.program import (
     Buffer,
     For,
@@ -25,7 +26,7 @@ from gcompile.backends.cuda.program.program import (
     Storage,
     StoreGlobal,
 )
-from gcompile.backends.cuda.program.scalar import DType, Scalar, apply, register, select, variable
+from gcompile.backends.cuda.program.scalar import Scalar, apply, register, select, variable
 from gcompile.backends.tvm.kernels.spec import (
     Accumulator,
     Binary,

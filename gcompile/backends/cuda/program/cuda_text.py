@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from gcompile.backends.cuda.program.instruction_text import memory_lines, multiply_function
 from gcompile.backends.cuda.program.matrix_statements import Multiply
+from gcompile.backends.cuda.program.operations import DType
 from gcompile.backends.cuda.program.prelude import PRELUDE
 from gcompile.backends.cuda.program.program import (
     Buffer,
@@ -19,7 +20,6 @@ from gcompile.backends.cuda.program.program import (
     Statement,
     Storage,
 )
-from gcompile.backends.cuda.program.scalar import DType
 from gcompile.backends.cuda.program.scalar_text import scalar_text
 
 _C_TYPES: dict[DType, str] = {

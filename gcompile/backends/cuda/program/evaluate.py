@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from gcompile.backends.cuda.program.scalar import OPERATIONS, Array, Scalar
+from gcompile.backends.cuda.program.operations import OPERATIONS, Array
+from gcompile.backends.cuda.program.scalar import Scalar
 
 _LARGEST = 2**31
 _CONSTANTS = {"float32": np.float32, "uint32": np.uint32}

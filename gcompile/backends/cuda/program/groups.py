@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from gcompile.backends.cuda.program.memory import AccessError
-from gcompile.backends.cuda.program.scalar import Array
+from gcompile.backends.cuda.program.operations import Array
 
 
 @dataclass

@@ -35,6 +35,7 @@ from gcompile.backends.cuda.program.memory_statements import (
     store_global,
     wait,
 )
+from gcompile.backends.cuda.program.operations import Array
 from gcompile.backends.cuda.program.program import (
     Barrier,
     Commit,
@@ -57,7 +58,6 @@ from gcompile.backends.cuda.program.program import (
     WarpBarrier,
 )
 from gcompile.backends.cuda.program.registers import empty_registers
-from gcompile.backends.cuda.program.scalar import Array
 from gcompile.backends.cuda.program.tensor_core import round_to_tf32
 from gcompile.backends.cuda.program.tensor_statements import (
     load_matrices,

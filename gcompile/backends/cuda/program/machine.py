@@ -11,8 +11,9 @@ import numpy as np
 from gcompile.backends.cuda.program.evaluate import evaluate, uniform
 from gcompile.backends.cuda.program.groups import Groups
 from gcompile.backends.cuda.program.memory import AccessError, GlobalMemory, SharedMemory
+from gcompile.backends.cuda.program.operations import Array
 from gcompile.backends.cuda.program.program import Program
-from gcompile.backends.cuda.program.scalar import Array, Scalar
+from gcompile.backends.cuda.program.scalar import Scalar
 
 Copy = tuple[Array, Array, Array, Array]
 """Block, address, warp and words of a copy under way."""

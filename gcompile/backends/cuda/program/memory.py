@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from gcompile.backends.cuda.program.operations import Array
 from gcompile.backends.cuda.program.program import Buffer
-from gcompile.backends.cuda.program.scalar import Array
 
 _SEVERAL = -2
 

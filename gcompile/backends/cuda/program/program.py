@@ -20,7 +20,8 @@ from gcompile.backends.cuda.program.matrix_statements import (
     ShowToGroups,
     WaitGroup,
 )
-from gcompile.backends.cuda.program.scalar import DType, Scalar, variable
+from gcompile.backends.cuda.program.operations import DType
+from gcompile.backends.cuda.program.scalar import Scalar, variable
 
 Storage = Literal["float32", "float16", "bfloat16", "int32", "int8", "uint8"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import ml_dtypes
 import numpy as np
 
+from gcompile.backends.cuda.program.operations import Array
 from gcompile.backends.cuda.program.program import Buffer, Storage
-from gcompile.backends.cuda.program.scalar import Array
 
 NUMPY: dict[Storage, np.dtype[np.generic]] = {
     "float32": np.dtype(np.float32),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from gcompile.backends.cuda.program.scalar import OPERATIONS, Scalar
+from gcompile.backends.cuda.program.operations import OPERATIONS
+from gcompile.backends.cuda.program.scalar import Scalar
 
 
 def scalar_text(expression: Scalar) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from gcompile.backends.cuda.program.instruction import Element
-from gcompile.backends.cuda.program.scalar import Array
+from gcompile.backends.cuda.program.operations import Array
 from gcompile.backends.cuda.program.tensor_core import (
     GROUP,
     IN_GROUP,

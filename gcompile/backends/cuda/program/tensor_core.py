@@ -16,7 +16,7 @@ import ml_dtypes
 import numpy as np
 
 from gcompile.backends.cuda.program.instruction import Element
-from gcompile.backends.cuda.program.scalar import Array
+from gcompile.backends.cuda.program.operations import Array
 
 _LANE = np.arange(32)
 GROUP, IN_GROUP = _LANE // 4, _LANE % 4

@@ -17,7 +17,8 @@ from gcompile.backends.cuda.program.matrix_statements import (
     WaitGroup,
 )
 from gcompile.backends.cuda.program.memory import AccessError
-from gcompile.backends.cuda.program.scalar import Array, Scalar
+from gcompile.backends.cuda.program.operations import Array
+from gcompile.backends.cuda.program.scalar import Scalar
 from gcompile.backends.cuda.program.sparse_core import multiply_sparse
 from gcompile.backends.cuda.program.tensor_core import (
     described_chunks,
