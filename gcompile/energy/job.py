@@ -68,6 +68,7 @@ class Job:
         sliding_bytes: Bytes of the image they slide over, once; part of `activation_bytes`.
         steps: Steps of a recurrent net, each of which reads all recurrent weights.
         step_bytes: Those weights; part of `constant_bytes`.
+        sequences: Of a recurrent net, those that run side by side, in every direction.
         stored_weight_bytes: The contraction's weights where they are stored as integers that the
             kernel decodes; None where they are stored in the format of the products.
         attention: Attention, whose operands are part of `activation_bytes`; None for all else.
@@ -87,6 +88,7 @@ class Job:
     part: ir.Contraction | None = None
     steps: int = 1
     step_bytes: int = 0
+    sequences: int = 1
     stored_weight_bytes: int | None = None
     attention: AttentionWork | None = None
 
@@ -176,6 +178,7 @@ def job_of(region: ir.Region) -> Job | None:
         part=ir.part_of(region.anchor) if region.anchor is not None else None,
         steps=net.steps if net is not None else 1,
         step_bytes=net.recurrent_count * _FLOAT_BYTES if net is not None else 0,
+        sequences=net.batch * net.directions if net is not None else 1,
         stored_weight_bytes=_stored_weight_bytes(region, contraction),
         attention=_attention(region),
     )

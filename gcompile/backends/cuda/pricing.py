@@ -46,6 +46,8 @@ class CudaEmission:
 
     def launches(self, job: Job, target: Target) -> tuple[Launched, ...]:
         """Products on tensor cores; all else moves its operands once, as any kernel does."""
+        if job.steps > 1:
+            return _recurrence(job, target)
         work = _work_of(job, target)
         if work is None:
             return ()
@@ -93,7 +95,7 @@ class CudaEmission:
 def _work_of(job: Job, target: Target) -> Work | None:
     """The product as the lowering cuts it; None where it has no kernel on tensor cores."""
     shape, element = job.blocked, _ELEMENTS.get(job.precision)
-    if shape is None or element is None or shape.n < _FEWEST_COLUMNS or job.steps > 1:
+    if shape is None or element is None or shape.n < _FEWEST_COLUMNS:
         return None
     if job.stored_weight_bytes is not None or (job.batch is not None and element == "u8s8"):
         return None
@@ -110,6 +112,35 @@ def _work_of(job: Job, target: Target) -> Work | None:
     whole = _UNIT_BYTES // instruction.element_bytes
     padded = replace(shape, in_c=math.ceil(shape.in_c / whole) * whole)
     return Work(padded, 1, instruction, sum(job.activation_bytes) / outputs)
+
+
+def _recurrence(job: Job, target: Target) -> tuple[Launched, ...]:
+    """All inputs' product with their weights, then all steps, a block for each sequence."""
+    if job.contraction is None:
+        return ()
+    projected = job.contraction.m * job.contraction.n * _SUM_BYTES
+    unit = target.unit_for(Precision.FP32, dense=False).name
+    first = replace(
+        job,
+        vector_ops=0,
+        activation_bytes=(projected,),
+        constant_bytes=job.constant_bytes - job.step_bytes,
+        steps=1,
+        step_bytes=0,
+    )
+    steps = replace(
+        job,
+        contraction=None,
+        product_ops=job.vector_ops,
+        vector_ops=0,
+        image_bytes=0,
+        activation_bytes=(projected, *job.activation_bytes),
+        constant_bytes=job.step_bytes,
+        steps=1,
+        step_bytes=0,
+    )
+    busy = busy_share(job.sequences, target)
+    return Launched(first, unit, Issued()), Launched(steps, unit, Issued(busy=busy))
 
 
 def _operand_bytes(job: Job) -> tuple[int, int]:

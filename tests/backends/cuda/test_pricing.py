@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 
 from benchmarks.cuda_static import optimized
 from benchmarks.networks import GraphWriter, draw_weights
 from benchmarks.networks.transformers import bert
+from gcompile import ir
 from gcompile.backends.cuda.kernels.tile_cost import share_inside
 from gcompile.backends.cuda.launches import Launch
 from gcompile.backends.cuda.ledger import emitted
@@ -17,8 +19,10 @@ from gcompile.backends.cuda.lowering.model import lower_model
 from gcompile.backends.cuda.pricing import CudaEmission
 from gcompile.compiler.pricing import energy_for
 from gcompile.energy import Roofline, estimate
-from gcompile.energy.job import Job
+from gcompile.energy.job import Job, job_of
 from gcompile.ir import Contraction, Precision
+from gcompile.passes import PassContext
+from gcompile.passes.pipelines import canonicalize_pipeline, fuse_pipeline
 from gcompile.targets import load_target
 from tests.backends.cuda.test_static import as_model
 from tests.runtime.cuda.conftest import needs_nvrtc
@@ -87,6 +91,41 @@ def _residual_blocks() -> onnx.ModelProto:
         inner = net.conv(inner, (128, 512), 1, bias=True)
         y = net.add("Relu", net.add("Add", y, inner))
     return as_model(net, (1, 512, 14, 14), y, (1, 512, 14, 14))
+
+
+@pytest.mark.parametrize(
+    ("operator", "gates", "directions"), [("GRU", 3, 1), ("LSTM", 4, 2), ("RNN", 1, 1)]
+)
+def test_the_steps_of_a_recurrent_net_have_a_block_for_each_sequence(
+    operator: str, gates: int, directions: int
+) -> None:
+    steps, depth, hidden = 40, 24, 64
+    way = "bidirectional" if directions == 2 else "forward"
+    rows = gates * hidden
+    model = ir.parse(
+        f"""<ir_version: 10, opset_import: ["": 21]>
+        g (float[{steps},1,{depth}] x, float[{directions},{rows},{depth}] w,
+           float[{directions},{rows},{hidden}] r)
+          => (float[{steps},{directions},1,{hidden}] y)
+        {{ y = {operator}<hidden_size = {hidden}, direction = "{way}">(x, w, r) }}"""
+    )
+    rng = np.random.default_rng(0)
+    for value in list(model.graph.inputs)[1:]:
+        array = rng.standard_normal(ir.static_shape(value)).astype(np.float32) / 8
+        value.const_value = ir.tensor(array, name=str(value.name))
+        model.graph.register_initializer(value)
+        model.graph.inputs.remove(value)
+    exact = PassContext(H100, energy_for(H100))
+    canonicalize_pipeline().apply(model, exact)
+    fuse_pipeline().apply(model, exact)
+    (region,) = (r for r in ir.regions(model.graph) if ir.recurrence_of(r.nodes[0]))
+    job = job_of(region)
+    assert job is not None
+    _, stepping = CudaEmission().launches(job, H100)
+    assert stepping.issued.busy == pytest.approx(directions / H100.processors)
+    priced = estimate(model, H100, energy_for(H100)).total
+    found = emitted(lower_model(model, H100, 90).program, H100).cost
+    assert found.time_s == pytest.approx(priced.time_s, rel=0.25)
 
 
 @needs_nvrtc
