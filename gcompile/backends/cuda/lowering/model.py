@@ -15,7 +15,7 @@ from tvm import relax, tirx
 from gcompile import ir
 from gcompile.backends.cuda.launches import Copy, Program, Role, Value
 from gcompile.backends.cuda.lowering.anchor import itemsize
-from gcompile.backends.cuda.lowering.region_writer import ANCHOR_ATTRIBUTE, KernelCall
+from gcompile.backends.cuda.lowering.kernel_call import ANCHOR_ATTRIBUTE, KernelCall
 from gcompile.backends.cuda.lowering.relax_module import relax_module
 from gcompile.backends.cuda.tensor_ir.kernels import TensorKernel, kernels_of
 from gcompile.backends.cuda.tensor_ir.nests import static_shape

@@ -8,7 +8,7 @@ import numpy as np
 
 from gcompile import ir
 from gcompile.backends.cuda.lowering.anchor import Operand
-from gcompile.backends.tvm.kernels.spec import Accumulator, Binary, Expression
+from gcompile.backends.tvm.kernels.spec import Accumulator, Binary, Constant, Expression
 from gcompile.backends.tvm.lowering.placement import Layout
 from gcompile.backends.tvm.lowering.region_expression import CannotEmitError, RegionExpression
 from gcompile.backends.tvm.lowering.weights import (
@@ -106,6 +106,14 @@ def real_product(body: RegionExpression, reading: Reading) -> Expression:
     offset = bias - reading.zero_point * sums * factor
     scaled = Binary("mul", Accumulator(), body.add_vector(factor.astype(np.float32)))
     return Binary("add", scaled, body.add_vector(offset.astype(np.float32)))
+
+
+def real_number(scale: float, zero_point: int) -> Expression:
+    """The real number that a stored one is: (stored - zero point) · scale."""
+    real: Expression = Accumulator()
+    if zero_point:
+        real = Binary("sub", real, Constant(float(zero_point)))
+    return real if scale == 1.0 else Binary("mul", real, Constant(scale))
 
 
 def left_operand(reading: Reading, whole: int) -> Operand:

@@ -13,41 +13,29 @@ from typing import Any
 
 import ml_dtypes
 import numpy as np
-from tvm import relax, tirx
-from tvm.script.ir_builder import IRBuilder
-from tvm.tirx.script import builder as T  # noqa: N812 - as all TensorIR is written
+import tvm
+from tvm import relax
 
 from gcompile import ir
 from gcompile.backends.cuda.kernel import KernelSequence
 from gcompile.backends.cuda.lowering.anchor import Anchor, Operand
 from gcompile.backends.cuda.lowering.attentions import AttentionCall, attentions_of
+from gcompile.backends.cuda.lowering.kernel_call import KernelCall, placeholder
 from gcompile.backends.cuda.lowering.recurrences import recurrence_of
 from gcompile.backends.cuda.lowering.region_anchor import region_anchor
 from gcompile.backends.tvm.fallback import add_fallback
 from gcompile.backends.tvm.lowering.graph import region_proto
 from gcompile.backends.tvm.lowering.memory import array_of
 from gcompile.backends.tvm.lowering.moves import Move, stored_move
-from gcompile.backends.tvm.lowering.placement import Layout
+from gcompile.backends.tvm.lowering.placement import Layout, is_same_memory
 from gcompile.backends.tvm.lowering.region_expression import CannotEmitError
 from gcompile.backends.tvm.operators import refuse_fallback
 from gcompile.errors import CompileError
 from gcompile.targets import Target
 
-ANCHOR_ATTRIBUTE = "gcompile.anchor"
-"""On a function without a body: the name of the anchor that computes it."""
-
 _BF16 = np.dtype(ml_dtypes.bfloat16)
 
-_OPAQUE = 8
-"""TVM's number for functions that nothing may be fused with (`OpPatternKind::kOpaque`)."""
-
-
-@dataclass(frozen=True)
-class KernelCall:
-    """Kernels of ours, and the names of their operands in the order of a call."""
-
-    sequence: KernelSequence
-    operands: tuple[str, ...]
+_RESHAPE = tvm.ir.Op.get("relax.reshape")
 
 
 @dataclass
@@ -98,24 +86,29 @@ class RegionWriter:
             self.values[value] = self.builder.emit(constant)
         if value not in self.values:  # An anchor wrote it with its channels last.
             image = self.images[_last_channels(value)]
-            self.values[value] = self.builder.emit(relax.op.permute_dims(image, (0, 3, 1, 2)))
+            self.values[value] = self.builder.emit(self._moved(image, value, (0, 3, 1, 2)))
         return self.values[value]
 
     def _write_region(self, region: ir.Region) -> None:
         """Write a region by a kernel of ours, or let TVM's importer write it."""
         try:
-            move = stored_move(region) if len(region.nodes) > 1 else None
+            move = stored_move(region)
             if move is not None:
                 self._write_move(move)
             elif len(region.nodes) == 1 and ir.recurrence_of(region.nodes[0]) is not None:
                 self._write_recurrence(region)
             else:
-                self._write_anchor(region_anchor(region, self.target, self.arch))
+                self._write_anchor(self._anchor(region))
         except CannotEmitError as reason:
             # Products in fp32 have tiles of ours; tensor cores would round their operands.
             if region.anchor is not None and region.precision is not ir.Precision.FP32:
                 self.fallbacks[region.name] = str(reason)
             self._import_region(region)
+
+    def _anchor(self, region: ir.Region) -> Anchor:
+        return region_anchor(
+            region, self.target, self.arch, lambda value: _last_channels(value) in self.images
+        )
 
     def _write_anchor(self, anchor: Anchor) -> None:
         operands = (anchor.x, anchor.right)
@@ -140,7 +133,7 @@ class RegionWriter:
         types = [self.builder.normalize(argument).ty for argument in arguments]
         name = f"anchor_{len(self.calls)}"
         self.calls[name] = call
-        function = self.builder.add_func(_placeholder(name, [*types, *results]), name)
+        function = self.builder.add_func(placeholder(name, [*types, *results]), name)
         given = list(results) if len(results) > 1 else results[0]
         return self.builder.emit(relax.call_tir(function, list(arguments), given))
 
@@ -152,8 +145,25 @@ class RegionWriter:
             order = move.node.attributes.get_ints("perm", list(range(len(shape)))[::-1])
             moved = relax.op.permute_dims(source, list(order))
         else:
-            moved = relax.op.reshape(source, shape)
+            moved = self._reshaped(source, shape)
         self.values[move.result] = self.builder.emit(moved)
+
+    def _moved(
+        self, expression: relax.Expr, value: ir.Value, order: tuple[int, ...]
+    ) -> relax.Expr:
+        """A value in another order of its axes, which is no launch where that moves nothing."""
+        if not is_same_memory(ir.static_shape(value)):
+            return relax.op.permute_dims(expression, order)
+        shape = [int(size) for size in expression.ty.shape]
+        return self._reshaped(expression, [shape[axis] for axis in order])
+
+    def _reshaped(self, expression: relax.Expr, shape: Sequence[int]) -> relax.Expr:
+        """One view of what may be a view already: two in a row would be fused into a launch."""
+        is_variable = isinstance(expression, relax.Var)
+        bound = self.builder.lookup_binding(expression) if is_variable else None
+        if isinstance(bound, relax.Call) and bound.op.same_as(_RESHAPE):
+            expression = bound.args[0]
+        return relax.op.reshape(expression, shape)
 
     def _write_attention(self, found: AttentionCall) -> None:
         arguments = [self.value(operand.value) for operand in found.what.operands]
@@ -202,7 +212,7 @@ class RegionWriter:
         plain_image = _last_channels(value)
         image = self.images.get(plain_image)
         if image is None:
-            image = relax.op.permute_dims(self.value(value), (0, 2, 3, 1))
+            image = self._moved(self.value(value), value, (0, 2, 3, 1))
         if operand == plain_image:
             return image
         top, left, bottom, right = operand.border
@@ -249,21 +259,6 @@ def _last_channels(value: ir.Value) -> Operand:
     """An image with its channels last and nothing around it."""
     shape = ir.static_shape(value)
     return Operand(value, Layout.CHANNELS_LAST, shape[1] if len(shape) == 4 else 0)
-
-
-def _placeholder(name: str, types: Sequence[Any]) -> tirx.PrimFunc:
-    """A function that stands for an anchor: it has its arguments and no body."""
-    with IRBuilder() as builder, T.prim_func(s_tir=True):
-        T.func_name(name)
-        T.func_attr({ANCHOR_ATTRIBUTE: name, "op_pattern": _OPAQUE})
-        for index, ty in enumerate(types):
-            shape = tuple(int(size) for size in ty.shape)
-            T.arg(f"a{index}", T.Buffer(shape, str(ty.dtype), layout=None))
-        with T.sblock("root"):
-            T.reads([])
-            T.writes([])
-            T.evaluate(0)
-    return builder.get()
 
 
 def dtype_of(value: ir.Value) -> str:

@@ -9,7 +9,8 @@ import tvm
 from tvm import relax
 
 from gcompile import ir
-from gcompile.backends.cuda.lowering.region_writer import KernelCall, RegionWriter, dtype_of
+from gcompile.backends.cuda.lowering.kernel_call import KernelCall
+from gcompile.backends.cuda.lowering.region_writer import RegionWriter, dtype_of
 from gcompile.backends.tvm import safe_indexing
 from gcompile.targets import Target
 

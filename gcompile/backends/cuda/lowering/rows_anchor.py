@@ -11,7 +11,7 @@ from gcompile.backends.cuda.kernel import Kernel, KernelSequence
 from gcompile.backends.cuda.kernels.rows import Kind, Rows
 from gcompile.backends.cuda.lowering.anchor import Anchor, epilogue_of, storage_of
 from gcompile.backends.cuda.lowering.numbers import with_numbers
-from gcompile.backends.cuda.program.launch import as_kernel
+from gcompile.backends.cuda.program.launch import as_kernel, least_arch_of
 from gcompile.backends.tvm.kernels.spec import Image
 from gcompile.backends.tvm.lowering.expressions import read_region
 from gcompile.backends.tvm.lowering.operands import substitute
@@ -33,7 +33,6 @@ _EPSILON = 1e-5
 _FEWEST = 8
 """Elements of a row that are worth a warp."""
 
-_BFLOAT16_ARCH, _ARCH = 80, 75
 _WARPS = (4, 2, 1)
 
 
@@ -91,5 +90,4 @@ def rows_anchor(region: ir.Region, target: Target, arch: int) -> Anchor:
 def _kernel(rows: Rows) -> Kernel:
     digest = hashlib.sha256(repr(replace(rows, name="")).encode()).hexdigest()[:16]
     program = replace(rows, name=f"rows_{rows.kind.replace('-', '_')}_{digest}").program()
-    has_bfloat16 = any(buffer.storage == "bfloat16" for buffer in program.buffers)
-    return as_kernel(program, least_arch=_BFLOAT16_ARCH if has_bfloat16 else _ARCH)
+    return as_kernel(program, least_arch=least_arch_of(program))

@@ -10,6 +10,9 @@ from gcompile.backends.cuda.program.cuda_text import cuda_text
 from gcompile.backends.cuda.program.interpret import interpret
 from gcompile.backends.cuda.program.program import GROUPS_ARCH, Buffer, Program
 
+_BFLOAT16_ARCH, _ARCH = 80, 75
+"""The first architecture that converts bfloat16, and the oldest one there is code for."""
+
 
 def as_kernel(
     program: Program, unit: str = "cuda-core", operations: int = 0, least_arch: int = 80
@@ -39,6 +42,12 @@ def as_kernel(
         unit=unit,
         operations=operations,
     )
+
+
+def least_arch_of(program: Program) -> int:
+    """The oldest architecture of a program without instructions of its own: see `as_kernel`."""
+    has_bfloat16 = any(buffer.storage == "bfloat16" for buffer in program.buffers)
+    return _BFLOAT16_ARCH if has_bfloat16 else _ARCH
 
 
 def _argument(buffer: Buffer) -> Argument:
