@@ -85,9 +85,15 @@ def _lines(statement: Statement, depth: int) -> Iterable[str]:
         case Set(target, value):
             yield f"{scalar_text(target)} = {scalar_text(value)};"
         case For(counter, count, body, unrolled):
-            yield "#pragma unroll" if unrolled else "#pragma unroll 1"
-            limit = count if isinstance(count, int) else scalar_text(count)
-            yield f"for (int {counter} = 0; {counter} < {limit}; ++{counter}) {{"
+            limit = str(count) if isinstance(count, int) else scalar_text(count)
+            if unrolled:
+                yield "#pragma unroll"
+                yield f"for (int {counter} = 0; {counter} < {limit}; ++{counter}) {{"
+            else:
+                yield "#pragma unroll 1"
+                end = f"{counter}_end"
+                start = f"{counter} = 0, {end} = unknown({limit})"
+                yield f"for (int {start}; {counter} < {end}; ++{counter}) {{"
             yield from ("\0" + line for line in _body(body, depth + 1))
             yield "}"
         case Scope(body):

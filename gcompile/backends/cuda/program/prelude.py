@@ -1,6 +1,11 @@
 """Functions of the device that programs call, in CUDA C with inline PTX."""
 
 PRELUDE = r"""
+// Loops of a known length are unrolled whatever is asked for, and addresses fill all registers.
+__device__ __forceinline__ int unknown(int value) {
+  asm volatile("" : "+r"(value));
+  return value;
+}
 __device__ __forceinline__ float f16_to_float(unsigned bits) {
   float value;
   const unsigned short half = bits;

@@ -74,6 +74,17 @@ def test_large_tiles_of_a_convolution_use_tensor_cores_without_spills(
     _check(_fused(name, _CONVOLUTION, tile), "80", _UNITS[name], tmp_path)
 
 
+def test_the_loop_over_a_great_depth_stays_a_loop(tmp_path: Path) -> None:
+    """Unrolled, its 36 steps would need all registers for their addresses, and more."""
+    last = Contraction(
+        1, 7, 7, 512, 7, 7, 512, 3, 3, pad_top=1, pad_left=1, pad_bottom=1, pad_right=1
+    )
+    main, *_ = _fused("u8s8", last, BlockTile(16, 16, 16, 16, 128, 6)).programs()
+    code = compiled(main, "90")
+    assert code.spilled_bytes == 0
+    assert instructions(code, tmp_path)["IMMA"] == 1 * 2 * 4
+
+
 @pytest.mark.parametrize("name", ["f16-75", "u8s8-75"])
 def test_sm_75_has_smaller_instructions_and_loads_through_registers(
     name: str, tmp_path: Path
