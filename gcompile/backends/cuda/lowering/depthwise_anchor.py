@@ -22,7 +22,7 @@ from gcompile.backends.cuda.lowering.reading import (
     real_product,
     within_border,
 )
-from gcompile.backends.cuda.program.launch import as_kernel
+from gcompile.backends.cuda.program.launch import as_kernel, least_arch_of
 from gcompile.backends.cuda.program.program import Storage
 from gcompile.backends.tvm.kernels.spec import Image
 from gcompile.backends.tvm.lowering.expressions import read_region
@@ -37,8 +37,13 @@ _NARROW = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.INT8, ir.DataT
 """What tensor cores multiply, whose images have their channels last."""
 
 
-def depthwise_anchor(region: ir.Region, target: Target) -> Anchor:
+def depthwise_anchor(region: ir.Region, target: Target, arch: int) -> Anchor:
     """Give a depthwise convolution its kernel.
+
+    Args:
+        region: A region with the convolution.
+        target: The GPU.
+        arch: Its architecture: 80 for sm_80.
 
     Raises:
         CannotEmitError: Its image or its operands are stored as the kernel does not know.
@@ -71,13 +76,16 @@ def depthwise_anchor(region: ir.Region, target: Target) -> Anchor:
         found.epilogue,
     )
     run = run_for(kernel.contraction, kernel.width, target.processors)
+    launched = _kernel(replace(kernel, run=run))
+    if launched.least_arch > arch:
+        raise CannotEmitError(f"sm_{arch} does not convert bfloat16")
     return Anchor(
         x,
         (np.ascontiguousarray(weights), *body.vectors, *found.constants),
         operands,
         body.output,
         Layout.CHANNELS_LAST,
-        KernelSequence.of(_kernel(replace(kernel, run=run))),
+        KernelSequence.of(launched),
         has_numbers=bool(found.constants),
     )
 
@@ -111,7 +119,8 @@ def _kernel(depthwise: Depthwise) -> Kernel:
     named = replace(depthwise, name=f"depthwise_{depthwise.x}_{digest}")
     c = depthwise.contraction
     operations = 2 * c.m * c.n * c.kernel_h * c.kernel_w
-    kernel = as_kernel(named.program(), operations=operations)
+    program = named.program()
+    kernel = as_kernel(program, operations=operations, least_arch=least_arch_of(program))
     return replace(kernel, cpu=_numeric(named)) if operations > INTERPRETED_OPERATIONS else kernel
 
 

@@ -45,5 +45,5 @@ def region_anchor(
         return join_anchor(region, arch, lies_last)
     shape = ir.contraction_of(node) if node is not None else None
     if shape is not None and shape.is_depthwise:
-        return depthwise_anchor(region, target)
+        return depthwise_anchor(region, target, arch)
     return anchor_of(region, target, arch)

@@ -43,6 +43,17 @@ def test_depthwise_convolutions_follow_products_with_their_channels_last(
     assert any(name.startswith("depthwise_") for name in kernels)
 
 
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_depthwise_convolutions_run_on_the_oldest_architecture(
+    precision: str, tmp_path: Path
+) -> None:
+    model = _depthwise(24, 9, 1)
+    calib = calibration_rows(model) if precision == "int8" else None
+    report, kernels = build(model, tmp_path / "out", precision, calib, "nvidia-t4")
+    assert report.verify.code_ran == "on-cpu"
+    assert any(name.startswith("depthwise_") for name in kernels)
+
+
 @pytest.mark.parametrize("precision", ["bf16", "int8"])
 @pytest.mark.parametrize(
     ("groups", "inputs", "outputs"),
