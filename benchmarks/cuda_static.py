@@ -9,8 +9,11 @@ from the file to the machine code of all kernels, on the machine that is named; 
 are not in fp32 and not depthwise, with the reason of each below. `spills` counts kernels that keep
 registers in memory.
 
-`as emitted` is the energy and time of what was emitted, launch by launch, over those that the
-estimate of the same model says, which prices regions before there is a kernel.
+`as emitted` is the energy and time of what was emitted, launch by launch, and after each its ratio
+to what the estimate of the same model says, which prices regions before there is a kernel.
+
+`--two-of-four` sets two of every four weights to zero, those of least magnitude; `sparse` counts
+the launches whose products skip them.
 """
 
 from __future__ import annotations
@@ -33,18 +36,20 @@ from gcompile.backends.cuda.build import CudaCode, generate
 from gcompile.backends.cuda.launches import Launch
 from gcompile.backends.cuda.ledger import emitted
 from gcompile.compiler.choose import choose
-from gcompile.compiler.job import Job, prepare
+from gcompile.compiler.job import Job, load_model, prepare
 from gcompile.compiler.native import Measurer
 from gcompile.compiler.pricing import energy_for
 from gcompile.compiler.stages import Stage, apply_exact_passes
 from gcompile.energy import estimate
 from gcompile.errors import GcompileError
+from gcompile.passes.prune.sparsify_weights import SparsifyWeights
+from gcompile.testing import example_context
 
 MODELS = ("resnet50", "mobilenet-v2-1.0-224", "squeezenet", "bert-base-128", "vit-tiny")
 TARGETS = ("nvidia-a100-sxm-80", "nvidia-l4", "nvidia-h100-sxm")
 PRECISIONS = ("bf16", "int8")
 ROWS = 2
-_INSTRUCTIONS = (b"mma.sync", b"wgmma.mma_async")
+_INSTRUCTIONS = (b"mma.sync", b"mma.sp", b"wgmma.mma_async")
 
 
 @dataclass(frozen=True)
@@ -54,19 +59,24 @@ class Static:
     Attributes:
         build_s: Wall time.
         tensor_launches: Launches whose kernel contains a tensor-core instruction.
+        sparse_launches: Those of them that multiply two of every four weights.
         without: Why regions with products in narrow types have no such kernel, by region.
         spilling: Names of kernels that keep registers in memory.
         cubin_bytes: Of all kernels.
-        energy_ratio: Of the ledger of what was emitted to the estimate of the model.
-        time_ratio: The same for time.
+        energy_j: Of what was emitted.
+        time_s: The same.
+        energy_ratio: To the estimate of the model; `time_ratio` likewise.
     """
 
     build_s: float
     launches: int
     tensor_launches: int
+    sparse_launches: int
     without: dict[str, str]
     spilling: tuple[str, ...]
     cubin_bytes: int
+    energy_j: float
+    time_s: float
     energy_ratio: float
     time_ratio: float
 
@@ -77,15 +87,19 @@ def main() -> None:
     parser.add_argument("--targets", nargs="+", default=list(TARGETS))
     parser.add_argument("--precisions", nargs="+", default=list(PRECISIONS))
     parser.add_argument("--data", type=Path, help="a folder of ONNX files of your own")
+    parser.add_argument("--two-of-four", action="store_true")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     print(machine())
     print(f"{'model':28}{'precision':>10}{'target':>20}{'build s':>9}{'launches':>10}"
-          f"{'tensor':>8}{'products':>10}{'spills':>8}{'cubin kB':>10}"
-          f"{'as emitted':>17}")  # fmt: skip
+          f"{'tensor':>8}{'sparse':>8}{'products':>10}{'spills':>8}{'cubin kB':>10}"
+          f"{'as emitted':>36}")  # fmt: skip
     results = {}
     with tempfile.TemporaryDirectory() as folder:
-        for path in _paths(arguments.models, arguments.data, Path(folder)):
+        two_of_four = arguments.two_of_four
+        for path in _paths(
+            arguments.models, arguments.data, Path(folder), two_of_four=two_of_four
+        ):
             for precision in arguments.precisions:
                 for target in arguments.targets:
                     key = f"{path.stem} {precision} {target}"
@@ -134,30 +148,35 @@ def static_figures(code: CudaCode, build_s: float = 0.0) -> Static:
         for kernel, machine_code in zip(code.program.kernels, code.machine_code, strict=True)
         if machine_code.spilled_bytes
     )
+    found = emitted(code.program, code.target)
+    priced = estimate(code.model, code.target, energy_for(code.target), code.threads).total
     return Static(
         build_s,
         len(code.program.actions),
         sum(name in multiplying for name in launched),
+        found.sparse_launches,
         dict(code.fallbacks),
         tuple(spilling),
         sum(len(machine_code.cubin) for machine_code in code.machine_code),
-        *_ratios(code),
+        found.cost.energy_j,
+        found.cost.time_s,
+        found.cost.energy_j / priced.energy_j,
+        found.cost.time_s / priced.time_s,
     )
 
 
-def _ratios(code: CudaCode) -> tuple[float, float]:
-    """Energy and time of what was emitted, over those of the estimate."""
-    found = emitted(code.program, code.target).cost
-    priced = estimate(code.model, code.target, energy_for(code.target), code.threads).total
-    return found.energy_j / priced.energy_j, found.time_s / priced.time_s
-
-
-def _paths(models: list[str], data: Path | None, folder: Path) -> Iterator[Path]:
+def _paths(
+    models: list[str], data: Path | None, folder: Path, *, two_of_four: bool = False
+) -> Iterator[Path]:
     for name in models:
         model = network(name)
         draw_weights(model)
         path = folder / f"{name}.onnx"
         onnx.save(model, path)
+        if two_of_four:
+            pruned, _ = load_model(path, None)
+            SparsifyWeights().run(pruned, example_context())
+            onnx.save(ir.to_proto(pruned), path)
         yield path
     if data is not None:
         found = sorted(data.glob("*.onnx"))
@@ -181,8 +200,10 @@ def _line(model: str, precision: str, target: str, found: Static | str) -> str:
         return f"{head}  {found}"
     figures = (
         f"{found.build_s:9.1f}{found.launches:10}{found.tensor_launches:8}"
+        f"{found.sparse_launches:8}"
         f"{len(found.without):10}{len(found.spilling):8}{found.cubin_bytes / 1e3:10.0f}"
-        f"{found.energy_ratio:8.2f} J{found.time_ratio:5.2f} s"
+        f"{found.energy_j * 1e3:9.3f} mJ{found.energy_ratio:6.2f}"
+        f"{found.time_s * 1e3:9.4f} ms{found.time_ratio:6.2f}"
     )
     notes = [f"\n    {region}: {reason}" for region, reason in found.without.items()]
     notes += [f"\n    spills: {name}" for name in found.spilling]
