@@ -60,7 +60,8 @@ class FakeCompiler:
 def compiler(monkeypatch: pytest.MonkeyPatch) -> FakeCompiler:
     """Replace the compiler, so that only the command line is tested."""
     fake = FakeCompiler()
-    monkeypatch.setitem(sys.modules, "gcompile.compiler", fake)
+    for module in ("gcompile.compiler", "gcompile.compiler.estimate"):
+        monkeypatch.setitem(sys.modules, module, fake)
     monkeypatch.setattr(gcompile, "compiler", fake, raising=False)
     return fake
 
