@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -173,3 +176,27 @@ def test_pieces_run_side_by_side_as_one_after_the_other(monkeypatch: pytest.Monk
     )
     (session,) = together._sessions.values()
     assert session.at_once == 4
+
+
+def test_a_family_that_is_proven_meanwhile_loses_no_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another thread may prove a family between the start of a trial and its end."""
+    model = model_of("g (float[1,4] x) => (float[1,4] y) { y = Relu(x) }")
+    runtime = OnnxRuntime()
+    run_one = row_sessions.run_session
+
+    def run_and_prove(session: Any, feeds: Mapping[str, ir.Array]) -> dict[str, ir.Array]:
+        runtime.proven.add(row_sessions.family_of(model))
+        return run_one(session, feeds)
+
+    monkeypatch.setattr(row_sessions, "run_session", run_and_prove)
+    rows = np.random.default_rng(0).standard_normal((24, 4)).astype(np.float32)
+    np.testing.assert_array_equal(runtime(model, {"x": rows})["y"], np.maximum(rows, 0))
+
+
+def test_several_threads_may_run_one_model() -> None:
+    model = model_of("g (float[1,4] x) => (float[1,4] y) { y = Relu(x) }")
+    runtime = OnnxRuntime()
+    rows = np.random.default_rng(0).standard_normal((24, 4)).astype(np.float32)
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda _: runtime(model, {"x": rows})["y"], range(8)))
+    assert all((each == np.maximum(rows, 0)).all() for each in found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -63,6 +64,7 @@ class RowSession:
     fixed: onnxruntime.InferenceSession | None = None
     free: onnxruntime.InferenceSession | None = None
     probed: bool = False
+    opening: threading.RLock = field(default_factory=threading.RLock, repr=False)
 
     @classmethod
     def of(
@@ -102,18 +104,20 @@ class RowSession:
         if count == 1:
             return self._run(self._fixed(), self._rows(inputs, 0, 1))
         first: list[dict[str, ir.Array]] = []
-        if not self.probed:
-            self.probed = True
-            self.free, first = self._open_free(inputs, count)
+        with self.opening:
+            if not self.probed:
+                self.free, first = self._open_free(inputs, count)
+                self.probed = True
         if self.free is not None:
             return self._in_pieces(self.free, inputs, count, self.at_once, first)
         return self._in_pieces(self._fixed(), inputs, count, 1)
 
     def _fixed(self) -> onnxruntime.InferenceSession:
         """The session of the model's own batch."""
-        if self.fixed is None:
-            self.fixed = self._open(self.proto)
-        return self.fixed
+        with self.opening:
+            if self.fixed is None:
+                self.fixed = self._open(self.proto)
+            return self.fixed
 
     def _run(
         self, session: onnxruntime.InferenceSession, feeds: Mapping[str, ir.Array]
@@ -184,12 +188,13 @@ class RowSession:
                 tuple(self.specs.items()),
                 tuple(value.name for value in self.proto.graph.output),
             )
-            rows = min(count, self.at_once if family in self.proven else _PROBED_ROWS)
+            is_proven = family in self.proven  # Other threads add to it.
+            rows = min(count, self.at_once if is_proven else _PROBED_ROWS)
             few = {name: array[:rows] for name, array in inputs.items() if name in self.specs}
             together = run_session(session, few)
         except RunError:
             return None, []
-        if family in self.proven:
+        if is_proven:
             fits = all(len(array) == rows for array in together.values() if array.ndim)
             return (session, [together]) if fits else (None, [])
         alone = self._in_pieces(self._fixed(), few, rows, 1)
