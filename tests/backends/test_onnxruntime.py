@@ -14,6 +14,7 @@ import pytest
 from gcompile import ir
 from gcompile.backends.onnxruntime import OnnxRuntime, large_weights, run, why_unavailable
 from gcompile.backends.onnxruntime import rows as row_sessions
+from gcompile.backends.onnxruntime.session import run_session
 from gcompile.errors import RunError
 
 HEADER = '<ir_version: 10, opset_import: ["" : 21]>\n'
@@ -182,11 +183,11 @@ def test_a_family_that_is_proven_meanwhile_loses_no_rows(monkeypatch: pytest.Mon
     """Another thread may prove a family between the start of a trial and its end."""
     model = model_of("g (float[1,4] x) => (float[1,4] y) { y = Relu(x) }")
     runtime = OnnxRuntime()
-    run_one = row_sessions.run_session
+    run_one = run_session
 
-    def run_and_prove(session: Any, feeds: Mapping[str, ir.Array]) -> dict[str, ir.Array]:
+    def run_and_prove(opened: Any, feeds: Mapping[str, ir.Array]) -> dict[str, ir.Array]:
         runtime.proven.add(row_sessions.family_of(model))
-        return run_one(session, feeds)
+        return run_one(opened, feeds)
 
     monkeypatch.setattr(row_sessions, "run_session", run_and_prove)
     rows = np.random.default_rng(0).standard_normal((24, 4)).astype(np.float32)
