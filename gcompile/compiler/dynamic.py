@@ -14,11 +14,11 @@ from gcompile import ir
 from gcompile.backends.tvm.artifact import Artifact
 from gcompile.backends.tvm.join import ArtifactJoin
 from gcompile.compiler.compiled import Compiled, temporary_folder
-from gcompile.compiler.entries import ENTRY_LIMITS, Options, prefixed
+from gcompile.compiler.entries import ENTRY_LIMITS, Options
 from gcompile.compiler.job import Job, Progress, Recipe, prepare
 from gcompile.compiler.ladder import Plan, plan_ladder
 from gcompile.compiler.ladder_check import check_ladder
-from gcompile.compiler.named_targets import named_targets
+from gcompile.compiler.named_targets import named_targets, prefixed
 from gcompile.compiler.whole import compile_jobs
 from gcompile.errors import UsageError
 from gcompile.passes.labels.fit_bias import FitBias

@@ -16,7 +16,7 @@ from gcompile.backends.tvm.join import ArtifactJoin
 from gcompile.backends.weight_limits import WeightLimits
 from gcompile.compiler.compiled import temporary_folder
 from gcompile.compiler.job import Job, Progress, Source, prepare, read_graph
-from gcompile.compiler.named_targets import named_targets
+from gcompile.compiler.named_targets import named_targets, prefixed
 from gcompile.compiler.whole import compile_jobs
 from gcompile.energy.carbon import Accounting, Intensity
 from gcompile.errors import UsageError
@@ -200,11 +200,3 @@ def _check_names(entries: Mapping[str, object]) -> None:
             raise UsageError(
                 f"Entry point {name!r:.60} is no name: use letters, digits, '.', '_' and '-'."
             )
-
-
-def prefixed(name: str, progress: Progress | None) -> Progress | None:
-    """Who is told of progress, with the name of the entry point before it."""
-    if progress is None:
-        return None
-    tell = progress
-    return lambda what, fraction: tell(f"{name}: {what}", fraction)

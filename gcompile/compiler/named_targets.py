@@ -36,10 +36,11 @@ def named_targets(
         problem = f"Target {twice[0]!r} is named twice" if twice else "No target is named"
         raise UsageError(f"{problem}. Name every target of an artefact once.")
     for name, device in zip(names, targets, strict=True):
-        yield name, device, _prefixed(name, progress) if len(names) > 1 else progress
+        yield name, device, prefixed(name, progress) if len(names) > 1 else progress
 
 
-def _prefixed(name: str, progress: Progress | None) -> Progress | None:
+def prefixed(name: str, progress: Progress | None) -> Progress | None:
+    """Who is told of progress, with the name of the variant or entry point before it."""
     if progress is None:
         return None
     tell = progress

@@ -14,8 +14,6 @@ from gcompile.errors import UsageError
 from gcompile.passes.base import Numerics, Pass, PassContext
 from gcompile.passes.labels.last_product import fit_last_product
 
-_FITTED = "gcompile.fitted_bias"
-
 
 @dataclass(frozen=True)
 class FitBias(Pass):
@@ -27,6 +25,8 @@ class FitBias(Pass):
 
     name: ClassVar[str] = "fit-bias"
     numerics: ClassVar[Numerics] = Numerics.LOSSY
+    mark: ClassVar[str] = "gcompile.fitted_bias"
+    with_weights: ClassVar[bool] = False
 
     folds: int = 5
 
@@ -35,10 +35,10 @@ class FitBias(Pass):
             raise UsageError(f"folds={self.folds} must be 2 or more.")
 
     def run(self, model: ir.Model, ctx: PassContext) -> int:
-        if _FITTED in model.graph.metadata_props:
+        if self.mark in model.graph.metadata_props:
             return 0
-        if skip := fit_last_product(model, ctx, self.folds, with_weights=False):
+        if skip := fit_last_product(model, ctx, self.folds, with_weights=self.with_weights):
             ctx.skipped[self.name, skip.reason] += 1
             return 0
-        model.graph.metadata_props[_FITTED] = "1"
+        model.graph.metadata_props[self.mark] = "1"
         return 1

@@ -9,16 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from gcompile import ir
-from gcompile.errors import UsageError
-from gcompile.passes.base import Numerics, Pass, PassContext
-from gcompile.passes.labels.last_product import fit_last_product
-
-_FITTED = "gcompile.fitted_classifier"
+from gcompile.passes.labels.fit_bias import FitBias
 
 
 @dataclass(frozen=True)
-class FitClassifier(Pass):
+class FitClassifier(FitBias):
     """Fit the last product of a classifier to labels given beside the calibration rows.
 
     Attributes:
@@ -26,19 +21,5 @@ class FitClassifier(Pass):
     """
 
     name: ClassVar[str] = "fit-classifier"
-    numerics: ClassVar[Numerics] = Numerics.LOSSY
-
-    folds: int = 5
-
-    def __post_init__(self) -> None:
-        if self.folds < 2:
-            raise UsageError(f"folds={self.folds} must be 2 or more.")
-
-    def run(self, model: ir.Model, ctx: PassContext) -> int:
-        if _FITTED in model.graph.metadata_props:
-            return 0
-        if skip := fit_last_product(model, ctx, self.folds, with_weights=True):
-            ctx.skipped[self.name, skip.reason] += 1
-            return 0
-        model.graph.metadata_props[_FITTED] = "1"
-        return 1
+    mark: ClassVar[str] = "gcompile.fitted_classifier"
+    with_weights: ClassVar[bool] = True

@@ -17,7 +17,7 @@ from gcompile.backends.cuda.lowering.attention_anchor import attention_in_arrays
 from gcompile.backends.cuda.program.interpret import interpret
 from gcompile.ir.attention import Rows
 from tests.backends.cuda.lowering.building import build
-from tests.backends.tvm.lowering.attention_models import projected
+from tests.backends.tvm.lowering.attention_models import SHARED_KEYS, SHARING, projected
 from tests.backends.tvm.lowering.compiling import calibration_rows, parse
 from tests.runtime.cuda.conftest import needs_nvrtc
 
@@ -102,23 +102,11 @@ def test_a_constant_mask_of_what_comes_later_needs_no_memory(tmp_path: Path) -> 
 
 
 def test_heads_that_share_keys_read_them_once(tmp_path: Path) -> None:
-    body = """
-        k5 = Unsqueeze(k, two)
-        v5 = Unsqueeze(v, two)
-        ke = Expand(k5, repeated)
-        ve = Expand(v5, repeated)
-        kr = Reshape(ke, whole)
-        vr = Reshape(ve, whole)
-        kt = Transpose<perm = [0, 1, 3, 2]>(kr)
-        s = MatMul(q, kt)
+    body = f"""{SHARED_KEYS}
         masked = Add(s, added)
         w = Softmax<axis = -1>(masked)
         o = MatMul(w, vr)"""
-    declared = (
-        ", int64[1] two = {2}, int64[5] repeated = {2, 2, 2, 20, 16},"
-        " int64[4] whole = {2, 4, 20, 16}"
-    )
-    model = projected(body, key_heads=2, declared=declared, inputs=", float[2,1,20,20] added")
+    model = projected(body, key_heads=2, declared=SHARING, inputs=", float[2,1,20,20] added")
     assert _is_one_launch(model, tmp_path)
 
 

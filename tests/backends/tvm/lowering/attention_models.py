@@ -7,6 +7,22 @@ from collections.abc import Mapping
 from gcompile import ir
 from tests.backends.tvm.lowering.compiling import parse
 
+SHARED_KEYS = """
+        k5 = Unsqueeze(k, two)
+        v5 = Unsqueeze(v, two)
+        ke = Expand(k5, repeated)
+        ve = Expand(v5, repeated)
+        kr = Reshape(ke, whole)
+        vr = Reshape(ve, whole)
+        kt = Transpose<perm = [0, 1, 3, 2]>(kr)
+        s = MatMul(q, kt)"""
+"""Scores of four heads of queries, two of which share a head of keys; `vr` are the values."""
+
+SHARING = (
+    ", int64[1] two = {2}, int64[5] repeated = {2, 2, 2, 20, 16}, int64[4] whole = {2, 4, 20, 16}"
+)
+"""What that declares."""
+
 
 def projected(
     body: str,

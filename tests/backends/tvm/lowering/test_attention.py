@@ -16,7 +16,7 @@ from gcompile.passes.base import Pipeline
 from gcompile.passes.fuse.fuse_attention import FuseAttention
 from gcompile.passes.fuse.merge_launches import MergeLaunches
 from gcompile.targets import load_target
-from tests.backends.tvm.lowering.attention_models import projected
+from tests.backends.tvm.lowering.attention_models import SHARED_KEYS, SHARING, projected
 from tests.backends.tvm.lowering.compiling import Built, check, operators
 
 _PLAIN = """
@@ -129,25 +129,13 @@ def test_queries_that_see_no_key_give_zeros_where_the_graph_says_so() -> None:
 
 
 def test_heads_that_share_keys_read_them_once() -> None:
-    body = """
-        k5 = Unsqueeze(k, two)
-        v5 = Unsqueeze(v, two)
-        ke = Expand(k5, repeated)
-        ve = Expand(v5, repeated)
-        kr = Reshape(ke, whole)
-        vr = Reshape(ve, whole)
-        kt = Transpose<perm = [0, 1, 3, 2]>(kr)
-        s = MatMul(q, kt)
+    body = f"""{SHARED_KEYS}
         scaled = Mul(s, quarter)
         masked = Add(scaled, given)
         w = Softmax<axis = -1>(masked)
         o = MatMul(w, vr)"""
-    declared = (
-        ", int64[1] two = {2}, int64[5] repeated = {2, 2, 2, 20, 16},"
-        " int64[4] whole = {2, 4, 20, 16}, float quarter"
-    )
     model = projected(
-        body, key_heads=2, declared=declared, inputs=", float[2,1,20,20] given",
+        body, key_heads=2, declared=f"{SHARING}, float quarter", inputs=", float[2,1,20,20] given",
         constants=_QUARTER,
     )  # fmt: skip
     built = _fused(model)
