@@ -15,7 +15,7 @@ from gcompile.passes.precision import Preset, QuantizeStatic, Rounding
 from gcompile.search.journal import Journal, name_of
 from gcompile.search.point import Evaluate, Point, Realize
 
-_MOST = 48
+_MOST = 96
 _OPERATIONS = 1e14
 _INFERENCES = 1000
 """So many ways are looked at in all, or as many as bounded work allows."""

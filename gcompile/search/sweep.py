@@ -128,10 +128,17 @@ class _Sweep:
                 self.closed.add(gap)
 
     def recalibrate(self, ways: Recalibration) -> None:
-        """Measure the most accurate points of the front again, quantized in better ways."""
+        """Measure points again, quantized in better ways: the front's and the most accurate first.
+
+        Others follow: what is far behind in one way to quantize may lead in another.
+        """
         assert self.evaluate is not None
         self.tell("comparing presets", self._done())
-        for point in sorted(front(self.tried), key=_quality, reverse=True):
+        leading = {id(point) for point in front(self.tried)}
+        by_promise = sorted(
+            self.tried, key=lambda point: (id(point) in leading, _quality(point)), reverse=True
+        )
+        for point in by_promise:
             better = ways.better(point, self.evaluate)
             if better is not None:
                 self.tried.append(replace(better, error=self.judge.noise(better.model)))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from gcompile import ir
 from gcompile.energy import Cost, Estimate
 from gcompile.passes.precision import QuantizeStatic
-from gcompile.search import Journal, Point, front, sweep
+from gcompile.search import Choice, Journal, Point, Realized, front, sweep
 from tests.passes.precision.models import CONV_CHAIN, context, fused
 from tests.search.test_search import Bench
 
@@ -52,6 +52,26 @@ def test_a_better_way_to_quantize_takes_the_place_on_the_front(bench: Bench) -> 
     best = max(front(found), key=lambda point: point.accuracy or 0.0)
     assert best.accuracy == 2.0
     assert best.error is not None
+
+
+def test_what_is_behind_in_one_way_may_lead_in_another(bench: Bench) -> None:
+    """The choice of int8 everywhere costs more than that of least energy, and is no better."""
+    by_means: list[ir.Model] = []
+
+    def realize(choice: Choice, options: QuantizeStatic) -> Realized:
+        made = bench.realize(choice, options)
+        if options.channel_means and set(choice.values()) == {ir.Precision.INT8}:
+            by_means.append(made.model)
+        return made
+
+    def evaluate(model: ir.Model) -> float:
+        if any(model is each for each in by_means):
+            return 2.0
+        return 0.0 if any(node.op_type == "QuantizeLinear" for node in model.graph) else 1.0
+
+    found = sweep(bench.model, bench.ctx, PRECISIONS, realize, evaluate, points=4, screen=evaluate)
+    uniform = [p for p in found if set(p.choice.values()) == {ir.Precision.INT8}]
+    assert sorted(point.accuracy or 0.0 for point in uniform) == [0.0, 2.0]
 
 
 def _is_moved(model: ir.Model) -> bool:

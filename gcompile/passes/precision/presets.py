@@ -28,7 +28,13 @@ class Preset(StrEnum):
     @property
     def calibrations(self) -> tuple[QuantizeStatic, ...]:
         """What is tried for every choice of precisions."""
-        return _CALIBRATIONS[:1] if self is Preset.FAST else _CALIBRATIONS
+        match self:
+            case Preset.FAST:
+                return _CALIBRATIONS[:1]
+            case Preset.BALANCED:
+                return _CALIBRATIONS
+            case Preset.BEST:
+                return *_CALIBRATIONS, QuantizeStatic(calibration=RangeMethod.MEAN_MINMAX)
 
     @property
     def preparations(self) -> tuple[tuple[Pass, ...], ...]:

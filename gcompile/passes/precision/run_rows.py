@@ -58,15 +58,24 @@ def run_rows(
     }
 
 
+def inferences(rows: Arrays, model: ir.Model) -> int:
+    """For how many inferences of the model there are rows."""
+    return next((len(rows[name]) // lead for name, lead in _leading(model).items()), 1)
+
+
 def batches(rows: Arrays, model: ir.Model, size: int = ROWS_PER_RUN) -> Iterator[Arrays]:
     """Cut rows into pieces of at most `size` inferences of the model; scalars belong to each."""
-    shapes = {str(v.name): ir.static_shape(v) for v in model.graph.inputs}
-    leading = {name: shape[0] for name, shape in shapes.items() if shape}
-    count = next((len(rows[name]) // lead for name, lead in leading.items()), 1)
-    for start in range(0, count, size):
+    leading = _leading(model)
+    for start in range(0, inferences(rows, model), size):
         yield {
             name: array[start * leading[name] : (start + size) * leading[name]]
             if name in leading
             else array
             for name, array in rows.items()
         }
+
+
+def _leading(model: ir.Model) -> dict[str, int]:
+    """The leading dimension of every input that has one."""
+    shapes = {str(value.name): ir.static_shape(value) for value in model.graph.inputs}
+    return {name: shape[0] for name, shape in shapes.items() if shape}

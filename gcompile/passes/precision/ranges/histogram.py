@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from gcompile import ir
 from gcompile.errors import PassError, UsageError
 from gcompile.passes.base import Arrays, PassContext, Runner
-from gcompile.passes.precision.run_rows import RowRunner, batches, run_rows
+from gcompile.passes.precision.run_rows import RowRunner, batches, inferences, run_rows
 
 BINS = 2048
 _SAMPLES_PER_RUN = 1 << 17
@@ -27,12 +27,15 @@ class Histogram:
     Attributes:
         counts: Numbers in each bin that are not zero.
         zeros: How many are exactly zero, as most are after a Relu: every range represents them.
+        usual: The mean over inferences of the least and of the greatest number in each; None
+            where inferences were not told apart.
     """
 
     low: float
     high: float
     counts: NDArray[np.int64]
     zeros: int = 0
+    usual: tuple[float, float] | None = None
 
     @property
     def width(self) -> float:
@@ -99,8 +102,7 @@ def collect_histograms(
     if isinstance(run, RowRunner):
         # The model itself shows that its rows are independent: of what is watched there is much.
         run_rows(model, next(batches(calibration, model, _VOUCHING)), run)
-    low = dict.fromkeys(names, np.inf)
-    high = dict.fromkeys(names, -np.inf)
+    extremes = {name: _Extremes() for name in names}
     pieces = list(batches(calibration, watched))
     kept = run_rows(watched, pieces[0], run, model)  # Rows that fit one run are run once.
     for piece in pieces:
@@ -110,8 +112,7 @@ def collect_histograms(
         }
         for name in names:
             _check_observed(name, outputs[name])
-            low[name] = min(low[name], float(outputs[name].min()))
-            high[name] = max(high[name], float(outputs[name].max()))
+            extremes[name].add(outputs[name], inferences(piece, watched))
     counts = {name: np.zeros(BINS, np.int64) for name in names}
     zeros = dict.fromkeys(names, 0)
     for piece in pieces:
@@ -120,10 +121,13 @@ def collect_histograms(
             **(kept if piece is pieces[0] else run_rows(watched, piece, run, model)),
         }
         for name in names:
-            counted, zero = _count(outputs[name], low[name], high[name])
+            counted, zero = _count(outputs[name], extremes[name].low, extremes[name].high)
             counts[name] += counted
             zeros[name] += zero
-    return {name: Histogram(low[name], high[name], counts[name], zeros[name]) for name in names}
+    return {
+        name: Histogram(seen.low, seen.high, counts[name], zeros[name], seen.usual)
+        for name, seen in extremes.items()
+    }
 
 
 def largest_magnitudes(
@@ -148,6 +152,30 @@ def expose(model: ir.Model, names: Sequence[str]) -> ir.Model:
     present = {str(v.name) for v in copy.graph.outputs}
     copy.graph.outputs.extend(found[name] for name in dict.fromkeys(names) if name not in present)
     return copy
+
+
+@dataclass
+class _Extremes:
+    """The least and the greatest number of a value, of all inferences and in their mean."""
+
+    low: float = np.inf
+    high: float = -np.inf
+    lows: float = 0.0
+    highs: float = 0.0
+    count: int = 0
+
+    @property
+    def usual(self) -> tuple[float, float]:
+        return self.lows / self.count, self.highs / self.count
+
+    def add(self, array: NDArray[np.generic], count: int) -> None:
+        """Take the outputs of `count` inferences, joined along axis 0."""
+        each = array.reshape(count, -1)
+        lows, highs = each.min(axis=1), each.max(axis=1)
+        self.low, self.high = min(self.low, float(lows.min())), max(self.high, float(highs.max()))
+        self.lows += float(lows.sum(dtype=np.float64))
+        self.highs += float(highs.sum(dtype=np.float64))
+        self.count += count
 
 
 def _check_observed(name: str, array: NDArray[np.generic]) -> None:

@@ -5,7 +5,12 @@ import pytest
 
 from gcompile import ir, testing
 from gcompile.errors import PassError, UsageError
-from gcompile.passes.precision.ranges import check_finite, collect_histograms
+from gcompile.passes.precision.ranges import (
+    RangeMethod,
+    check_finite,
+    choose_range,
+    collect_histograms,
+)
 from tests.passes.example_models import HEADER
 from tests.passes.precision.models import context
 
@@ -30,6 +35,20 @@ def test_a_runner_of_single_batches_sees_the_same_values() -> None:
     at_once = collect_histograms(model, ["r"], ctx.calibration, ctx.run)
     singly = collect_histograms(model, ["r"], ctx.calibration, testing.run)
     np.testing.assert_array_equal(at_once["r"].counts, singly["r"].counts)
+
+
+@pytest.mark.parametrize("count", [1, 9, 40])
+def test_usual_extremes_are_means_over_inferences_of_two_rows(count: int) -> None:
+    model = ir.parse(HEADER + "g (float[2,4] x) => (float[2,4] y) { r = Neg(x) y = Neg(r) }")
+    rows = np.random.default_rng(count).normal(size=(2 * count, 4)).astype(np.float32)
+    ctx = testing.example_context(calibration={"x": rows})
+    assert ctx.run is not None
+    found = collect_histograms(model, ["x", "r"], {"x": rows}, ctx.run)
+    each = rows.astype(np.float64).reshape(count, 8)
+    usual = each.min(axis=1).mean(), each.max(axis=1).mean()
+    assert found["x"].usual == pytest.approx(usual)
+    assert found["r"].usual == pytest.approx((-usual[1], -usual[0]))
+    assert choose_range(found["x"], RangeMethod.MEAN_MINMAX) == found["x"].usual
 
 
 def test_values_that_hardly_differ_have_a_range() -> None:
