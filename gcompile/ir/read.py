@@ -20,6 +20,7 @@ from gcompile.ir.bounded.bind import bind_counted_sizes
 from gcompile.ir.bounded.operators import define, forget
 from gcompile.ir.constants import is_constant
 from gcompile.ir.expand_functions import expand_functions
+from gcompile.ir.external_data import SMALL_BYTES, check_external_data
 from gcompile.ir.infer import infer_graph, is_kept_loop
 from gcompile.ir.newer import keep_newer
 from gcompile.ir.notes import add_note
@@ -31,14 +32,13 @@ from gcompile.ir.static.settle import settle
 from gcompile.ir.steps_first import put_steps_first
 from gcompile.ir.stft_sides import say_sides
 from gcompile.ir.verify import verify
-from gcompile.ir.walk import all_graphs, all_nodes, remove_unused
+from gcompile.ir.walk import all_nodes, remove_unused
 from gcompile.ir.written_out.contributed import name_contributed
 
 OPSET = 21
 """The one opset inside gcompile: older models are converted up to it."""
 
 _STANDARD_DOMAINS = ("", "ai.onnx")
-_SMALL_TENSOR_BYTES = 4096
 _SCAN_OF_TENSORS = 9
 _BOUND = "gcompile.bound."
 _PICKLED = frozenset({".pt", ".pth", ".ckpt"})
@@ -93,7 +93,7 @@ def read_file(path: str | Path) -> onnx_ir.Model:
             f"{str(path)!r} holds no graph with outputs, it is truncated or of another format. "
             "Export or copy it again."
         )
-    _check_external_data(model, path.resolve().parent)
+    check_external_data(model, path)
     free_unnamed_sizes(model)
     return model
 
@@ -164,26 +164,6 @@ def default_bindings(model: onnx_ir.Model) -> dict[str, int]:
         for name, size in model.metadata_props.items()
         if name.startswith(_BOUND)
     }
-
-
-def _check_external_data(model: onnx_ir.Model, folder: Path) -> None:
-    for graph in all_graphs(model):
-        for value in graph.initializers.values():
-            tensor = value.const_value
-            if not isinstance(tensor, onnx_ir.ExternalTensor):
-                continue
-            file = (folder / str(tensor.location)).resolve()
-            if not file.is_relative_to(folder):
-                raise InvalidModelError(
-                    f"Weight {value.name!r} points outside the model's folder "
-                    f"({str(tensor.location)!r}). Save the model with its data beside it."
-                )
-            end = (tensor.offset or 0) + (tensor.length or 0)
-            if not file.is_file() or file.stat().st_size < end:
-                raise InvalidModelError(
-                    f"The external data file {file.name!r} of weight {value.name!r} is missing or "
-                    "too short. Copy it beside the model."
-                )
 
 
 def _refuse_undefined_operators(model: onnx_ir.Model) -> None:
@@ -261,7 +241,7 @@ def _convert_opset(model: onnx_ir.Model) -> onnx_ir.Model:
         tensor = value.const_value
         if tensor is None or tensor.dtype is onnx_ir.DataType.STRING:
             continue
-        if tensor.nbytes > _SMALL_TENSOR_BYTES:
+        if tensor.nbytes > SMALL_BYTES:
             held[name] = tensor
             value.shape = onnx_ir.Shape(tensor.shape.numpy())
             value.dtype = tensor.dtype

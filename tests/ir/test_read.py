@@ -20,16 +20,23 @@ DENSE = HEADER + (
 )
 
 
+LARGE = HEADER + (
+    "g (float[N,8] x) => (float[N,160] y) <float[8,160] w = {"
+    + ", ".join("1" for _ in range(8 * 160))
+    + "}> { m = MatMul(x, w) y = Relu(m) }"
+)
+
+
 def write(tmp_path: Path, text: str) -> Path:
     path = tmp_path / "model.onnx"
     onnx.save(onnx.parser.parse_model(text), path)
     return path
 
 
-def write_external(tmp_path: Path) -> Path:
+def write_external(tmp_path: Path, text: str = LARGE) -> Path:
     path = tmp_path / "model.onnx"
     onnx_ir.save(
-        onnx_ir.from_onnx_text(DENSE), path, external_data="w.data", size_threshold_bytes=0
+        onnx_ir.from_onnx_text(text), path, external_data="w.data", size_threshold_bytes=0
     )
     return path
 
@@ -61,7 +68,7 @@ def test_external_data_stays_on_disk_until_it_is_read(tmp_path: Path) -> None:
     assert isinstance(weight.const_value, onnx_ir.ExternalTensor)
     array = ir.constant_array(weight)
     assert array is not None
-    assert array.shape == (8, 4)
+    assert array.shape == (8, 160)
 
 
 def test_weights_from_another_file_are_written_into_the_model(tmp_path: Path) -> None:
@@ -72,7 +79,7 @@ def test_weights_from_another_file_are_written_into_the_model(tmp_path: Path) ->
     ir.save(model, tmp_path / "copy" / "model.onnx")
     (tmp_path / "w.data").unlink()
     (written,) = onnx.load(tmp_path / "copy" / "model.onnx").graph.initializer
-    assert onnx.numpy_helper.to_array(written).sum() == 32
+    assert onnx.numpy_helper.to_array(written).sum() == 8 * 160
     assert isinstance(weight.const_value, onnx_ir.ExternalTensor), "the model itself was changed"
 
 
@@ -85,6 +92,46 @@ def test_external_data_that_is_missing_or_short(tmp_path: Path) -> None:
     data.unlink()
     with pytest.raises(InvalidModelError, match="missing or too short"):
         ir.load(path)
+
+
+def test_small_external_weights_of_an_old_opset_are_converted(tmp_path: Path) -> None:
+    old = DENSE.replace('"" : 21', '"" : 13').replace("ir_version: 10", "ir_version: 8")
+    path = write_external(tmp_path, old)
+    model = ir.load(path)
+    (tmp_path / "w.data").unlink()
+    x = np.ones((1, 8), np.float32)
+    np.testing.assert_array_equal(testing.run(model, {"x": x})["y"], np.full((1, 4), 8))
+
+
+def test_an_attribute_in_another_file_is_read(tmp_path: Path) -> None:
+    model = ir.load(_with_external_attribute(tmp_path, "w.data"))
+    np.testing.assert_array_equal(
+        testing.run(model, {"x": np.ones((1, 4), np.float32)})["y"], [[1, 2, 3, 4]]
+    )
+
+
+@pytest.mark.parametrize("location", ["../secret.data", "/etc/hostname"])
+def test_an_attribute_outside_the_folder_is_never_opened(tmp_path: Path, location: str) -> None:
+    with pytest.raises(
+        InvalidModelError, match=r"'constant.value' points outside the model's folder"
+    ):
+        ir.load(_with_external_attribute(tmp_path, location))
+
+
+def _with_external_attribute(tmp_path: Path, location: str) -> Path:
+    (tmp_path / "w.data").write_bytes(np.arange(1, 5, dtype=np.float32).tobytes())
+    text = HEADER + "g (float[1,4] x) => (float[1,4] y) { c = Constant() y = Mul(x, c) }"
+    proto = onnx.parser.parse_model(text)
+    tensor = onnx.TensorProto(
+        data_type=onnx.TensorProto.FLOAT, dims=[1, 4], data_location=onnx.TensorProto.EXTERNAL
+    )
+    for key, value in (("location", location), ("offset", "0"), ("length", "16")):
+        tensor.external_data.add(key=key, value=value)
+    proto.graph.node[0].attribute.append(onnx.helper.make_attribute("value", tensor))
+    proto.graph.node[0].name = "constant"
+    path = tmp_path / "model.onnx"
+    path.write_bytes(proto.SerializeToString())
+    return path
 
 
 @pytest.mark.parametrize("location", ["../secret.data", "/etc/hostname"])
