@@ -1,12 +1,14 @@
 """Accuracy at equal joules, and joules at equal accuracy: gcompile beside other quantizers.
 
-    python -m benchmarks.peers_accuracy --data DIR [--target cpu] [--prune] [--peer-python PYTHON]
+    python -m benchmarks.peers_accuracy --data DIR [--target cpu] [--prune]
+        [--peer-python [TOOL=]PYTHON]
 
 Every model is priced by the same estimate for the same target, that of another tool as the Q/DQ
 file it wrote. Ours are the points of one sweep, measured as compiled code; NNCF's are `quantize`
-and its accuracy control at several drops; ONNX Runtime's is `quantize_static`. Two tables: the
-best accuracy within five budgets from 5 % to 100 % of fp32, and, for every point of another tool,
-the joules that we need for no more loss. A dash says that nothing fits.
+and its accuracy control at several drops; those of ONNX Runtime and of Intel Neural Compressor for
+ONNX are their static quantization. Two tables: the best accuracy within five budgets from 5 % to
+100 % of fp32, and, for every point of another tool, the joules that we need for no more loss. A
+dash says that nothing fits.
 
 With `--labelled SHARE` that share of the evaluation rows takes the place of the calibration rows,
 and our compiler fits the last product of the classifier to their labels; everything is judged on
@@ -21,7 +23,7 @@ import json
 import sys
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -30,6 +32,7 @@ from benchmarks.peers.labelled import (
     Labelled,
     accuracy_of,
     find_tasks,
+    interpreters,
     peer_point,
     task_parser,
     with_labels,
@@ -67,7 +70,6 @@ def main() -> int:
     parser.add_argument("--points", type=int, default=8)
     parser.add_argument("--prune", action="store_true", help="Let our points be pruned too.")
     parser.add_argument("--labelled", type=float, default=0.0, metavar="SHARE")
-    parser.add_argument("--peer-python", default=sys.executable)
     given = parser.parse_args()
     tasks = find_tasks(given.data, given.model, given.task)
     if not tasks:
@@ -93,7 +95,7 @@ def measured(task: Labelled, given: argparse.Namespace, folder: Path) -> list[Me
     exact_j = gcompile.estimate(task.model, given.target).total.energy_j
     points = [
         *ours(mine, given.target, exact_j, given.points, prune=given.prune, passes=passes),
-        *theirs(judged, given.target, exact_j, given.peer_python),
+        *theirs(judged, given.target, exact_j, interpreters(given.peer_python)),
     ]
     print_task(task.name, reference, points)
     return points
@@ -116,16 +118,19 @@ def ours(
     ]
 
 
-def theirs(task: Labelled, target: str, exact_j: float, python: str) -> list[Measured]:
+def theirs(
+    task: Labelled, target: str, exact_j: float, pythons: Mapping[str, str]
+) -> list[Measured]:
     """What the other tools make, each as often as it has a dial to turn."""
     ways: list[tuple[str, str, float | None]] = [
         ("onnxruntime", "onnxruntime", None),
+        ("neural-compressor", "neural-compressor", None),
         ("nncf", "nncf", None),
         *(("nncf", "nncf-accuracy", drop) for drop in DROPS),
     ]
     found = []
     for tool, peer, drop in ways:
-        point = peer_point(peer, task, python, drop=drop, target=target)
+        point = peer_point(peer, task, pythons, drop=drop, target=target)
         way = peer if drop is None else f"{peer} {drop:.1%}"
         share = None if point.energy_j is None else point.energy_j / exact_j
         found.append(Measured(task.name, tool, way, point.accuracy, share, point.note))
@@ -135,12 +140,12 @@ def theirs(task: Labelled, target: str, exact_j: float, python: str) -> list[Mea
 def print_task(name: str, reference: float, points: Sequence[Measured]) -> None:
     """Both tables of one task, and what is missing from them."""
     print(f"\n{name}: {reference:.4f} in fp32")
-    tools = (OURS, "nncf", "onnxruntime")
-    print(f"  {'budget':>8}" + "".join(f"{tool:>14}" for tool in tools))
+    tools = (OURS, "nncf", "onnxruntime", "neural-compressor")
+    print(f"  {'budget':>8}" + "".join(f"{tool:>18}" for tool in tools))
     for budget in BUDGETS:
         best = [best_within(points, tool, budget, reference) for tool in tools]
         cells = ("-" if accuracy is None else f"{accuracy:.4f}" for accuracy in best)
-        print(f"  {budget:>8.0%}" + "".join(f"{cell:>14}" for cell in cells))
+        print(f"  {budget:>8.0%}" + "".join(f"{cell:>18}" for cell in cells))
     for point in points:
         if point.tool == OURS or point.accuracy is None or point.share is None:
             continue

@@ -1,10 +1,10 @@
 """All-int8 accuracy of every quantization preset, beside other tools.
 
-    python -m benchmarks.quantization --data DIR [--model NAME=PATH] [--peer-python INTERPRETER]
+    python -m benchmarks.quantization --data DIR [--model NAME=PATH] [--peer-python [TOOL=]PYTHON]
 
 DIR holds NAME.onnx, NAME.calib.npz and NAME.eval.npz. Our models run as compiled code, those of
-others in ONNX Runtime; `--peer-python` has NNCF. Beside each accuracy stands how many points it is
-from that of fp32.
+others in ONNX Runtime; `--peer-python` has their quantizers. Beside each accuracy stands how many
+points it is from that of fp32.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import json
 import sys
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import gcompile
@@ -22,6 +22,7 @@ from benchmarks.peers.labelled import (
     Labelled,
     accuracy_of,
     find_tasks,
+    interpreters,
     peer_point,
     task_parser,
 )
@@ -48,7 +49,6 @@ class Row:
 def main() -> int:
     parser = task_parser(__doc__.splitlines()[0])
     parser.add_argument("--preset", action="append", choices=list(Preset), default=[])
-    parser.add_argument("--peer-python", default=sys.executable)
     given = parser.parse_args()
     tasks = find_tasks(given.data, given.model, given.task)
     if not tasks:
@@ -59,7 +59,7 @@ def main() -> int:
     rows = [
         row
         for task in tasks
-        for row in measure(task, given.preset or list(Preset), given.peer_python)
+        for row in measure(task, given.preset or list(Preset), interpreters(given.peer_python))
     ]
     print_summary(rows)
     if given.json:
@@ -68,13 +68,13 @@ def main() -> int:
     return 0
 
 
-def measure(task: Labelled, presets: Sequence[str], python: str) -> list[Row]:
+def measure(task: Labelled, presets: Sequence[str], pythons: Mapping[str, str]) -> list[Row]:
     """Every preset and every other tool on one task, printed as they come."""
     reference = accuracy_of(task.model, task.evaluation)
     rows = [_print(_ours(task, preset, reference)) for preset in presets]
     for peer in PEERS:
         start = time.perf_counter()
-        point = peer_point(peer, task, python)
+        point = peer_point(peer, task, pythons)
         seconds = time.perf_counter() - start
         row = Row(task.name, peer, reference, point.accuracy, seconds, point.note)
         rows.append(_print(row))

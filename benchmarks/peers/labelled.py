@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import os
 import subprocess
+import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +19,7 @@ import onnxruntime
 import gcompile
 from gcompile.errors import GcompileError
 
-PEERS = ("onnxruntime", "nncf")
+PEERS = ("onnxruntime", "nncf", "neural-compressor")
 _ABSENT = 3
 _QUANTIZERS = "benchmarks.peers.quantizers"
 _ROOT = Path(__file__).parents[2]
@@ -79,16 +80,33 @@ def task_parser(description: str) -> argparse.ArgumentParser:
     parser.add_argument("--model", action="append", default=[], metavar="NAME=PATH")
     parser.add_argument("--task", action="append", default=[], help="Only this one. Repeatable.")
     parser.add_argument("--json", type=Path)
+    parser.add_argument(
+        "--peer-python", action="append", default=[], metavar="[TOOL=]PYTHON",
+        help="The interpreter that has the other tools, or one of them. Repeatable.",
+    )  # fmt: skip
     return parser
 
 
+def interpreters(given: Sequence[str]) -> dict[str, str]:
+    """Interpreters by the tool that they have, the others' under ''; of [TOOL=]PYTHON."""
+    pairs = (text.rpartition("=") for text in given)
+    return {tool: python for tool, _, python in pairs}
+
+
 def peer_point(
-    peer: str, task: Labelled, python: str, *, drop: float | None = None, target: str | None = None
+    peer: str,
+    task: Labelled,
+    pythons: Mapping[str, str],
+    *,
+    drop: float | None = None,
+    target: str | None = None,
 ) -> PeerPoint:
-    """Let a tool quantize a task, and measure what it made."""
+    """Let a tool quantize a task, and measure what it made; see `interpreters` for `pythons`."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "quantized.onnx"
         files = [str(path.absolute()) for path in (task.model, task.calib, out)]
+        tool = peer.removesuffix("-accuracy")
+        python = pythons.get(tool) or pythons.get("") or sys.executable
         command = [python, "-m", _QUANTIZERS, peer, *files]
         if drop is not None:
             command += ["--eval", str(task.evaluation.absolute()), "--drop", str(drop)]

@@ -2,9 +2,9 @@
 
     INTERPRETER -m benchmarks.peers.quantizers PEER MODEL CALIB OUT [--eval EVAL --drop 0.01]
 
-PEER is onnxruntime (`quantize_static`), nncf (`nncf.quantize`) or nncf-accuracy
-(`nncf.quantize_with_accuracy_control`, which takes EVAL and the drop). Exits with 3 where the tool
-is not installed. Needs nothing of gcompile.
+PEER is onnxruntime (`quantize_static`), nncf (`nncf.quantize`), nncf-accuracy
+(`nncf.quantize_with_accuracy_control`, which takes EVAL and the drop) or neural-compressor (Intel
+Neural Compressor for ONNX). Exits with 3 where the tool is absent. Needs nothing of gcompile.
 """
 
 from __future__ import annotations
@@ -25,12 +25,13 @@ import numpy as np
 from benchmarks.peers.qdq import Row, write_qdq
 
 ABSENT = 3
+PEERS = ("onnxruntime", "nncf", "nncf-accuracy", "neural-compressor")
 _OPSET = 13
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("peer", choices=("onnxruntime", "nncf", "nncf-accuracy"))
+    parser.add_argument("peer", choices=PEERS)
     parser.add_argument("model", type=Path)
     parser.add_argument("calib", type=Path)
     parser.add_argument("out", type=Path)
@@ -43,6 +44,8 @@ def main() -> int:
             model = modern(given.model, Path(folder))
             if given.peer == "onnxruntime":
                 write_qdq(model, given.out, rows_of(given.calib))
+            elif given.peer == "neural-compressor":
+                with_neural_compressor(model, given.calib, given.out)
             else:
                 with_nncf(model, given.calib, given.out, given.eval, given.drop)
     except ModuleNotFoundError as error:
@@ -98,6 +101,24 @@ def with_nncf(model: Path, calib: Path, out: Path, evaluation: Path | None, drop
         **options,
     )
     onnx.save(quantized, out)
+
+
+def with_neural_compressor(model: Path, calib: Path, out: Path) -> None:
+    """The static quantization of Intel Neural Compressor for ONNX, with its defaults."""
+    from onnx_neural_compressor.data_reader import CalibrationDataReader
+    from onnx_neural_compressor.quantization import config, quantize
+
+    class Reader(CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.rewind()
+
+        def get_next(self) -> Row | None:
+            return next(self.rows, None)
+
+        def rewind(self) -> None:
+            self.rows = rows_of(calib)
+
+    quantize(str(model), str(out), config.StaticQuantConfig(Reader()))
 
 
 def rows_of(path: Path) -> Iterator[Row]:

@@ -64,5 +64,5 @@ def _check(tensor: onnx_ir.ExternalTensor, name: str, folder: Path) -> None:
         )
 
 
-def _read(tensor: onnx_ir.ExternalTensor) -> onnx_ir.Tensor:
+def _read(tensor: onnx_ir.ExternalTensor) -> onnx_ir.TensorProtocol:
     return onnx_ir.Tensor(tensor.numpy().copy(), dtype=tensor.dtype, name=tensor.name)
