@@ -30,6 +30,8 @@ Build = Callable[[], Call]
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "TVM_NUM_THREADS")
 _SLOW_S = 0.3
+_REST_S = 0.25
+"""Until the threads of the contender before no longer wait in a loop for more work."""
 _SPAWN = multiprocessing.get_context("spawn")
 
 
@@ -69,6 +71,8 @@ def race(builds: Mapping[str, Build], threads: int, limits: Limits) -> dict[str,
             lane.wait_until_ready()
         for _ in range(limits.rounds):
             for lane in lanes.values():
+                if threads > 1:
+                    time.sleep(_REST_S)
                 lane.turn()
     finally:
         for lane in lanes.values():
