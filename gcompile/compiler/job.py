@@ -12,6 +12,7 @@ from gcompile.backends.object_store import ObjectStore
 from gcompile.backends.onnxruntime import OnnxRuntime
 from gcompile.backends.weight_limits import WeightLimits
 from gcompile.compiler.execution import Executor
+from gcompile.compiler.gradients import row_gradients
 from gcompile.compiler.pricing import energy_for
 from gcompile.compiler.workers import Workers, parse_workers
 from gcompile.energy.carbon import Accounting, Intensity, as_accounting, cpu_seconds
@@ -200,6 +201,7 @@ def prepare(
             calibration=calibration.inputs if calibration else None,
             labels=calibration.labels if calibration else None,
             run=OnnxRuntime(),
+            gradients=row_gradients,
         ),
         budget=limit,
         max_drop=parse_drop(max_drop),

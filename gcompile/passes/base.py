@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import ClassVar, final
@@ -23,6 +23,11 @@ Arrays = Mapping[str, NDArray[np.generic]]
 
 Runner = Callable[[ir.Model, Arrays], dict[str, NDArray[np.generic]]]
 """Runs a model on one batch of inputs and returns its outputs by name."""
+
+Gradients = Callable[
+    [ir.Model, Arrays, NDArray[np.generic] | None, int], Iterator[dict[str, NDArray[np.float32]]]
+]
+"""Yields for each row of (model, rows, labels, seed) the gradient of its loss by every weight."""
 
 
 class Numerics(Enum):
@@ -55,6 +60,7 @@ class PassContext:
             when there are none. A pass never invents data.
         labels: One label for each of these rows, where the user gave labels too.
         run: Runs a model on inputs, for passes that must see values; None when not available.
+        gradients: Finds gradients, for passes that ask for them; None when not available.
         skipped: Counts refusals by (pass, reason); `Pass.apply` moves them into the record.
         keeps_ledger: Whether the model is priced after every pass that changed it. Without a
             ledger the estimates in records are those of the start, except where a pass must save.
@@ -69,6 +75,7 @@ class PassContext:
     skipped: Counter[tuple[str, str]] = field(default_factory=Counter)
     keeps_ledger: bool = True
     labels: NDArray[np.generic] | None = None
+    gradients: Gradients | None = None
 
 
 @dataclass(frozen=True)

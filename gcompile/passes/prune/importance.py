@@ -29,6 +29,7 @@ class Importance(StrEnum):
 
     RECONSTRUCTION = "reconstruction"
     MAGNITUDE = "magnitude"
+    TAYLOR = "taylor"
 
 
 def by_magnitude(model: ir.Model, group: Group) -> Elimination:

@@ -2,7 +2,7 @@
 
 Groups of coupled channels are found on the graph, see `groups`; in each the channels go whose
 absence the products after them can make up for best; what is left is refitted, layer after layer,
-to compute what the whole model did. No training, no gradients.
+to compute what the whole model did. No training; gradients only for `importance=taylor`.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from gcompile.passes.prune.importance import (
 )
 from gcompile.passes.prune.reduce import observations, reduce
 from gcompile.passes.prune.sizes import SizePricer
+from gcompile.passes.prune.taylor import by_taylor
 
 _SAVED = "gcompile.saved_by_pruning"
 
@@ -43,7 +44,8 @@ class PruneChannels(Pass):
         saving: The share of the model's energy to save instead of a share of channels: they go
             where what reads them misses least per joule.
         groups: Names of the groups to prune; empty means every one that can be.
-        importance: What decides which channels go. `reconstruction` needs calibration rows.
+        importance: What decides which channels go. `reconstruction` needs calibration rows,
+            `taylor` gradients too: these need PyTorch, and use labels where rows have some.
         round_to: Keep a multiple of this many channels instead of asking for prices.
         precision: The format products will run in, for prices; by default the one they have.
         compensate: Refit weights on calibration rows.
@@ -95,7 +97,7 @@ class PruneChannels(Pass):
         rows, run = self._observations(model, ctx)
         pricer = SizePricer.of(model, chosen, ctx, self.precision)
         limit_j = pricer.energy_j({}) * (1 - saving) / (1 - done)
-        sizes = allocate(pricer, self._rank(model, chosen, rows, run), limit_j)
+        sizes = allocate(pricer, self._rank(model, chosen, rows, run, ctx), limit_j)
         for group in chosen:
             if group.name not in sizes:
                 ctx.skipped[self.name, DEARER] += 1
@@ -126,7 +128,7 @@ class PruneChannels(Pass):
             return 0
         groups = self._named(model, sizes)
         rows, run = self._observations(model, ctx)
-        ranked = self._rank(model, groups, rows, run)
+        ranked = self._rank(model, groups, rows, run, ctx)
         choices = [(g, ranked[g.name].keep(sizes[g.name])) for g in groups]
         fitted = reduce(model, choices, (), rows, run if self.compensate else None, self.ridge)
         for reason in fitted.values():
@@ -139,9 +141,16 @@ class PruneChannels(Pass):
         return len(groups)
 
     def _rank(
-        self, model: ir.Model, groups: Sequence[Group], rows: Arrays, run: Runner | None
+        self,
+        model: ir.Model,
+        groups: Sequence[Group],
+        rows: Arrays,
+        run: Runner | None,
+        ctx: PassContext,
     ) -> dict[str, Elimination]:
         """The order in which the channels of each group go."""
+        if self.importance is Importance.TAYLOR:
+            return by_taylor(model, groups, ctx)
         if self.importance is Importance.MAGNITUDE or run is None:
             return {group.name: by_magnitude(model, group) for group in groups}
         return by_reconstruction(model, groups, rows, run)
