@@ -88,7 +88,8 @@ class BlockRows:
         scores = scratch(max(queries * pitch, _LEAST_ALIGNED), "float32")
         weights = scores
         if unit.x_dtype != "float32":
-            weights = scratch(max(queries * pitch, 2 * _LEAST_ALIGNED), "uint16")
+            dtype = Image(1, 1, 1, 1, unit.x_dtype).storage_dtype
+            weights = scratch(max(queries * pitch, 2 * _LEAST_ALIGNED), dtype)
         before, highest, factor = (
             scratch(max(queries, _LEAST_ALIGNED), "float32") for _ in range(3)
         )
@@ -288,6 +289,8 @@ class _Seen:
     def _store(self, index: Expr, weight: Expr, lanes: Lanes) -> None:
         if self.rows.weights.dtype == "uint16":
             weight = _narrowed(weight, lanes)
+        elif self.rows.weights.dtype == "float16":
+            weight = lanes.cast("float16", weight)
         T.buffer_store(self.rows.weights, weight, [index])
 
 

@@ -60,7 +60,8 @@ class DecodedWeights:
         step = T.Bind(offset * (EIGHT // group))
         if group == 1:
             for index, real in enumerate(reals):
-                T.buffer_store(self.packed, real, [vector, step + index, lanes.index(0)])
+                stored = lanes.cast(str(self.packed.dtype), real)
+                T.buffer_store(self.packed, stored, [vector, step + index, lanes.index(0)])
             return
         pairs = Lanes(2 * lanes.count)
         for index in range(EIGHT // 2):

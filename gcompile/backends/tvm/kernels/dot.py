@@ -26,10 +26,10 @@ def dot_of(unit: Unit) -> Dot:
         return _Vnni(lanes)
     if unit.x_dtype == "bfloat16":
         return _WidenedBfloat16(lanes) if unit.widens else _Bfloat16Pairs(lanes)
-    return _Float32(lanes)
+    return Float32(lanes) if unit.x_dtype == "float32" else _WidenedFloat16(lanes)
 
 
-class _Float32:
+class Float32:
     """Fused multiply-add of one number."""
 
     @property
@@ -50,6 +50,16 @@ class _Float32:
 
     def add(self, accumulator: Expr, pixel: Operand, weights: Operand) -> Expr:
         return accumulator + pixel[0] * weights[0]
+
+
+class _WidenedFloat16(Float32):
+    """float16 as storage. Pixels come widened, or where a few are left over, are so one by one."""
+
+    def pixel(self, x: Buffer, *addresses: Expr) -> Operand:
+        return (T.Bind(self.lanes.splat(T.Cast("float32", x[addresses[0]]))),)
+
+    def weights(self, packed: Buffer, block: Expr, step: Expr) -> Operand:
+        return (T.Bind(self.lanes.cast("float32", packed[block, step, self.lanes.index(0)])),)
 
 
 class _Vnni(Groups):

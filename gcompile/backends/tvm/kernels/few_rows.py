@@ -18,9 +18,10 @@ from tvm.tirx.script import builder as T
 from gcompile.backends.tvm.kernels.dot import dot_of
 from gcompile.backends.tvm.kernels.few_bits import EIGHT, Reader
 from gcompile.backends.tvm.kernels.function import scratch
-from gcompile.backends.tvm.kernels.image_access import widen_bfloat16
+from gcompile.backends.tvm.kernels.image_access import to_real
 from gcompile.backends.tvm.kernels.lanes import Lanes, Register, for_each_vector
 from gcompile.backends.tvm.kernels.parts import Multiplication, Part
+from gcompile.backends.tvm.kernels.spec import Source
 from gcompile.backends.tvm.kernels.vector_product import Ask, Block, VectorProduct, added
 
 MOST_ROWS = 4
@@ -30,7 +31,7 @@ _SUMS = 8
 """Accumulators of one block, which hide the latency of an addition."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FewRows(VectorProduct):
     """Multiplies a part of at most `MOST_ROWS` rows.
 
@@ -64,10 +65,10 @@ class FewRows(VectorProduct):
             shared,
             dot_of(shared.unit),
             [block() for _ in range(sets)],
-            block(),
-            reader,
-            scratch(rows * depth, "float32"),
-            scratch(rows * blocks, "float32"),
+            totals=block(),
+            reader=reader,
+            rows=scratch(rows * depth, "float32"),
+            row_sums=scratch(rows * blocks, "float32"),
         )
 
     def multiply(self, part: Part, task: Expr = 0, threads: int = 1) -> None:
@@ -83,13 +84,14 @@ class FewRows(VectorProduct):
     def _widen_rows(self, part: Part) -> None:
         place = part.pixels.place(0)
         run, depth = part.depth.run, self._eights(part) * EIGHT
+        x = Source(part.pixels.image)
         for row in range(part.pixels.rows):
             read = T.Bind(place.address + part.origin + row * part.pixels.step)
             write = row * depth
 
             def copy(offset: Expr, lanes: Lanes, read: Expr = read, write: int = write) -> None:
                 stored = self.shared.x[lanes.index(read + offset)]
-                real = stored if self.shared.unit.group == 1 else widen_bfloat16(stored, lanes)
+                real = to_real(x, stored, lanes)
                 T.buffer_store(self.rows, real, [lanes.index(write + offset)])
 
             for_each_vector(run, self.lanes.count, copy)

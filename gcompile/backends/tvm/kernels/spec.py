@@ -111,7 +111,7 @@ class Unary:
     leaky_relu (alpha), sigmoid, hard_sigmoid (alpha, beta), hard_swish, silu, tanh, erf, gelu,
     gelu_tanh, elu (alpha), selu (alpha, beta = gamma), softplus, mish, floor, ceil, round, sign,
     softsign, affine (alpha · x + beta), scaled_tanh (alpha · tanh(beta · x)), thresholded_relu
-    (alpha), round_trip_bfloat16, is_nan (1 or 0).
+    (alpha), round_trip_bfloat16, round_trip_float16, is_nan (1 or 0).
     """
 
     function: str

@@ -25,6 +25,8 @@ class Unit:
         signed_dot: Its instruction multiplies signed bytes only: activations are lowered by 128,
             and the packed weights end with a step of what that takes from each sum.
         widens: Its bfloat16 is only storage: both numbers of a pair are widened to float32.
+        widens_rows: Its float16 is only storage: pixels are widened in memory, a piece of depth
+            at a time, and weights as they are loaded.
         pixels: Pixels that one instruction multiplies.
         narrower: The unit for runs of depth that do not fill its groups.
     """
@@ -38,6 +40,7 @@ class Unit:
     is_tiled: bool = False
     widens: bool = False
     signed_dot: bool = False
+    widens_rows: bool = False
     pixels: int = 1
     narrower: str = ""
 
@@ -86,6 +89,10 @@ def _bfloat16(
     return Unit(name, vector_bits, registers, 2, "bfloat16", "uint16", is_tiled, widens)
 
 
+def _widened_float16(name: str, vector_bits: int, registers: int) -> Unit:
+    return Unit(name, vector_bits, registers, 1, "float16", "float16", widens_rows=True)
+
+
 def _int8(name: str, vector_bits: int, registers: int, is_tiled: bool = False) -> Unit:
     return Unit(name, vector_bits, registers, 4, "uint8", "int8", is_tiled)
 
@@ -115,6 +122,10 @@ _UNITS = (
     # The following two need FEAT_BF16, which Linux calls bf16.
     _bfloat16("neon-bf16", 128, 32),
     Unit("neon-bf16-mmla", 128, 32, 4, "bfloat16", "uint16", pixels=2, narrower="neon-bf16"),
+    # vcvtph2ps of F16C, and fcvtl of every 64-bit ARM processor.
+    _widened_float16("avx512-fp16-widened", 512, 32),
+    _widened_float16("avx2-fp16-widened", 256, 16),
+    _widened_float16("neon-fp16-widened", 128, 32),
     _int8("amx-int8", 512, 8, is_tiled=True),
     _bfloat16("amx-bf16", 512, 8, is_tiled=True),
 )

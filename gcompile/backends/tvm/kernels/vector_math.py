@@ -317,6 +317,7 @@ UNARY: dict[str, Function] = {
     "thresholded_relu": lambda x, lanes, alpha, _: T.Select(
         x > lanes.splat(alpha), x, lanes.splat(0.0)
     ),
+    "round_trip_float16": lambda x, lanes, *_: lanes.cast("float32", lanes.cast("float16", x)),
     "round_trip_bfloat16": lambda x, lanes, *_: widen_bfloat16(
         narrow_to_bfloat16(x, lanes), lanes
     ),

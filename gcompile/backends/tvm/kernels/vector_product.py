@@ -24,6 +24,7 @@ from gcompile.backends.tvm.kernels.lanes import Lanes, Register, bind
 from gcompile.backends.tvm.kernels.next_weights import NextWeights
 from gcompile.backends.tvm.kernels.parts import Multiplication, Part
 from gcompile.backends.tvm.kernels.pixels import Place
+from gcompile.backends.tvm.kernels.widened_rows import Rows, WidenedRows
 from gcompile.energy.blocking import accumulator_sets
 
 _UNROLL = 2
@@ -44,11 +45,13 @@ class VectorProduct:
 
     Attributes:
         sums: Accumulators of one block, once for each set: steps of depth take turns among sets.
+        widened: Where pixels are widened before they are multiplied, on units that ask for it.
     """
 
     shared: Multiplication
     dot: Dot
     sums: list[Block]
+    widened: WidenedRows | None = None
 
     @classmethod
     def of(cls, shared: Multiplication, shape: Part) -> VectorProduct:
@@ -63,7 +66,8 @@ class VectorProduct:
             return Register.of(unit.accumulator_dtype, Lanes(unit.lanes))
 
         sums = [[[register() for _ in range(columns)] for _ in range(rows)] for _ in range(sets)]
-        return cls(shared, dot_of(unit), sums)
+        widened = WidenedRows.of(rows, unit.lanes) if unit.widens_rows else None
+        return cls(shared, dot_of(unit), sums, widened)
 
     def multiply(self, part: Part, task: Expr = 0, threads: int = 1) -> None:
         """Emit the task's share of a part: a range of pixel blocks or of channel blocks."""
@@ -191,25 +195,43 @@ class VectorProduct:
         ask: Ask | None = None,
     ) -> None:
         """Pass over a piece of the depth from `start` on, asking for something in every turn."""
-        with T.serial(turns) as turn:
-            if ask is not None:
-                ask(turn)
-            done = turn * self.at_once
-            moved = (start[0] + done * self.shared.unit.group, start[1] + done)
-            self.steps(part, sets, first_vector, moved, range(self.at_once))
+        rows, step = Rows(self.shared.x, start[0], part.pixels.step), start[1]
+
+        def multiply(rows: Rows, first: Expr, turns: Expr) -> None:
+            with T.serial(turns) as turn:
+                if ask is not None:
+                    ask(first + turn)
+                done = turn * self.at_once
+                moved = replace(rows, address=rows.address + done * self.shared.unit.group)
+                weights = step + first * self.at_once + done
+                self._steps(part, sets, first_vector, moved, weights, range(self.at_once))
+
+        if self.widened is None:
+            multiply(rows, 0, turns)
+        else:
+            self.widened.turns(rows, turns, self.at_once, multiply)
 
     def steps(
         self, part: Part, sets: list[Block], first_vector: Expr, start: Range, offsets: range
     ) -> None:
         """Steps of depth at some distances from an address of the input and a step of weights."""
-        address, step = start
+        rows = Rows(self.shared.x, start[0], part.pixels.step)
+        self._steps(part, sets, first_vector, rows, start[1], offsets)
+
+    def _steps(
+        self,
+        part: Part,
+        sets: list[Block],
+        first_vector: Expr,
+        rows: Rows,
+        step: Expr,
+        offsets: range,
+    ) -> None:
         for offset in offsets:
-            group = address + offset * self.shared.unit.group
+            group = replace(rows, address=rows.address + offset * self.shared.unit.group)
             self._step(part, sets[offset % len(sets)], group, first_vector, step + offset)
 
-    def _step(
-        self, part: Part, sums: Block, address: Expr, first_vector: Expr, step: Expr
-    ) -> None:
+    def _step(self, part: Part, sums: Block, pixels: Rows, first_vector: Expr, step: Expr) -> None:
         """Multiply one group of every pixel with the weights of every channel."""
         first = part.first_block + first_vector
         weights = [
@@ -222,8 +244,8 @@ class VectorProduct:
         for first_row in range(0, len(sums), at_once):
             rows = range(first_row, first_row + at_once)
             # Where a row was added to fill an operand, the last pixel fills it again.
-            addresses = [address + min(row, last) * part.pixels.step for row in rows]
-            pixel = self.dot.pixel(self.shared.x, *addresses)
+            addresses = [pixels.address + min(row, last) * pixels.pitch for row in rows]
+            pixel = self.dot.pixel(pixels.buffer, *addresses)
             for index, row in enumerate(rows):
                 for register, operand in zip(sums[row], weights, strict=True):
                     its = operand if at_once == 1 else operand[index : index + 1]

@@ -65,7 +65,7 @@ def decoded_panel(unit: Unit, cache_bytes: int) -> Panel:
     """
     columns = max(unit.lanes, cache_bytes // 2 // _PANEL_BYTES)
     rows = max(1, cache_bytes // 16 // columns)
-    return Panel(rows, columns, _PANEL_BYTES * unit.group // 4)
+    return Panel(rows, columns, _PANEL_BYTES // unit.weight_bytes)
 
 
 def code(kernel: WeightOnlyKernel, issue: Issue = issue_instruction) -> Code:

@@ -51,6 +51,7 @@ from gcompile.errors import CompileError
 from gcompile.ir.contraction import Contraction
 from gcompile.ir.tile import Tile
 
+_FLOATS = ("float32", "bfloat16", "float16")
 _AHEAD = 64
 """Steps of depth by which transformed weights are prefetched: 4 KiB. They are many, and used by no
 more rows than a block has tiles."""
@@ -63,7 +64,7 @@ class WinogradKernel(Kernel):
     Attributes:
         contraction: One group, no dilation; at least as many output pixels along each axis as
             a tile has.
-        x: The input, with the halo that the contraction reads; float32 or bfloat16.
+        x: The input, with the halo that the contraction reads; float32, or half of its bits.
         tile: Register block of the products of one frequency; `winograd` is the side of an output
             tile, `block` the tiles of one block.
     """
@@ -141,7 +142,7 @@ def _check(kernel: WinogradKernel) -> None:
         raise CompileError("Winograd needs a 3x3 kernel, stride 1, no dilation and one group.")
     if side not in INPUT or min(sizes.out_h, sizes.out_w) < side:
         raise CompileError(f"Output tiles of {side} by {side} pixels do not fit.")
-    is_float = unit.x_dtype == "float32" and kernel.x.dtype in ("float32", "bfloat16")
+    is_float = unit.x_dtype == "float32" and kernel.x.dtype in _FLOATS
     is_paired = unit.x_dtype == kernel.x.dtype == "bfloat16" and kernel.x.channels % 2 == 0
     if unit.is_tiled or not (is_float or (is_paired and side == 2)):
         raise CompileError(f"Winograd on {kernel.x.dtype} with unit {unit.name!r} is unknown.")

@@ -22,6 +22,7 @@ FEATURES = {
     "neon-usdot": ("+i8mm",),
     "neon-i8mm": ("+i8mm",),
     "neon-bf16-widened": (),
+    "neon-fp16-widened": (),
     "neon-bf16": ("+bf16",),
     "neon-bf16-mmla": ("+bf16",),
 }

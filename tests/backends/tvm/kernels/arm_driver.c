@@ -30,6 +30,10 @@ int TVMBackendFreeWorkspace(int device, int id, void *memory) {
   return 0;
 }
 
+// Code that is not linked to the runtime calls these, which loading it would set.
+void *(*__TVMBackendAllocWorkspace)(int, int, uint64_t, int, int) = TVMBackendAllocWorkspace;
+int (*__TVMBackendFreeWorkspace)(int, int, void *) = TVMBackendFreeWorkspace;
+
 void TVMFFIErrorSetRaisedFromCStr(const char *kind, const char *message) {
   fprintf(stderr, "%s: %s\n", kind, message);
 }

@@ -23,6 +23,8 @@ _NEEDS: dict[str, tuple[str, ...]] = {
     "avx512-bf16-widened": _AVX512,
     "avx2-bf16": ("avx2", "fma", "f16c"),
     "generic-bf16": (),
+    "avx512-fp16-widened": (*_AVX512, "f16c"),
+    "avx2-fp16-widened": ("avx2", "fma", "f16c"),
 }
 VECTOR_UNITS = tuple(_NEEDS)
 

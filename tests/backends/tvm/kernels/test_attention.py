@@ -24,9 +24,12 @@ from tests.backends.tvm.kernels.compiling import Array, inside, run
 from tests.backends.tvm.kernels.examples import few
 from tests.backends.tvm.kernels.machine import machine_for, skip_unless_runnable
 
-UNITS = ("generic", "avx2", "avx512", "generic-bf16", "avx512-bf16")
+UNITS = (
+    "generic", "avx2", "avx512", "generic-bf16", "avx512-bf16", "avx2-fp16-widened",
+    "avx512-fp16-widened",
+)  # fmt: skip
 FEW = few()
-_TOLERANCE = {"float32": 2e-6, "bfloat16": 2.0**-6}
+_TOLERANCE = {"float32": 2e-6, "float16": 2.0**-9, "bfloat16": 2.0**-6}
 
 
 @st.composite
@@ -55,7 +58,11 @@ def kernels(draw: st.DrawFn, unit: str) -> AttentionKernel:
     for hidden in () if causal else draw(st.sampled_from([(), (None,), (-3.0, None)])):
         shape = (batch if draw(one) else 1, heads if draw(one) else 1,
                  queries if draw(one) else 1, keys)  # fmt: skip
-        dtype = "uint8" if hidden is not None else draw(st.sampled_from(["float32", "bfloat16"]))
+        dtype = (
+            "uint8"
+            if hidden is not None
+            else draw(st.sampled_from(["float32", "bfloat16", "float16"]))
+        )
         sources.append(Source(Image(*shape, dtype)))
         masks.append(Mask(hidden, draw(one)))
     rows = draw(st.integers(1, 3))
@@ -89,7 +96,7 @@ def test_attention_of_any_layout_agrees_with_float64(unit: str, data: st.DataObj
     inputs = _inputs(kernel)
     found, expected = _run(kernel, inputs), _expected(kernel, inputs)
     narrow = {unit_named(unit).x_dtype, kernel.output.image.dtype}
-    tolerance = _TOLERANCE["bfloat16" if "bfloat16" in narrow else "float32"]
+    tolerance = max(_TOLERANCE[dtype] for dtype in narrow)
     np.testing.assert_allclose(found, expected, rtol=tolerance, atol=2 * tolerance)
 
 

@@ -32,6 +32,7 @@ from tests.backends.tvm.kernels.machine import machine_for, skip_unless_runnable
 
 UNITS = (
     "generic", "avx2", "avx512", "generic-bf16", "avx2-bf16", "avx512-bf16-widened", "avx512-bf16",
+    "avx2-fp16-widened", "avx512-fp16-widened",
     "amx-bf16", "sse-int8", "avx2-int8", "avx-vnni", "avx512-vnni", "amx-int8",
 )  # fmt: skip
 FEW = few()

@@ -33,7 +33,7 @@ def _run(kernel: CopyKernel, inputs: list[Array]) -> Array:
 @given(
     axis=st.integers(0, 3),
     extents=st.lists(st.integers(1, 40), min_size=1, max_size=3),
-    dtype=st.sampled_from(["float32", "uint8", "bfloat16", "int32"]),
+    dtype=st.sampled_from(["float32", "uint8", "bfloat16", "float16", "int32"]),
     threads=st.integers(1, 3),
 )
 def test_images_are_put_side_by_side_along_any_axis(

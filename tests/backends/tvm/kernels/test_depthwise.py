@@ -123,7 +123,7 @@ def _check(kernel: DepthwiseKernel, seed: int = 0) -> None:
         assert np.abs(actual - quantized).max() <= 1
         assert (actual == quantized).mean() > 0.99
     else:
-        tolerance = 1e-2 if kernel.output.image.dtype == "bfloat16" else 1e-5
+        tolerance = {"float16": 1e-3, "bfloat16": 1e-2}.get(kernel.output.image.dtype, 1e-5)
         np.testing.assert_allclose(actual, expected, rtol=tolerance, atol=tolerance)
     expected_halo = with_halo(kernel.output.image, inside(kernel.output.image, result))
     np.testing.assert_array_equal(result, expected_halo)
@@ -142,6 +142,7 @@ def test_every_number_of_channels_is_computed_exactly(channels: int, vector_bits
         ("int8", "uint8"),
         ("bfloat16", "bfloat16"),
         ("float16", "float32"),
+        ("float16", "float16"),
     ],
 )
 def test_every_input_type_is_read(dtype: str, out_dtype: str) -> None:

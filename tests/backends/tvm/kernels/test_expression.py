@@ -85,6 +85,7 @@ def reference(function: str, x: Real) -> Real:
         "sign": np.sign(x),
         "is_nan": np.isnan(x),
         "round_trip_bfloat16": x.astype(np.float32).astype(ml_dtypes.bfloat16),
+        "round_trip_float16": x.astype(np.float32).astype(np.float16),
     }
     return np.asarray(known[function], np.float64)
 
@@ -124,6 +125,7 @@ def test_a_function_is_precise_to_a_millionth_wherever_floats_are(function: str)
         ("softplus", 0, math.inf),
         ("elu", np.float32(-1.3), math.inf),
         ("round_trip_bfloat16", -math.inf, math.inf),
+        ("round_trip_float16", -math.inf, math.inf),
     ],
 )
 def test_a_function_goes_on_to_infinity_and_keeps_nan(

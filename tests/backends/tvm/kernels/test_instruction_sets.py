@@ -19,7 +19,7 @@ from tests.backends.tvm.kernels.machine import machine_for, skip_unless_runnable
 INSTRUCTION_SETS = ("avx2", "avx-vnni", "avx512", "avx512-vnni", "avx512-bf16")
 """Each by the unit that needs all of it."""
 
-_ROUNDING = {"float32": 2e-5, "bfloat16": 8e-3}
+_ROUNDING = {"float32": 2e-5, "float16": 1e-3, "bfloat16": 8e-3}
 
 
 @pytest.mark.parametrize("instructions", INSTRUCTION_SETS)
@@ -32,7 +32,8 @@ def test_a_kernel_is_right_with_every_instruction_set(
     skip_unless_runnable(instructions)
     bits = unit_named(instructions).vector_bits
     cases = {
-        dtype: CASES[kind](data.draw, dtype, bits) for dtype in ("float32", "bfloat16", "uint8")
+        dtype: CASES[kind](data.draw, dtype, bits)
+        for dtype in ("float32", "bfloat16", "float16", "uint8")
     }
     functions = {name: case.code.function(name) for name, case in cases.items()}
     machine = target(*machine_for(instructions))

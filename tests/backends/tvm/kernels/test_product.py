@@ -187,6 +187,8 @@ def test_one_thread_launches_nothing() -> None:
         ("avx-vnni", "vpdpbusd"),
         ("avx2-int8", "vpmaddwd"),
         ("avx512-bf16", "vdpbf16ps"),
+        ("avx512-fp16-widened", "vcvtph2ps"),
+        ("avx2-fp16-widened", "vcvtph2ps"),
     ],
 )
 def test_a_unit_is_compiled_to_its_own_instruction(unit: str, instruction: str) -> None:

@@ -24,8 +24,8 @@ from tests.backends.tvm.kernels.emulation import emulate, load_emulation
 from tests.backends.tvm.kernels.machine import machine_for, skip_unless_runnable
 
 UNITS = (
-    "generic", "avx2", "avx512", "avx2-bf16", "avx512-bf16", "amx-bf16", "avx2-int8", "avx-vnni",
-    "avx512-vnni", "amx-int8",
+    "generic", "avx2", "avx512", "avx2-bf16", "avx512-bf16", "avx2-fp16-widened", "amx-bf16",
+    "avx2-int8", "avx-vnni", "avx512-vnni", "amx-int8",
 )  # fmt: skip
 
 
@@ -75,6 +75,8 @@ def _check(kernel: TransposedKernel) -> None:
     stored_weights = weights.astype("int8" if unit.x_dtype == "uint8" else "float32")
     if unit.x_dtype == "bfloat16":
         stored_weights = (stored_weights.view(np.uint32) >> 16).astype(np.uint16)
+    elif unit.x_dtype == "float16":
+        stored_weights = stored_weights.astype(np.float16)
     inputs = [with_halo(image, x), *pack_transposed(kernel, stored_weights)]
     if unit.is_tiled:
         faults = load_emulation()

@@ -28,7 +28,12 @@ from tests.backends.tvm.kernels.emulation import emulate, load_emulation
 from tests.backends.tvm.kernels.examples import few
 from tests.backends.tvm.kernels.machine import machine_for, skip_unless_runnable
 
-UNITS = ("generic", "avx2", "avx512", "generic-bf16", "avx2-bf16", "avx512-bf16")
+UNITS = (
+    "generic", "avx2", "avx512", "generic-bf16", "avx2-bf16", "avx512-bf16", "avx2-fp16-widened",
+    "avx512-fp16-widened",
+)  # fmt: skip
+_ROUNDING = {"float32": (0, 0), "float16": (2.0**-11, 2.0**-25), "bfloat16": (2.0**-8, 0)}
+"""Of a normal number relative to it, and of a subnormal one."""
 FEW = few(5)
 
 
@@ -48,10 +53,15 @@ class Case:
 
     @property
     def bound(self) -> Array:
-        """A rounding of each product, and where weights become bfloat16 one of each of those."""
+        """A rounding of each product, and where weights become narrow one of each of those.
+
+        The smallest scales give weights that are subnormal in float16.
+        """
         magnitude: Array = np.abs(self.x[0, 0]) @ np.abs(self.weights)
-        rounding = self.kernel.contraction.m > 4 and self.kernel.x.dtype == "bfloat16"
-        return magnitude * ((len(self.weights) + 4) * 2.0**-24 + rounding * 2.0**-8)
+        dtype = self.kernel.x.dtype if self.kernel.contraction.m > 4 else "float32"
+        step, least = _ROUNDING[dtype]
+        subnormal: Array = np.abs(self.x[0, 0]).sum(-1, keepdims=True) * least
+        return magnitude * ((len(self.weights) + 4) * 2.0**-24 + step) + subnormal
 
 
 @st.composite
@@ -76,7 +86,7 @@ def cases(draw: st.DrawFn, unit_name: str, rows: st.SearchStrategy[int]) -> Case
         split=draw(st.sampled_from(["m", "n"])),
         threads=draw(st.sampled_from([1, 2, 3])),
     )
-    dtype = np.dtype(ml_dtypes.bfloat16 if unit.group == 2 else np.float32)
+    dtype = np.dtype(ml_dtypes.bfloat16 if unit.x_dtype == "bfloat16" else unit.x_dtype)
     x = rng.standard_normal((1, 1, m, k)).astype(dtype).astype(np.float64)
     kernel = WeightOnlyKernel(
         output=Output(Image(1, 1, m, n)),
