@@ -30,7 +30,8 @@ class _Kind:
         depth: Products that one step sums per lane.
         product_bits: Register bits that one product takes.
         widest_bits: The most register bits of this kind that are worked through per cycle.
-        operand_registers: Registers of one loaded operand.
+        operand_registers: Registers of one loaded operand: two where pairs are widened.
+        widens: Its numbers are widened one by one, in memory or as they are loaded.
         spare_registers: Registers besides accumulators and operands.
         pixels: Pixels that one instruction multiplies.
     """
@@ -44,11 +45,12 @@ class _Kind:
     product_bits: int = 32
     widest_bits: int = 1024
     operand_registers: int = 1
+    widens: bool = False
     spare_registers: int = 0
     pixels: int = 1
 
 
-_FP32, _BF16, _INT8 = Precision.FP32, Precision.BF16, Precision.INT8
+_FP32, _FP16, _BF16, _INT8 = Precision.FP32, Precision.FP16, Precision.BF16, Precision.INT8
 _AVX2 = frozenset({"avx2", "fma"})
 _AVX512 = frozenset({"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"})
 _SSE2 = frozenset({"sse2"})
@@ -66,6 +68,8 @@ _KINDS = (
     _Kind("avx2-int8", _INT8, _AVX2, 256, 16, 2, widest_bits=512, spare_registers=1),
     _Kind("avx-vnni", _INT8, _AVX2 | {"avx_vnni"}, 256, 16, 4, 8, widest_bits=512),
     _Kind("avx512", _FP32, _AVX512, 512, 32),
+    _Kind("avx2-fp16-widened", _FP16, _AVX2 | {"f16c"}, 256, 16, widest_bits=512, widens=True),
+    _Kind("avx512-fp16-widened", _FP16, _AVX512 | {"f16c"}, 512, 32, widens=True),
     _Kind("avx512-bf16", _BF16, _AVX512 | {"avx512_bf16"}, 512, 32, 2, 16),
     _Kind("avx512-vnni", _INT8, _AVX512 | {"avx512_vnni"}, 512, 32, 4, 8),
     _Kind("neon", _FP32, _NEON, 128, 32),
@@ -74,6 +78,7 @@ _KINDS = (
     _Kind("neon-dotprod", _INT8, _NEON | {"asimddp"}, 128, 32, 4, 8),
     _Kind("neon-i8mm", _INT8, _NEON | {"i8mm"}, 128, 32, 8, 4, pixels=2),
     _Kind("neon-bf16-widened", _BF16, _NEON, 128, 32, 2, operand_registers=2),
+    _Kind("neon-fp16-widened", _FP16, _NEON, 128, 32, widens=True),
     _Kind("neon-bf16-mmla", _BF16, _NEON | {"bf16"}, 128, 32, 4, 8, pixels=2),
 )
 _TILES = (("amx-int8", Precision.INT8, "amx_int8"), ("amx-bf16", Precision.BF16, "amx_bf16"))
@@ -105,7 +110,7 @@ def _vector_unit(kind: _Kind, core: Core, device_hz: float, op_w: float) -> Unit
     width = core.bf16_bits if kind.product_bits == _NATIVE_BF16_BITS else core.fma_bits
     peak = 2 * min(width.value, kind.widest_bits) / kind.product_bits * device_hz
     efficiency = core.efficiency.value
-    if kind.operand_registers > 1:
+    if kind.widens or kind.operand_registers > 1:
         efficiency = min(efficiency, microarchitectures().default("widening_efficiency"))
     loads = core.load_bits.value / kind.vector_bits
     return Unit(

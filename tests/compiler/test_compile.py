@@ -189,8 +189,14 @@ def test_progress_is_told_with_growing_fractions_of_each_stage() -> None:
     [
         ({"precision": "int8"}, "--calib"),
         ({"precision": "int3"}, "Known precisions: fp32, bf16, int8"),
-        ({"precision": "mxfp8"}, "does not compute in mxfp8. It computes in: fp32, bf16, int8"),
-        ({"precision": "mxint8"}, "does not compute in mxint8. It computes in: fp32, bf16, int8"),
+        (
+            {"precision": "mxfp8"},
+            "does not compute in mxfp8. It computes in: fp32, bf16, fp16, int8",
+        ),
+        (
+            {"precision": "mxint8"},
+            "does not compute in mxint8. It computes in: fp32, bf16, fp16, int8",
+        ),
         (
             {"precision": "fp8", "target": "nvidia-rtx4090"},
             "computes in fp8, but gcompile has code for fp32, bf16, int8, fp16 alone there",

@@ -69,5 +69,5 @@ def test_formats_are_priced_where_the_target_has_them() -> None:
     assert sixteen > eight > six > four
     with pytest.raises(UsageError, match="not compute in mxfp4"):
         gcompile.estimate(model, "nvidia-h100-sxm", precision="mxfp4")
-    with pytest.raises(UsageError, match="It computes in: fp32, bf16, int8"):
+    with pytest.raises(UsageError, match="It computes in: fp32, bf16, fp16, int8"):
         gcompile.estimate(model, "generic-x86-avx2", precision="fp8")

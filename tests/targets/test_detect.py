@@ -75,6 +75,21 @@ def test_int8_without_a_dot_product_is_no_faster_than_fp32() -> None:
     assert not target.is_shared
 
 
+def test_fp16_that_is_widened_is_no_faster_than_fp32() -> None:
+    for name, unit in {"laptop-avx2": "avx2", "raspberry-pi-4": "neon"}.items():
+        target = detect_recorded(name)
+        fp32, fp16 = target.unit_for(Precision.FP32), target.unit_for(Precision.FP16)
+        assert (fp32.name, fp16.name) == (unit, f"{unit}-fp16-widened")
+        assert fp16.peak_ops_per_s == fp32.peak_ops_per_s
+        assert fp16.efficiency <= fp32.efficiency
+
+
+def test_a_processor_without_f16c_has_no_fp16() -> None:
+    recorded = read_machine(_MACHINES / "laptop-avx2")
+    units = units_of(recorded.flags - {"f16c"}, core_of(recorded), 1, 3e9)
+    assert Precision.FP16 not in {unit.precision for unit in units}
+
+
 def test_a_raspberry_pi_multiplies_bytes_no_faster_than_fp32() -> None:
     target = detect_recorded("raspberry-pi-4", cores=4)
     int8 = target.unit_for(Precision.INT8)
