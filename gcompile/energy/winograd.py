@@ -22,6 +22,7 @@ TRANSFORM_OPS = {2: (32, 24), 4: (192, 140)}
 """Operations per channel and output tile, of the input and of the output transform: one for each
 entry of the matrices beyond the first of a row, down the columns and then along the rows."""
 
+_FLOATS = (Precision.FP32, Precision.BF16, Precision.FP16)
 _SUM_BYTES = 4
 _FEW_CHANNELS = 4
 _COLUMNS = (1, 2, 3, 4, 6, 8)
@@ -95,7 +96,7 @@ def is_legal_filtering(tile: Tile, job: Job, target: Target) -> bool:
     """Say whether the kernel can be emitted with this tile."""
     if job.contraction is None or not may_filter(job.contraction):
         return False
-    if job.precision not in (Precision.FP32, Precision.BF16) or tile.winograd not in TRANSFORM_OPS:
+    if job.precision not in _FLOATS or tile.winograd not in TRANSFORM_OPS:
         return False
     sizes, unit = job.contraction, target.unit_named(tile.unit)
     if unit is None or not _serves(unit, job.precision, sizes, tile.winograd):
@@ -107,7 +108,8 @@ def is_legal_filtering(tile: Tile, job: Job, target: Target) -> bool:
 def _serves(unit: Unit, precision: Precision, sizes: Contraction, side: int) -> bool:
     """Say whether a unit multiplies what the transforms give.
 
-    The weights of F(4, 3) are too large and its sums too small for the seven bits of bfloat16.
+    The weights of F(4, 3) are too large and its sums too small for the seven bits of bfloat16;
+    what is stored in fp16 is transformed and multiplied in fp32.
     """
     if unit.kind != "simd" or unit.pixels > 1:
         return False

@@ -26,9 +26,14 @@ Progress = Callable[[str, float], None]
 Sensitivity = Mapping[str, Mapping[ir.Precision, float]]
 """Noise-to-signal ratio of the outputs, by region name and precision; fp32 is 0."""
 
-ROUNDING_ERROR = {ir.Precision.BF16: 2.0**-18 / 3, ir.Precision.INT8: 2.0**-16 / 3}
+ROUNDING_ERROR = {
+    ir.Precision.FP16: 2.0**-24 / 3,
+    ir.Precision.BF16: 2.0**-18 / 3,
+    ir.Precision.INT8: 2.0**-16 / 3,
+}
 """Noise-to-signal ratio of rounding alone, used where there are no rows to measure on: a relative
-step of 2^-8 (bfloat16) or an absolute one of 2^-8 of the range (int8), uniformly distributed."""
+step of 2^-11 (fp16) or 2^-8 (bfloat16), or an absolute one of 2^-8 of the range (int8), uniformly
+distributed."""
 
 _OPERATIONS = 6e11
 _MOST_ROWS, _LEAST_ROWS = 64, 4

@@ -87,5 +87,7 @@ class Reader:
     takes_moves: bool = False
 
 
-WHOLE = Reader((onnx_ir.DataType.FLOAT, onnx_ir.DataType.BFLOAT16), takes_moves=True)
+WHOLE = Reader(
+    (onnx_ir.DataType.FLOAT, onnx_ir.DataType.BFLOAT16, onnx_ir.DataType.FLOAT16), takes_moves=True
+)
 """What reads attention that is one region."""

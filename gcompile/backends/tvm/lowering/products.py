@@ -225,7 +225,7 @@ def _weights_for(dtype: str, operands: _Operands) -> Array:
         return operands.weights
     if dtype == "bfloat16":
         return operands.real_weights.astype(ml_dtypes.bfloat16).view(np.uint16)
-    return operands.real_weights
+    return operands.real_weights.astype(dtype)
 
 
 def _emit_grouped(

@@ -26,7 +26,7 @@ from gcompile.backends.tvm.lowering.weights import Array, constant_bias, pad_to,
 
 
 def lower_transposed_convolution(region: ir.Region, memory: Memory) -> None:
-    """Emit the region of a transposed convolution in float32 or bfloat16."""
+    """Emit the region of a transposed convolution in a float format."""
     window, tile = transposed_window_of(region), region.tile
     if window is None or tile is None:
         raise CannotEmitError("the transposed convolution is not one kernels know")
@@ -64,6 +64,8 @@ def lower_transposed_convolution(region: ir.Region, memory: Memory) -> None:
     stored = weights
     if unit.x_dtype == "bfloat16":
         stored = weights.astype(ml_dtypes.bfloat16).view(np.uint16)
+    elif unit.x_dtype == "float16":
+        stored = weights.astype(np.float16)
     packed = [memory.emission.constant(part) for part in pack_transposed(kernel, stored)]
     var = memory.emission.call(kernel, [x.var, *packed, *finished.operands], image)
     memory.put(body.output, Placement(var, Layout.CHANNELS_LAST, image))

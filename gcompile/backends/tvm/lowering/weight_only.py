@@ -21,7 +21,7 @@ from gcompile.backends.tvm.lowering.region_expression import CannotEmitError
 from gcompile.backends.tvm.lowering.weights import constant_bias
 from gcompile.backends.tvm.lowering.windows import stored_input
 
-_FLOATS = ("float32", "bfloat16")
+_FLOATS = ("float32", "bfloat16", "float16")
 
 
 def lower_weight_only(region: ir.Region, memory: Memory) -> None:

@@ -52,7 +52,9 @@ def _network(proto: onnx.ModelProto, folder: Path) -> ir.Model:
     return ir.load(folder / "network.onnx")
 
 
-@pytest.mark.parametrize(("network", "precision"), [("bert", "bf16"), ("llama", None)])
+@pytest.mark.parametrize(
+    ("network", "precision"), [("bert", "bf16"), ("bert", "fp16"), ("llama", None)]
+)
 def test_networks_have_one_kernel_for_attention(
     network: str, precision: str | None, tmp_path: Path
 ) -> None:

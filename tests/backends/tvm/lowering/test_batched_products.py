@@ -89,14 +89,14 @@ def test_products_of_any_shape(name: str) -> None:
     assert check(PRODUCTS[name]).report.fallbacks == {}
 
 
-@pytest.mark.parametrize("precision", [None, "bf16", "int8"])
+@pytest.mark.parametrize("precision", [None, "bf16", "fp16", "int8"])
 def test_attention_has_no_transposes_of_its_own(precision: str | None) -> None:
     built = check(ATTENTION, precision)
     assert built.report.fallbacks == {}
     assert "Transpose" not in operators(built.model)
 
 
-@pytest.mark.parametrize("precision", ["bf16", "int8"])
+@pytest.mark.parametrize("precision", ["bf16", "fp16", "int8"])
 def test_the_products_run_in_the_precision_that_was_asked_for(precision: str) -> None:
     layers = check(ATTENTION, precision).report.layers
     assert {layer.precision for layer in layers if "MatMul" in layer.op} == {precision}

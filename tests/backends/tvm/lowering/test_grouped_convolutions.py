@@ -54,7 +54,7 @@ def test_any_groups(
     assert check(text).reasons == []
 
 
-@pytest.mark.parametrize("precision", ["int8", "bf16"])
+@pytest.mark.parametrize("precision", ["int8", "bf16", "fp16"])
 def test_a_narrow_model_with_groups_has_kernels_for_all_of_it(precision: str) -> None:
     text = """
         g (float[1,4,6,6] x) => (float[1,6,12,12] y)

@@ -60,7 +60,7 @@ def test_scalars_stay_scalars(text: str) -> None:
     assert built.report.fallbacks == {}
 
 
-@pytest.mark.parametrize("precision", [None, "int8", "bf16"])
+@pytest.mark.parametrize("precision", [None, "int8", "bf16", "fp16"])
 def test_a_scalar_goes_with_every_calibration_row(precision: str | None) -> None:
     text = """
         g (float[1,6] x, int64 rate) => (float[1,4] y, int64 twice) <float[6,4] w> {

@@ -14,7 +14,7 @@ from gcompile.targets import load_target
 from tests.backends.tvm.lowering.compiling import check
 from tests.backends.tvm.lowering.models import CONVOLUTIONS, MODELS
 
-PRECISIONS = [None, "int8", "bf16"]
+PRECISIONS = [None, "int8", "bf16", "fp16"]
 has_a_product = re.compile("Conv|Gemm|MatMul").search
 
 
@@ -23,13 +23,13 @@ def test_our_kernels_take_the_whole_model(name: str) -> None:
     assert check(MODELS[name]).report.fallbacks == {}
 
 
-@pytest.mark.parametrize("precision", ["int8", "bf16"])
+@pytest.mark.parametrize("precision", ["int8", "bf16", "fp16"])
 @pytest.mark.parametrize("name", [name for name in MODELS if has_a_product(MODELS[name])])
 def test_our_kernels_take_the_whole_model_when_it_is_narrow(name: str, precision: str) -> None:
     assert check(MODELS[name], precision).report.fallbacks == {}
 
 
-@pytest.mark.parametrize("precision", ["int8", "bf16"])
+@pytest.mark.parametrize("precision", ["int8", "bf16", "fp16"])
 def test_a_narrow_precision_is_used_where_it_was_asked_for(precision: str) -> None:
     layers = check(CONVOLUTIONS["a residual"], precision).report.layers
     assert [layer.precision for layer in layers if "Conv" in layer.op] == [precision] * 2

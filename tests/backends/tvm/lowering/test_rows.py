@@ -41,13 +41,13 @@ REDUCTIONS = [
 
 
 @pytest.mark.parametrize("text", ROWS)
-@pytest.mark.parametrize("precision", [None, "bf16"])
+@pytest.mark.parametrize("precision", [None, "bf16", "fp16"])
 def test_rows_run_on_kernels_of_our_own(text: str, precision: str | None) -> None:
     assert check(text, precision).reasons == []
 
 
 @pytest.mark.parametrize("text", FUSED)
-@pytest.mark.parametrize("precision", [None, "bf16", "int8"])
+@pytest.mark.parametrize("precision", [None, "bf16", "fp16", "int8"])
 def test_what_surrounds_a_row_is_part_of_its_kernel(text: str, precision: str | None) -> None:
     built = check(text, precision)
     assert built.reasons == []

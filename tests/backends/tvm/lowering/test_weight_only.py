@@ -19,7 +19,7 @@ MODELS = {
 }
 
 
-@pytest.mark.parametrize("precision", [None, "bf16"])
+@pytest.mark.parametrize("precision", [None, "bf16", "fp16"])
 @pytest.mark.parametrize("name", MODELS)
 def test_stored_integers_are_decoded_in_the_kernel(name: str, precision: str | None) -> None:
     sizes, dtype, block, options = MODELS[name]
