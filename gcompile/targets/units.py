@@ -79,6 +79,7 @@ _KINDS = (
     _Kind("neon-i8mm", _INT8, _NEON | {"i8mm"}, 128, 32, 8, 4, pixels=2),
     _Kind("neon-bf16-widened", _BF16, _NEON, 128, 32, 2, operand_registers=2),
     _Kind("neon-fp16-widened", _FP16, _NEON, 128, 32, widens=True),
+    _Kind("neon-fp16", _FP16, _NEON | {"asimdfhm"}, 128, 32),
     _Kind("neon-bf16-mmla", _BF16, _NEON | {"bf16"}, 128, 32, 4, 8, pixels=2),
 )
 _TILES = (("amx-int8", Precision.INT8, "amx_int8"), ("amx-bf16", Precision.BF16, "amx_bf16"))

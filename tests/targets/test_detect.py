@@ -108,6 +108,14 @@ def test_matrix_instructions_of_arm_double_dot_products() -> None:
     assert peaks["neon-bf16-mmla"] == 4 * peaks["neon"]
 
 
+def test_arm_multiplies_fp16_without_widening_where_it_can() -> None:
+    core = core_of(read_machine(_MACHINES / "raspberry-pi-4"))
+    flags = frozenset({"asimd", "asimdhp", "asimdfhm"})
+    units = {unit.name: unit for unit in units_of(flags, core, 1, 3e9)}
+    assert units["neon-fp16"].peak_ops_per_s == units["neon"].peak_ops_per_s
+    assert units["neon-fp16"].efficiency == units["neon"].efficiency
+
+
 @pytest.mark.parametrize(
     "name", ["zen5-virtual", "sapphire-rapids", "laptop-avx2", "raspberry-pi-4"]
 )

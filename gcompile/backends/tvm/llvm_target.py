@@ -89,6 +89,7 @@ _ARCHITECTURES = (
             "asimd": "+neon",
             "asimddp": "+dotprod",
             "asimdhp": "+fullfp16",
+            "asimdfhm": "+fp16fml",
             "i8mm": "+i8mm",
             "bf16": "+bf16",
         },

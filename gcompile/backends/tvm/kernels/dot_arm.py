@@ -107,6 +107,43 @@ define linkonce_odr hidden <4 x float> @gcompile.{self.instruction}(
         return T.call_pure_extern(vector, name, accumulator, pixel[0], weights[0])
 
 
+class Float16Product:
+    """fmlal: float16 times float16, exact, added to float32 with one rounding.
+
+    It multiplies the lower halves of two registers: four channels, as many as have a sum.
+    """
+
+    llvm = """
+declare <4 x float> @llvm.aarch64.neon.fmlal.v4f32.v8f16(<4 x float>, <8 x half>, <8 x half>)
+define linkonce_odr hidden <4 x float> @gcompile.fmlal(
+    <4 x float> %total, <4 x half> %x, <4 x half> %w) alwaysinline nounwind memory(none) {
+  %left = shufflevector <4 x half> %x, <4 x half> poison,
+    <8 x i32> <i32 0, i32 1, i32 2, i32 3, i32 poison, i32 poison, i32 poison, i32 poison>
+  %right = shufflevector <4 x half> %w, <4 x half> poison,
+    <8 x i32> <i32 0, i32 1, i32 2, i32 3, i32 poison, i32 poison, i32 poison, i32 poison>
+  %sum = call <4 x float> @llvm.aarch64.neon.fmlal.v4f32.v8f16(
+    <4 x float> %total, <8 x half> %left, <8 x half> %right)
+  ret <4 x float> %sum
+}
+"""
+
+    def __init__(self, lanes: Lanes) -> None:
+        self.lanes = lanes
+
+    def start(self, packed: Buffer, block: Expr) -> Expr:
+        return self.lanes.splat(0.0)
+
+    def pixel(self, x: Buffer, *addresses: Expr) -> Operand:
+        return (T.Bind(self.lanes.splat(x[addresses[0]])),)
+
+    def weights(self, packed: Buffer, block: Expr, step: Expr) -> Operand:
+        return (T.Bind(packed[block, step, self.lanes.index(0)]),)
+
+    def add(self, accumulator: Expr, pixel: Operand, weights: Operand) -> Expr:
+        vector = self.lanes.type("float32")
+        return T.call_pure_extern(vector, "gcompile.fmlal", accumulator, pixel[0], weights[0])
+
+
 def _two_pixels(x: Buffer, addresses: tuple[Expr, ...], group: int) -> Operand:
     """The groups of two pixels side by side in one register."""
     halves = [T.reinterpret("int64", x[T.ramp(address, 1, group)]) for address in addresses]
@@ -164,6 +201,7 @@ ARM_DOTS: dict[str, Callable[[Lanes], Dot]] = {
     "neon-dotprod": SignedDot,
     "neon-usdot": MixedDot,
     "neon-i8mm": MixedMatrix,
+    "neon-fp16": Float16Product,
     "neon-bf16": Bfloat16Dot,
     "neon-bf16-mmla": Bfloat16Matrix,
 }

@@ -126,6 +126,8 @@ _UNITS = (
     _widened_float16("avx512-fp16-widened", 512, 32),
     _widened_float16("avx2-fp16-widened", 256, 16),
     _widened_float16("neon-fp16-widened", 128, 32),
+    # Needs FEAT_FHM, which Linux calls asimdfhm.
+    Unit("neon-fp16", 128, 32, 1, "float16", "float16"),
     _int8("amx-int8", 512, 8, is_tiled=True),
     _bfloat16("amx-bf16", 512, 8, is_tiled=True),
 )

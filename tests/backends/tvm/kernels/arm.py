@@ -23,6 +23,7 @@ FEATURES = {
     "neon-i8mm": ("+i8mm",),
     "neon-bf16-widened": (),
     "neon-fp16-widened": (),
+    "neon-fp16": ("+fp16fml",),
     "neon-bf16": ("+bf16",),
     "neon-bf16-mmla": ("+bf16",),
 }
@@ -64,6 +65,7 @@ _INSTRUCTIONS = {
     "SignedDot": _Instruction("int8", "int8"),
     "MixedDot": _Instruction("uint8", "int8"),
     "MixedMatrix": _Instruction("uint8", "int8", *_PAIRS),
+    "Float16Product": _Instruction("float16", "float16"),
     "Bfloat16Dot": _Instruction("bfloat16", "bfloat16"),
     "Bfloat16Matrix": _Instruction("bfloat16", "bfloat16", *_PAIRS),
 }
@@ -72,7 +74,10 @@ _INSTRUCTIONS = {
 @contextmanager
 def emulated_instructions() -> Iterator[None]:
     """Kernels emitted inside this run on every machine."""
-    with mock.patch.object(dot_arm.Bfloat16Dot, "llvm", ""):
+    with (
+        mock.patch.object(dot_arm.Bfloat16Dot, "llvm", ""),
+        mock.patch.object(dot_arm.Float16Product, "llvm", ""),
+    ):
         patches = [
             mock.patch.object(getattr(dot_arm, name), "add", _method(instruction))
             for name, instruction in _INSTRUCTIONS.items()
@@ -94,11 +99,13 @@ def _method(instruction: _Instruction) -> object:
 
 
 def _elements(dtype: str) -> int:
-    return 2 if dtype == "bfloat16" else 4
+    return {"float16": 1, "bfloat16": 2}.get(dtype, 4)
 
 
 def _real(vector: Expr, dtype: str, elements: list[int]) -> Expr:
     """Some elements of a register of 128 bits, each as wide as a sum."""
+    if dtype == "float16":
+        return builder.Cast("float32x4", vector)
     if dtype == "bfloat16":
         stored = tirx.Shuffle([builder.reinterpret("uint16x8", vector)], elements)
         bits = builder.Cast("uint32x4", stored) << builder.broadcast(builder.uint32(16), 4)

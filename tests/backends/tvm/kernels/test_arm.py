@@ -100,6 +100,7 @@ def test_sums_of_two_pixels_wait_between_panels(unit: str) -> None:
         ("neon-usdot", "usdot"),
         ("neon-i8mm", "usmmla"),
         ("neon-fp16-widened", "fmla"),
+        ("neon-fp16", "fmlal"),
         ("neon-bf16", "bfdot"),
         ("neon-bf16-mmla", "bfmmla"),
     ],
