@@ -13,6 +13,7 @@ from gcompile.passes.canonicalize.fold_batch_norm import FoldBatchNorm
 from gcompile.passes.canonicalize.fold_constants import FoldConstants
 from gcompile.passes.canonicalize.fold_pad import FoldPad
 from gcompile.passes.canonicalize.fold_scale import FoldScale
+from gcompile.passes.canonicalize.gather_stored import GatherStored
 from gcompile.passes.canonicalize.group_heads import GroupHeads
 from gcompile.passes.canonicalize.inline_constant_if import InlineConstantIf
 from gcompile.passes.canonicalize.lower_batch_norm import LowerBatchNorm
@@ -35,6 +36,7 @@ def canonicalize_pipeline() -> Pipeline:
         "canonicalize",
         (
             InlineConstantIf(),
+            GatherStored(),
             FoldConstants(),
             EliminateIdentity(),
             EliminateCasts(),

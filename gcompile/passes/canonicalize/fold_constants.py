@@ -14,6 +14,10 @@ from gcompile.passes.base import Numerics, Pass, PassContext
 
 _MAKERS = frozenset({"ConstantOfShape", "Range"})
 _MOST_BYTES = 256 << 20
+_READ_WEIGHTS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+_MOVES = frozenset({
+    "Cast", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze",
+})  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -22,7 +26,8 @@ class FoldConstants(Pass):
 
     Attributes:
         size_limit_bytes: A node that would store more than this, and more than it reads, stays.
-            What makes a tensor of a size that is read has no kernel: it may store up to 256 MiB.
+            What makes a tensor of a size that is read, or decodes what is no weight, has no
+            kernel: it may store up to 256 MiB.
     """
 
     name = "fold-constants"
@@ -45,15 +50,30 @@ class FoldConstants(Pass):
     def _refusal(self, node: ir.Node) -> str | None:
         if node.op_type == "Identity" and node.outputs[0].is_graph_output():
             return "it returns a constant as a graph output"
-        if ir.decodes_storage(node):
+        has_no_kernel = node.op_type in _MAKERS or _decodes_for_no_weight(node)
+        if ir.decodes_storage(node) and not has_no_kernel:
             return "it decodes a number format that weights are stored in"
         stored = sum(_nbytes(value) for value in node.outputs)
         read = sum(_nbytes(value) for value in node.inputs)
-        if node.op_type in _MAKERS:
+        if has_no_kernel:
             return "the constant would be larger than 256 MiB" if stored > _MOST_BYTES else None
         if stored > max(read, self.size_limit_bytes):
             return "the constant would be larger than its inputs and size_limit_bytes"
         return None
+
+
+def _decodes_for_no_weight(node: ir.Node) -> bool:
+    """Say whether nothing that reads a decoded constant has a use for it as it is stored."""
+    if node.op_type != "DequantizeLinear":
+        return False
+    pending = [reader for reader, _ in node.outputs[0].uses()]
+    while pending:
+        reader = pending.pop()
+        if reader.op_type in _READ_WEIGHTS:
+            return False
+        if reader.op_type in _MOVES:
+            pending += [each for each, _ in reader.outputs[0].uses()]
+    return True
 
 
 def _is_known(node: ir.Node) -> bool:

@@ -73,9 +73,9 @@ def test_constants_of_absurd_sizes_are_refused() -> None:
 def test_stored_weights_stay_stored() -> None:
     check_refusal(
         FoldConstants(),
-        """g (float[2,3] x) => (float[2,3] y) <int8[3] q = {1, 2, 3}, float s = {0.5}> {
+        """g (float[2,3] x) => (float[2,1] y) <int8[3,1] q = {1, 2, 3}, float s = {0.5}> {
             w = DequantizeLinear(q, s)
-            y = Add(x, w)
+            y = MatMul(x, w)
         }""",
         "it decodes a number format that weights are stored in",
     )
@@ -129,3 +129,29 @@ def test_folds_inside_branches_what_is_captured() -> None:
             o = Add(x, n)
         """,
     )
+
+
+DECODED = """<uint8[2,3] c = {1, 2, 3, 4, 5, 6}, float s = {0.5}, uint8 z = {2}, float[2,3] w =
+    {1, 2, 3, 4, 5, 6}>"""
+
+
+@pytest.mark.parametrize("reader", ["Add(x, d)", "Concat<axis = 0>(x, d)", "Max(x, d)"])
+def test_a_decoded_constant_that_is_no_weight_is_folded(reader: str) -> None:
+    size = 4 if "Concat" in reader else 2
+    check_rewrite(
+        FoldConstants(),
+        f"g (float[2,3] x) => (float[{size},3] y) {DECODED} {{"
+        f" d = DequantizeLinear(c, s, z) y = {reader} }}",
+        f"y = {reader.replace(' = ', '=')}",
+    )
+
+
+@pytest.mark.parametrize("moved", ["Transpose<perm = [1, 0]>(d)", "Identity(d)", "Reshape(d, n)"])
+def test_a_stored_weight_stays_whatever_moves_it(moved: str) -> None:
+    model = parse(
+        f"""g (float[4,3] x) => (float[?,?] y) <int8[3,3] c = {{1, 2, 3, 4, 5, 6, 7, 8, 9}},
+            float s = {{0.5}}, int64[2] n = {{3, 3}}>
+        {{ d = DequantizeLinear(c, s) t = {moved} y = MatMul(x, t) }}"""
+    )
+    FoldConstants().apply(model, testing.example_context())
+    assert "DequantizeLinear" in [node.op_type for node in model.graph]
