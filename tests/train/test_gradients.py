@@ -10,12 +10,16 @@ from numpy.typing import NDArray
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: make check-torch")
 
-from gcompile import ir  # noqa: E402
+from gcompile import ir, testing  # noqa: E402
 from gcompile.compiler.gradients import row_gradients  # noqa: E402
 from gcompile.errors import PassError  # noqa: E402
 from gcompile.passes.prune.importance import Importance  # noqa: E402
 from gcompile.passes.prune.prune_channels import PruneChannels  # noqa: E402
 from tests.passes.example_models import HEADER  # noqa: E402
+from tests.passes.precision.models import CONV_CHAIN, fused  # noqa: E402
+from tests.passes.precision.models import context as random_context  # noqa: E402
+from tests.passes.prune.networks import ATTENTION  # noqa: E402
+from tests.passes.prune.test_prune_channels import PERCEPTRON, TWO_CONVOLUTIONS  # noqa: E402
 from tests.train.networks import context, digits, labelled_rows, outputs  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -82,6 +86,15 @@ def test_a_node_without_a_gradient_is_named_with_the_remedy() -> None:
     model.graph.node(0).op_type = "Det"
     with pytest.raises(PassError, match=r"gradient of Det.*importance=reconstruction"):
         list(row_gradients(model, {"x": np.ones((1, 3), np.float32)}, None, 0))
+
+
+@pytest.mark.parametrize("text", [CONV_CHAIN, TWO_CONVOLUTIONS, PERCEPTRON, ATTENTION])
+def test_pruning_by_taylor_keeps_its_contract(text: str) -> None:
+    model = fused(text)
+    pruning = PruneChannels(ratio=0.5, importance=Importance.TAYLOR, round_to=1)
+    ctx = replace(random_context(model, rows=64), gradients=row_gradients)
+    record = testing.check_pass(pruning, model, ctx=ctx)
+    assert record.changed >= 1
 
 
 def test_pruning_by_taylor_with_labels_beats_magnitude_on_the_digits() -> None:
