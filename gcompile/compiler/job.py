@@ -30,6 +30,9 @@ Progress = Callable[[str, float], None]
 PRECISIONS = (ir.Precision.FP32, ir.Precision.BF16, ir.Precision.INT8)
 """What a search may choose."""
 
+SEARCHED = (ir.Precision.FP32, ir.Precision.FP16, ir.Precision.BF16, ir.Precision.INT8)
+"""The same with fp16, where that costs no more than bf16: it is eight times as fine."""
+
 ASKED = (*PRECISIONS, ir.Precision.FP16)
 """What all regions may be asked to compute in."""
 
@@ -120,8 +123,11 @@ class Job:
 
     @property
     def candidates(self) -> tuple[ir.Precision, ...]:
-        """The precisions a search may use: integers need calibration rows."""
-        return PRECISIONS if self.calibration else PRECISIONS[:2]
+        """The precisions a search may use: integers and fp16, whose ranges end, need rows."""
+        if not self.calibration:
+            return PRECISIONS[:2]
+        target = self.context.target
+        return tuple(p for p in SEARCHED if p is not ir.Precision.FP16 or _beats_bf16(target))
 
 
 def prepare(
@@ -306,6 +312,15 @@ def parse_preset(name: Preset | str) -> Preset:
     if name not in list(Preset):
         raise UsageError(f"Unknown quantization {name!r:.40}. Known are: {', '.join(Preset)}.")
     return Preset(name)
+
+
+def _beats_bf16(target: Target) -> bool:
+    """Say whether a CPU computes in fp16 at least as fast as in bf16. GPUs have both alike."""
+    halves = ir.Precision.FP16, ir.Precision.BF16
+    if target.kind != "cpu" or ir.Precision.FP16 not in target.precisions:
+        return False
+    fp16, bf16 = (target.unit_for(precision) for precision in halves)
+    return fp16.peak_ops_per_s * fp16.efficiency >= bf16.peak_ops_per_s * bf16.efficiency
 
 
 def _store(cache: bool | str | Path) -> ObjectStore | None:

@@ -51,7 +51,7 @@ def assign_precisions(
     changed += narrow.convert(model, bfloat16)
     half = ConvertFloat16()
     float16 = _chosen(model, choice, ir.Precision.FP16, half.name, ctx)
-    return changed + half.convert(model, float16, ctx)
+    return changed + half.convert(model, float16, ctx, histograms)
 
 
 def observe_ranges(model: ir.Model, ctx: PassContext) -> dict[str, Histogram]:

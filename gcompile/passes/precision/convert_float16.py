@@ -6,7 +6,7 @@ that becomes infinite. With calibration rows, regions that would store larger va
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -17,7 +17,7 @@ from gcompile.passes.base import Numerics, Pass, PassContext
 from gcompile.passes.precision.halves import convert_to_half
 from gcompile.passes.precision.plan_storage import plan_storage
 from gcompile.passes.precision.quantize_static import choose_regions, value_names
-from gcompile.passes.precision.ranges import largest_magnitudes
+from gcompile.passes.precision.ranges import Histogram, largest_magnitudes
 
 LARGEST = float(np.finfo(np.float16).max)
 
@@ -38,13 +38,20 @@ class ConvertFloat16(Pass):
     def run(self, model: ir.Model, ctx: PassContext) -> int:
         return self.convert(model, choose_regions(model, self, ir.Precision.FP16, ctx), ctx)
 
-    def convert(self, model: ir.Model, chosen: Sequence[ir.Region], ctx: PassContext) -> int:
+    def convert(
+        self,
+        model: ir.Model,
+        chosen: Sequence[ir.Region],
+        ctx: PassContext,
+        histograms: Mapping[str, Histogram] | None = None,
+    ) -> int:
         """Convert those of the regions given whose values fit; return how many there were.
 
-        What activations reach is only known with calibration rows and a runner.
+        What activations reach is only known with calibration rows and a runner; `histograms`
+        saves running the model again for the values that it knows.
         """
         fitting = self._with_fitting_weights(chosen, ctx)
-        fitting = self._with_fitting_values(model, fitting, ctx)
+        fitting = self._with_fitting_values(model, fitting, ctx, histograms or {})
         return convert_to_half(model, fitting, ir.DataType.FLOAT16, self.name)
 
     def _with_fitting_weights(
@@ -60,13 +67,20 @@ class ConvertFloat16(Pass):
         return fitting
 
     def _with_fitting_values(
-        self, model: ir.Model, chosen: list[ir.Region], ctx: PassContext
+        self,
+        model: ir.Model,
+        chosen: list[ir.Region],
+        ctx: PassContext,
+        histograms: Mapping[str, Histogram],
     ) -> list[ir.Region]:
         """Leave out the regions for which a value would be stored that calibration saw exceed."""
         if not ctx.calibration or ctx.run is None or not chosen:
             return chosen
         plan = plan_storage(model, chosen)
-        seen = largest_magnitudes(model, value_names(plan), ctx.calibration, ctx.run)
+        names = value_names(plan)
+        seen = {name: _magnitude(histograms[name]) for name in names if name in histograms}
+        if missing := [name for name in names if name not in seen]:
+            seen |= largest_magnitudes(model, missing, ctx.calibration, ctx.run)
         large = {name for name, magnitude in seen.items() if magnitude > LARGEST}
         while large.intersection(str(value.name) for value in plan.values):
             kept = [region for region in chosen if not self._stores(model, region, large)]
@@ -82,3 +96,7 @@ class ConvertFloat16(Pass):
         """Say whether converting the region alone stores one of the values, or it adds one."""
         alone = {*plan_storage(model, [region]).values, *region.inputs}
         return any(str(value.name) in names for value in alone)
+
+
+def _magnitude(histogram: Histogram) -> float:
+    return max(abs(histogram.low), abs(histogram.high))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from gcompile import ir, testing
+from gcompile.passes import Arrays
 from gcompile.passes.pipelines import fuse_pipeline
-from gcompile.passes.precision import ConvertFloat16
+from gcompile.passes.precision import ConvertFloat16, Histogram, product_regions
 from tests.backends.tvm.lowering.compiling import parse
 
 _TEXT = """
@@ -57,3 +60,20 @@ def test_weights_beyond_the_range_stay_in_fp32() -> None:
     context = testing.example_context()
     assert ConvertFloat16().run(model, context) == 1
     assert ("convert-float16", "its weights exceed 65504, the largest fp16") in context.skipped
+
+
+@pytest.mark.parametrize(("high", "expected"), [(70000.0, 1), (60000.0, 2)])
+def test_ranges_that_are_known_are_not_observed_again(high: float, expected: int) -> None:
+    model = _model(1.0)
+    seen = Histogram(-1.0, high, np.ones(4, np.int64))
+    names = [str(value.name) for node in model.graph for value in node.outputs]
+    histograms = {**dict.fromkeys(names, seen), "x": Histogram(-1.0, 1.0, np.ones(4, np.int64))}
+
+    def run(model: ir.Model, inputs: Arrays) -> dict[str, ir.Array]:
+        raise AssertionError("the model ran")
+
+    context = replace(
+        testing.example_context(calibration={"x": np.ones((4, 8), np.float32)}), run=run
+    )
+    regions = product_regions(model)
+    assert ConvertFloat16().convert(model, regions, context, histograms) == expected
