@@ -1,8 +1,8 @@
 """How far sums in fp16 are off, when they are added in fp32 after a few products.
 
 AVX512-FP16 multiplies and adds in fp16: each step rounds to 11 bits. Chains of `steps` such
-additions are emulated, one rounding for each, and added up in fp32. Errors are in units of 2^-11 of
-the largest output, where rounding the outputs to fp16 is off by half a unit at most.
+additions are emulated, one rounding for each, and added up in fp32. Errors are in units of 2^-11
+of the largest output, where rounding the outputs to fp16 is off by half a unit at most.
 
     python -m benchmarks.fp16_sums
 """
@@ -58,9 +58,8 @@ def main() -> None:
     for depth in DEPTHS:
         for scale in (1.0, 2.0**-4, 2.0**-8):
             cells = (errors(depth, scale, steps) for steps in STEPS)
-            print(
-                f"| {depth} | {scale:g} |", " | ".join("%.2f, %.2f" % cell for cell in cells), "|"
-            )
+            line = " | ".join(f"{largest:.2f}, {mean:.2f}" for largest, mean in cells)
+            print(f"| {depth} | {scale:g} | {line} |")
 
 
 if __name__ == "__main__":
