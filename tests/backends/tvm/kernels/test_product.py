@@ -230,7 +230,20 @@ def test_depth_that_does_not_fill_a_group_is_refused() -> None:
         product.emit(narrow, "f")
 
 
-@pytest.mark.parametrize("unit", ["generic", "avx2-bf16", "avx512-vnni"])
+@pytest.mark.parametrize("unit", ["avx2-fp16-widened", "avx512-fp16-widened"])
+@pytest.mark.parametrize("panel", [None, Panel(4, 40, 300)])
+@pytest.mark.parametrize("depth", [255, 512, 771])
+def test_long_rows_are_widened_piece_by_piece(unit: str, panel: Panel | None, depth: int) -> None:
+    skip_unless_runnable(unit)
+    kernel = bare_product(Contraction.matmul(7, depth, 21), Tile(unit, 3, 2))
+    kernel = dataclasses.replace(kernel, panel=panel)
+    operands = random_operands(kernel)
+    stored = run_product(kernel, [operands.stored_x, operands.packed_weights])
+    expected = sums(kernel, operands.x, operands.weights)
+    assert np.all(np.abs(stored - expected) <= rounding_bound(kernel, operands))
+
+
+@pytest.mark.parametrize("unit", ["generic", "avx2-bf16", "avx2-fp16-widened", "avx512-vnni"])
 @FEW
 @given(data=st.data())
 def test_panels_change_no_sum(unit: str, data: st.DataObject) -> None:
@@ -266,7 +279,7 @@ def test_only_products_larger_than_the_caches_have_panels() -> None:
     assert panel_of(bare_product(window, Tile("avx512", 8, 3)), cache_bytes=2**20) is None
 
 
-@pytest.mark.parametrize("unit", ["generic", "generic-bf16", "avx512-vnni"])
+@pytest.mark.parametrize("unit", ["generic", "generic-bf16", "avx2-fp16-widened", "avx512-vnni"])
 @FEW
 @given(rows=st.integers(1, 4), depth=st.integers(1, 70), columns=st.integers(1, 100))
 def test_asking_for_weights_ahead_changes_no_sum(
