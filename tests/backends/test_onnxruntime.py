@@ -9,6 +9,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 
 from gcompile import ir
@@ -201,3 +202,26 @@ def test_several_threads_may_run_one_model() -> None:
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda _: runtime(model, {"x": rows})["y"], range(8)))
     assert all((each == np.maximum(rows, 0)).all() for each in found)
+
+
+def test_what_its_optimizers_break_runs_as_it_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some networks that other tools quantize make it write a graph that it refuses itself."""
+    model = ir.parse(
+        HEADER + "g (float[1,4] x) => (float[1,4] y) <float s = {0.5}> "
+        "{ q = QuantizeLinear(x, s) y = DequantizeLinear(q, s) }"
+    )
+    real, opened = onnxruntime.InferenceSession, []
+
+    def refuse_at_first(
+        proto: bytes, options: onnxruntime.SessionOptions, providers: list[str]
+    ) -> object:
+        opened.append(options)
+        if len(opened) == 1:
+            raise RuntimeError("output_dtype INT8 does not match y_zero_point type UINT8")
+        return real(proto, options, providers=providers)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", refuse_at_first)
+    x = np.array([[0.3, 1.0, -7.0, 60.0]], np.float32)
+    np.testing.assert_array_equal(OnnxRuntime()(model, {"x": x})["y"], [[0.5, 1.0, 0.0, 60.0]])
+    assert opened[-1].get_session_config_entry("session.disable_quant_qdq") == "1"
+    assert len(opened) == 2

@@ -52,12 +52,29 @@ def open_session(
 ) -> onnxruntime.InferenceSession:
     """Open a model whose large weights come separately; they must outlive the session.
 
-    Weights that the model leaves in a file are in `folder`, and are mapped.
+    Weights that the model leaves in a file are in `folder`, and are mapped. Where ONNX Runtime makes
+    an invalid graph of Q/DQ groups, as it does of int8 inputs before uint8 ones in some networks,
+    they run as they are written.
 
     Raises:
         RunError: ONNX Runtime cannot load the model.
         BackendUnavailableError: onnxruntime is not installed.
     """
+    try:
+        return _opened(proto, weights, threads, optimization, folder)
+    except RunError:
+        if optimization is not Optimization.ALL:
+            raise
+        return _opened(proto, weights, threads, Optimization.FLOAT, folder)
+
+
+def _opened(
+    proto: onnx.ModelProto,
+    weights: Mapping[str, ir.Array],
+    threads: int,
+    optimization: Optimization,
+    folder: str,
+) -> onnxruntime.InferenceSession:
     ort = _import()
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
