@@ -52,9 +52,9 @@ def open_session(
 ) -> onnxruntime.InferenceSession:
     """Open a model whose large weights come separately; they must outlive the session.
 
-    Weights that the model leaves in a file are in `folder`, and are mapped. Where ONNX Runtime makes
-    an invalid graph of Q/DQ groups, as it does of int8 inputs before uint8 ones in some networks,
-    they run as they are written.
+    Weights that the model leaves in a file are in `folder`, and are mapped. Where ONNX Runtime
+    makes an invalid graph of Q/DQ groups, as it does of some networks of int8 inputs and uint8
+    values after them, they run as they are written.
 
     Raises:
         RunError: ONNX Runtime cannot load the model.
