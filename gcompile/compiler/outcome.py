@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
+from gcompile import ir
 from gcompile.backends.code import Code
 from gcompile.compiler.choose import Decision
 from gcompile.compiler.execution import Execution
@@ -10,6 +13,7 @@ from gcompile.compiler.native import Measurer
 from gcompile.compiler.stages import Stage
 from gcompile.energy.carbon import BuildEnergy, build_energy, cpu_seconds
 from gcompile.energy.power_advice import power_advice
+from gcompile.passes.precision import product_regions, why_not
 from gcompile.report import Accuracy, Report, Verify, make_report
 from gcompile.search import Status
 from gcompile.targets import detect_host
@@ -77,6 +81,18 @@ def _status(decision: Decision, accuracy: Accuracy | None) -> tuple[Status, str]
     )
 
 
+def _kept(model: ir.Model, precision: ir.Precision) -> list[str]:
+    """Why products keep fp32 where another precision was asked for, a sentence for each reason."""
+    products = product_regions(model)
+    kept = [region for region in products if region.precision is ir.Precision.FP32]
+    reasons = Counter(reason for region in kept if (reason := why_not(region, precision)))
+    asked = f"Where {precision} was asked for, fp32 stays in"
+    return [
+        f"{asked} {count} of {len(products)} products: {reason}."
+        for reason, count in reasons.items()
+    ]
+
+
 def _advice(job: Job, decision: Decision) -> list[str]:
     notes = []
     is_searched = job.budget is not None and job.precision is None
@@ -91,6 +107,8 @@ def _advice(job: Job, decision: Decision) -> list[str]:
         decision.stage.records[0].before.total.energy_j,
         decision.stage.estimate.total.energy_j,
     )
+    if job.precision is not None:
+        notes += _kept(decision.stage.model, job.precision)
     if job.precision is not None and after_j > exact_j:
         notes.append(
             f"Precision {job.precision} costs more than the model as given on this target."

@@ -67,3 +67,15 @@ def test_a_build_in_fp16_is_eight_times_as_close_as_one_in_bf16() -> None:
         errors[precision] = np.abs(found - expected).max()
     assert errors["fp16"] < 2.0**-10 * np.abs(expected).max()
     assert errors["fp16"] < errors["bf16"] / 4
+
+
+def test_the_report_says_why_a_product_keeps_fp32() -> None:
+    model = parse("""
+        g (float[1,8,6,6] x) => (float[1,8,6,6] y)
+        <float[8,8,1,1] first, float[8,1,3,3] second> {
+            a = Conv(x, first)
+            y = Conv<group = 8, pads = [1,1,1,1]>(a, second)
+        }""")
+    report = gcompile.compile(model, "generic-x86-avx2", precision="fp16").report
+    assert [layer.precision for layer in report.layers if "Conv" in layer.op] == ["fp16", "fp32"]
+    assert any("fp32 stays in 1 of 2" in note and "depthwise" in note for note in report.notes)
