@@ -6,6 +6,7 @@ train as they are, wherever they came from. This room needs the extra `[train]`,
 gcompile` does not load it.
 """
 
+from gcompile.train.batches import Loader
 from gcompile.train.cost import Recovery, recovery_of
 from gcompile.train.fine_tune import Epoch, FineTuning, Trained, fine_tune
 from gcompile.train.graph_module import GraphModule
@@ -15,6 +16,7 @@ __all__ = [
     "Epoch",
     "FineTuning",
     "GraphModule",
+    "Loader",
     "LotteryTicket",
     "Recovery",
     "Trained",

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -23,6 +23,13 @@ from torch import Tensor
 
 from gcompile import ir
 from gcompile.errors import UsageError
+from gcompile.train.batches import (
+    ArrayBatches,
+    Batches,
+    Loader,
+    LoaderBatches,
+    check_batches,
+)
 from gcompile.train.graph_module import GraphModule
 
 Augment = Callable[[Tensor, torch.Generator], Tensor]
@@ -120,22 +127,13 @@ class _Rows:
     taught: int = 0
 
 
-@dataclass(frozen=True)
-class _Data:
-    x: Tensor
-    labels: Tensor
-    train: NDArray[np.int64]
-    held_out: NDArray[np.int64]
-    classes: int
-    rows: _Rows = field(default_factory=_Rows)
-
-
 def fine_tune(
     model: ir.Model,
-    rows: NDArray[np.float32],
-    labels: NDArray[np.int64],
+    rows: NDArray[np.float32] | Loader,
+    labels: NDArray[np.int64] | None = None,
     options: FineTuning | None = None,
     *,
+    validation: Loader | None = None,
     teacher: ir.Model | None = None,
     augment: Augment | None = None,
     masks: dict[str, Tensor] | None = None,
@@ -146,9 +144,11 @@ def fine_tune(
     Args:
         model: A ready model of one input and one output of (batch, classes) scores, pruned or
             quantized or neither. Of quantized weights the integers change, the steps do not.
-        rows: (rows, …) in the form of the input without its batch.
-        labels: (rows,) the class of each.
-        options: How to train.
+        rows: (rows, …) in the form of the input without its batch, some of which are held out; or
+            a data loader, which yields batches of rows and their classes.
+        labels: (rows,) the class of each row of an array.
+        options: How to train; a loader has batches of its own.
+        validation: What judges, beside a data loader.
         teacher: Who to learn from besides the labels: mostly the model before compression.
         augment: Changes batches at random.
         masks: What stays zero, by the name of its initializer.
@@ -165,11 +165,13 @@ def fine_tune(
     module = GraphModule(model)
     module.masks = dict(masks or {})
     guide = None if teacher is None else GraphModule(teacher)
-    data = _split(model, rows, labels, options)
-    best_state, epochs = _state(module), [Epoch(0, math.nan, _accuracy(module, data, options))]
+    batches = _batches(rows, labels, validation, options)
+    check_batches(model, batches)
+    counted, classes = _Rows(), ir.static_shape(model.graph.outputs[0])[-1]
+    best_state, epochs = _state(module), [Epoch(0, math.nan, _accuracy(module, batches, counted))]
     best = epochs[0]
-    for loss in _train(module, guide, data, options, augment):
-        epochs.append(Epoch(len(epochs), loss, _accuracy(module, data, options)))
+    for loss in _train(module, guide, batches, options, augment, classes, counted):
+        epochs.append(Epoch(len(epochs), loss, _accuracy(module, batches, counted)))
         if progress is not None:
             progress(epochs[-1])
         if epochs[-1].accuracy >= best.accuracy:
@@ -179,17 +181,38 @@ def fine_tune(
     module.load_state_dict(best_state)
     module.write_to(model)
     ir.verify(model)
-    counted = data.rows
     forward = counted.judged + counted.taught
     return Trained(tuple(epochs), best, counted.trained, forward, counted.taught)
+
+
+def _batches(
+    rows: NDArray[np.float32] | Loader,
+    labels: NDArray[np.int64] | None,
+    validation: Loader | None,
+    options: FineTuning,
+) -> Batches:
+    if isinstance(rows, np.ndarray):
+        if labels is None:
+            raise UsageError("Rows in an array need labels: fine_tune(model, rows, labels).")
+        return ArrayBatches.split(
+            rows, labels, share=options.held_out, batch=options.batch, seed=options.seed
+        )
+    if validation is None or labels is not None:
+        raise UsageError(
+            "A data loader brings its labels, and needs another to judge by: "
+            "fine_tune(model, loader, validation=other)."
+        )
+    return LoaderBatches(rows, validation)
 
 
 def _train(
     module: GraphModule,
     guide: GraphModule | None,
-    data: _Data,
+    batches: Batches,
     options: FineTuning,
     augment: Augment | None,
+    classes: int,
+    counted: _Rows,
 ) -> Iterator[float]:
     """Yield the mean loss of each epoch."""
     generator = torch.Generator().manual_seed(options.seed)
@@ -203,28 +226,27 @@ def _train(
         momentum=options.momentum,
         nesterov=options.momentum > 0,
     )
-    steps = options.epochs * math.ceil(len(data.train) / options.batch)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
+        optimizer, options.epochs * batches.steps
+    )
     for _ in range(options.epochs):
-        order = torch.randperm(len(data.train), generator=generator).numpy()
-        total = 0.0
+        total, rows = 0.0, 0
         module.noise = generator if options.relaxed else None
-        for start in range(0, len(order), options.batch):
-            chosen = data.train[order[start : start + options.batch]]
-            x, y = data.x[chosen], data.labels[chosen]
+        for x, y in batches.epoch(generator):
             x = x if augment is None else augment(x, generator)
-            x, truth = _mixed(x, F.one_hot(y, data.classes).float(), options.mixup, shares)
+            x, truth = _mixed(x, F.one_hot(y, classes).float(), options.mixup, shares)
             optimizer.zero_grad(set_to_none=True)
             loss = _loss(module, guide, x, truth, options)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(module.parameters(), 5.0)
             optimizer.step()
             schedule.step()
-            total += loss.item() * len(chosen)
-            data.rows.trained += len(chosen)
-            data.rows.taught += len(chosen) if guide is not None else 0
+            total += loss.item() * len(y)
+            rows += len(y)
         module.noise = None
-        yield total / len(order)
+        counted.trained += rows
+        counted.taught += rows if guide is not None else 0
+        yield total / max(rows, 1)
 
 
 def _mixed(
@@ -262,41 +284,16 @@ def _loss(
     return (1 - options.distill) * loss + options.distill * warm**2 * apart
 
 
-def _accuracy(module: GraphModule, data: _Data, options: FineTuning) -> float:
-    correct = 0
+def _accuracy(module: GraphModule, batches: Batches, counted: _Rows) -> float:
+    correct = rows = 0
     with torch.no_grad():
-        for start in range(0, len(data.held_out), options.batch):
-            chosen = data.held_out[start : start + options.batch]
-            (scores,) = module(data.x[chosen])
-            correct += int((scores.argmax(1) == data.labels[chosen]).sum())
-    data.rows.judged += len(data.held_out)
-    return correct / len(data.held_out)
+        for x, labels in batches.held_out():
+            (scores,) = module(x)
+            correct += int((scores.argmax(1) == labels).sum())
+            rows += len(labels)
+    counted.judged += rows
+    return correct / rows
 
 
 def _state(module: GraphModule) -> dict[str, Tensor]:
     return {name: tensor.clone() for name, tensor in module.state_dict().items()}
-
-
-def _split(
-    model: ir.Model,
-    rows: NDArray[np.float32],
-    labels: NDArray[np.int64],
-    options: FineTuning,
-) -> _Data:
-    """Check the rows, and hold some of them out."""
-    if len(model.graph.inputs) != 1 or len(model.graph.outputs) != 1:
-        raise UsageError("Fine-tuning needs a model of one input and one output.")
-    shape = ir.static_shape(model.graph.inputs[0])[1:]
-    if tuple(rows.shape[1:]) != tuple(shape):
-        raise UsageError(f"Rows have the shape {rows.shape[1:]}, the model reads {tuple(shape)}.")
-    if len(rows) != len(labels) or len(rows) < 2:
-        raise UsageError(f"There are {len(rows)} rows and {len(labels)} labels.")
-    order = np.random.default_rng(options.seed).permutation(len(rows))
-    count = min(max(1, round(options.held_out * len(rows))), len(rows) - 1)
-    return _Data(
-        torch.from_numpy(np.ascontiguousarray(rows, np.float32)),
-        torch.from_numpy(np.ascontiguousarray(labels, np.int64)),
-        order[count:],
-        order[:count],
-        ir.static_shape(model.graph.outputs[0])[-1],
-    )

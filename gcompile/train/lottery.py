@@ -17,6 +17,7 @@ from torch import Tensor
 
 from gcompile import ir
 from gcompile.errors import UsageError
+from gcompile.train.batches import Loader
 from gcompile.train.fine_tune import Augment, FineTuning, Trained, fine_tune
 from gcompile.train.graph_module import GraphModule
 
@@ -38,9 +39,10 @@ class LotteryTicket:
 
 def find_ticket(
     model: ir.Model,
-    rows: NDArray[np.float32],
-    labels: NDArray[np.int64],
+    rows: NDArray[np.float32] | Loader,
+    labels: NDArray[np.int64] | None = None,
     *,
+    validation: Loader | None = None,
     rounds: int = 3,
     share: float = 0.2,
     rewind: ir.Model | None = None,
@@ -52,8 +54,9 @@ def find_ticket(
 
     Args:
         model: A ready model; see `fine_tune`.
-        rows: To train on.
-        labels: Their classes.
+        rows: To train on, an array or a data loader; see `fine_tune`.
+        labels: The classes of an array's rows.
+        validation: What judges, beside a data loader.
         rounds: How often weights are removed.
         share: How many of the remaining weights each round removes, all layers together.
         rewind: The same graph early in its training, to which the remaining weights go back; by
@@ -80,7 +83,16 @@ def find_ticket(
             early.write_to(model)
         seeded = replace(options, seed=options.seed + number)
         trainings.append(
-            fine_tune(model, rows, labels, seeded, teacher=teacher, augment=augment, masks=masks)
+            fine_tune(
+                model,
+                rows,
+                labels,
+                seeded,
+                validation=validation,
+                teacher=teacher,
+                augment=augment,
+                masks=masks,
+            )
         )
     zeros = sum(int((mask == 0).sum()) for mask in masks.values())
     total = sum(mask.numel() for mask in masks.values())
