@@ -36,9 +36,10 @@ from gcompile.backends.cuda.build import CudaCode, generate
 from gcompile.backends.cuda.launches import Launch
 from gcompile.backends.cuda.ledger import emitted
 from gcompile.compiler.choose import choose
-from gcompile.compiler.job import Job, load_model, prepare
+from gcompile.compiler.job import Job, prepare
 from gcompile.compiler.native import Measurer
 from gcompile.compiler.pricing import energy_for
+from gcompile.compiler.sources import load_model
 from gcompile.compiler.stages import Stage, apply_exact_passes
 from gcompile.energy import estimate
 from gcompile.errors import GcompileError

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from benchmarks.peers.labelled import Labelled, find_tasks, task_parser
 from benchmarks.timing import machine
 from gcompile.backends.onnxruntime import OnnxRuntime
-from gcompile.compiler.job import load_model
+from gcompile.compiler.sources import load_model
 from gcompile.ir import Model
 from gcompile.passes import Arrays, Pass
 from gcompile.passes.labels.fit_bias import FitBias

@@ -216,7 +216,7 @@ def resolve(given: Mapping[str, object], config: Path | None) -> BuildConfig:
 
 def _check(config: BuildConfig) -> None:
     """Find what can be found before any work starts."""
-    from gcompile.compiler.job import check_format
+    from gcompile.compiler.formats import check_format
     from gcompile.report import Budget, parse_drop, parse_duration
 
     parse_duration(config.search_time)

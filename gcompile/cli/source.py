@@ -10,7 +10,7 @@ from gcompile import ir
 from gcompile.errors import UsageError
 
 if TYPE_CHECKING:
-    from gcompile.compiler.job import Source
+    from gcompile.compiler.sources import Source
 
 
 def read_source(

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 from gcompile import ir
 from gcompile.compiler.compiled import Compiled, temporary_folder
-from gcompile.compiler.job import Progress, Source, prepare, read_graph
+from gcompile.compiler.job import Progress, prepare
 from gcompile.compiler.kept_builds import compile_or_restore
 from gcompile.compiler.named_targets import named_targets
+from gcompile.compiler.sources import Source, read_graph
 from gcompile.energy.carbon import Accounting, Intensity
 from gcompile.passes import Arrays
 from gcompile.passes.precision import Preset

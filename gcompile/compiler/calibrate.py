@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from gcompile import ir
-from gcompile.compiler.job import load_model
+from gcompile.compiler.sources import load_model
 from gcompile.energy import Roofline
 from gcompile.energy.calibration import (
     MeasuredRow,

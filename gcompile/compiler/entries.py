@@ -15,8 +15,9 @@ from gcompile import ir
 from gcompile.backends.tvm.join import ArtifactJoin
 from gcompile.backends.weight_limits import WeightLimits
 from gcompile.compiler.compiled import temporary_folder
-from gcompile.compiler.job import Job, Progress, Source, prepare, read_graph
+from gcompile.compiler.job import Job, Progress, prepare
 from gcompile.compiler.named_targets import named_targets, prefixed
+from gcompile.compiler.sources import Source, read_graph
 from gcompile.compiler.whole import compile_jobs
 from gcompile.energy.carbon import Accounting, Intensity
 from gcompile.errors import UsageError

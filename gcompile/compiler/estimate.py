@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from gcompile import energy, ir
-from gcompile.compiler.job import Source, available, load_model, read_graph
+from gcompile.compiler.formats import available
 from gcompile.compiler.pricing import energy_for
+from gcompile.compiler.sources import Source, load_model, read_graph
 from gcompile.compiler.stages import REGIONS
 from gcompile.energy import ColdStart, Estimate, Roofline
 from gcompile.errors import UsageError

@@ -12,13 +12,15 @@ from gcompile.backends.object_store import ObjectStore
 from gcompile.backends.onnxruntime import OnnxRuntime
 from gcompile.backends.weight_limits import WeightLimits
 from gcompile.compiler.execution import Executor
+from gcompile.compiler.formats import candidates, parse_precision, parse_preset
 from gcompile.compiler.gradients import row_gradients
 from gcompile.compiler.pricing import energy_for
+from gcompile.compiler.sources import load_model
 from gcompile.compiler.workers import Workers, parse_workers
 from gcompile.energy.carbon import Accounting, Intensity, as_accounting, cpu_seconds
 from gcompile.errors import UsageError, VerificationError
 from gcompile.passes import Arrays, PassContext
-from gcompile.passes.precision import Histogram, NumberFormat, Preset, QuantizeStatic
+from gcompile.passes.precision import Histogram, Preset, QuantizeStatic
 from gcompile.passes.registry import load_plugin
 from gcompile.report import Budget, parse_drop, parse_duration
 from gcompile.search import EVALUATIONS, Choice, Dataset, Metric, load_metric, read_dataset
@@ -26,22 +28,6 @@ from gcompile.targets import Target, load_build_target
 
 Progress = Callable[[str, float], None]
 """Told what is being done, and which fraction of the whole work lies behind."""
-
-PRECISIONS = (ir.Precision.FP32, ir.Precision.BF16, ir.Precision.INT8)
-"""What a search may choose."""
-
-SEARCHED = (ir.Precision.FP32, ir.Precision.FP16, ir.Precision.BF16, ir.Precision.INT8)
-"""The same with fp16, where that costs no more than bf16: it is eight times as fine."""
-
-ASKED = (*PRECISIONS, ir.Precision.FP16)
-"""What all regions may be asked to compute in."""
-
-_FORMATS = frozenset({*ir.Precision, *NumberFormat, "tf32", "int4"})
-"""Names of formats, whether or not anything here computes in them."""
-
-
-Source = ir.Model | str | Path | ir.TorchModule
-"""A model: an ONNX file, a graph, a PyTorch module or an exported program."""
 
 
 @dataclass(frozen=True)
@@ -124,10 +110,7 @@ class Job:
     @property
     def candidates(self) -> tuple[ir.Precision, ...]:
         """The precisions a search may use: integers and fp16, whose ranges end, need rows."""
-        if not self.calibration:
-            return PRECISIONS[:2]
-        target = self.context.target
-        return tuple(p for p in SEARCHED if p is not ir.Precision.FP16 or _beats_bf16(target))
+        return candidates(self.context.target, has_rows=self.calibration is not None)
 
 
 def prepare(
@@ -233,94 +216,6 @@ def prepare(
         limits=limits or WeightLimits(),
         workers=parse_workers(workers),
     )
-
-
-def read_graph(
-    model: Source, example_inputs: ir.Inputs | None, dynamic_shapes: object
-) -> ir.Model | Path:
-    """Make a graph of a PyTorch module or of a `.pt2` file; others are as they are.
-
-    Raises:
-        UsageError: It is no model, or example inputs are given for one that needs none.
-        ExportError: The module cannot become a graph.
-    """
-    if not isinstance(model, (ir.Model, str, Path)):
-        return ir.from_torch(model, example_inputs, dynamic_shapes)
-    if example_inputs is not None or dynamic_shapes is not None:
-        raise UsageError(
-            "Example inputs and dynamic shapes are for PyTorch modules. Give the shapes of an "
-            "ONNX model's inputs with shapes={'input': (1, 3, 224, 224)}."
-        )
-    if isinstance(model, ir.Model):
-        return model
-    return ir.load_pt2(Path(model)) if Path(model).suffix == ".pt2" else Path(model)
-
-
-def load_model(
-    model: ir.Model | str | Path,
-    shapes: ir.Shapes | None,
-    batch: int = 1,
-    sizes: Mapping[str, int] | None = None,
-) -> tuple[ir.Model, str]:
-    """A ready model that may be changed, and its name; the caller's model is left alone."""
-    graph = read_graph(model, None, None)
-    if isinstance(graph, ir.Model):
-        return ir.prepare(graph.clone(), shapes, batch, sizes), str(graph.graph.name or "model")
-    return ir.load(graph, shapes, batch, sizes), graph.stem
-
-
-def check_format(name: str) -> None:
-    """Refuse what is not the name of a number format, on whatever target."""
-    if name not in _FORMATS:
-        known = ", ".join(ASKED)
-        raise UsageError(f"Unknown precision {name!r:.40}. Known precisions: {known}.")
-
-
-def parse_precision(name: ir.Precision | str, target: Target) -> ir.Precision:
-    """Read the name of a precision that there is a code generator for.
-
-    Raises:
-        UsageError: Listing those of the target, where it is a format that it lacks.
-    """
-    check_format(name)
-    found = available(name, target)
-    if found not in ASKED:
-        raise UsageError(
-            f"Target {target.name!r} computes in {found}, but gcompile has code for "
-            f"{', '.join(p for p in ASKED if p in target.precisions)} alone there; "
-            f"`gcompile estimate --precision {found}` says what it would cost."
-        )
-    return found
-
-
-def available(precision: ir.Precision | str, target: Target) -> ir.Precision:
-    """The precision, which the target must have a unit for.
-
-    Raises:
-        UsageError: Listing those it has.
-    """
-    if precision not in target.precisions:
-        raise UsageError(
-            f"Target {target.name!r} does not compute in {precision}. It computes in: "
-            f"{', '.join(target.precisions)}."
-        )
-    return ir.Precision(precision)
-
-
-def parse_preset(name: Preset | str) -> Preset:
-    """Read a quantization preset by its name."""
-    if name not in list(Preset):
-        raise UsageError(f"Unknown quantization {name!r:.40}. Known are: {', '.join(Preset)}.")
-    return Preset(name)
-
-
-def _beats_bf16(target: Target) -> bool:
-    """Say whether a CPU computes in fp16 at least as fast as in bf16. GPUs have both alike."""
-    halves = ir.Precision.FP16, ir.Precision.BF16
-    if target.kind != "cpu" or ir.Precision.FP16 not in target.precisions:
-        return False
-    fp16, bf16 = (target.unit_for(precision) for precision in halves)
-    return fp16.peak_ops_per_s * fp16.efficiency >= bf16.peak_ops_per_s * bf16.efficiency
 
 
 def _store(cache: bool | str | Path) -> ObjectStore | None:

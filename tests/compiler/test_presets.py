@@ -5,7 +5,7 @@ import pytest
 
 import gcompile
 from gcompile import ir, testing
-from gcompile.compiler.job import parse_preset
+from gcompile.compiler.formats import parse_preset
 from gcompile.errors import UsageError
 from gcompile.passes.precision import EqualizeLayers, Preset, Rounding, SmoothActivations
 
