@@ -75,6 +75,30 @@ def test_views_are_free() -> None:
     assert Roofline().price(copy, _ZEN5, 1).energy_j > 0
 
 
+@pytest.mark.parametrize(("scale", "zero", "is_free"), [(0.5, 3, True), (0.25, 3, False),
+                                                        (0.5, 4, False)])  # fmt: skip
+def test_a_view_of_stored_numbers_is_free_where_they_stay(
+    scale: float, zero: int, is_free: bool
+) -> None:
+    view = only_region(
+        fused(
+            f"""g (uint8[2,8] x) => (uint8[16] y) <float s = {{0.5}}, uint8 z = {{3}},
+                float t = {{{scale}}}, uint8 u = {{{zero}}}> {{
+                d = DequantizeLinear(x, s, z)
+                f = Flatten<axis=0>(d)
+                y = QuantizeLinear(f, t, u)
+            }}"""
+        )
+    )
+    assert (Roofline().price(view, _ZEN5, 1) == Cost()) is is_free
+
+
+def test_a_view_of_halves_is_free() -> None:
+    text = """g (bfloat16[2,8] x) => (bfloat16[16] y)
+        { d = Cast<to = 1>(x) f = Flatten<axis=0>(d) y = Cast<to = 16>(f) }"""
+    assert Roofline().price(only_region(fused(text)), _ZEN5, 1) == Cost()
+
+
 def test_int8_dot_products_take_a_quarter_of_the_time() -> None:
     fp32, bf16, int8 = (_cost(conv(28, 128, 128, 3, 1, p)) for p in ("fp32", "bf16", "int8"))
     assert int8.time_s == pytest.approx(fp32.time_s / 4, rel=0.1)
