@@ -15,9 +15,7 @@ from gcompile.passes.base import Numerics, Pass, PassContext
 _MAKERS = frozenset({"ConstantOfShape", "Range"})
 _MOST_BYTES = 256 << 20
 _READ_WEIGHTS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
-_MOVES = frozenset({
-    "Cast", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze",
-})  # fmt: skip
+_MOVES = ir.VIEWS | {"Cast", "Transpose"}
 
 
 @dataclass(frozen=True)

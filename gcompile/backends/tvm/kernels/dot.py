@@ -10,7 +10,7 @@ from tvm.tirx import Buffer, Expr
 from tvm.tirx.script import builder as T
 
 from gcompile.backends.tvm.kernels.dot_arm import ARM_DOTS
-from gcompile.backends.tvm.kernels.dot_groups import Dot, Groups, Operand
+from gcompile.backends.tvm.kernels.dot_groups import Dot, Groups, Numbers, Operand
 from gcompile.backends.tvm.kernels.lanes import Lanes
 from gcompile.backends.tvm.kernels.units import Unit
 
@@ -26,33 +26,10 @@ def dot_of(unit: Unit) -> Dot:
         return _Vnni(lanes)
     if unit.x_dtype == "bfloat16":
         return _WidenedBfloat16(lanes) if unit.widens else _Bfloat16Pairs(lanes)
-    return Float32(lanes) if unit.x_dtype == "float32" else _WidenedFloat16(lanes)
+    return Numbers(lanes) if unit.x_dtype == "float32" else _WidenedFloat16(lanes)
 
 
-class Float32:
-    """Fused multiply-add of one number."""
-
-    @property
-    def llvm(self) -> str:
-        return ""
-
-    def __init__(self, lanes: Lanes) -> None:
-        self.lanes = lanes
-
-    def start(self, packed: Buffer, block: Expr) -> Expr:
-        return self.lanes.splat(0.0)
-
-    def pixel(self, x: Buffer, *addresses: Expr) -> Operand:
-        return (T.Bind(self.lanes.splat(x[addresses[0]])),)
-
-    def weights(self, packed: Buffer, block: Expr, step: Expr) -> Operand:
-        return (T.Bind(packed[block, step, self.lanes.index(0)]),)
-
-    def add(self, accumulator: Expr, pixel: Operand, weights: Operand) -> Expr:
-        return accumulator + pixel[0] * weights[0]
-
-
-class _WidenedFloat16(Float32):
+class _WidenedFloat16(Numbers):
     """float16 as storage. Pixels come widened, or where a few are left over, are so one by one."""
 
     def pixel(self, x: Buffer, *addresses: Expr) -> Operand:

@@ -14,7 +14,7 @@ from tvm import tirx
 from tvm.tirx import Buffer, Expr
 from tvm.tirx.script import builder as T
 
-from gcompile.backends.tvm.kernels.dot_groups import Dot, Groups, Operand
+from gcompile.backends.tvm.kernels.dot_groups import Dot, Groups, Numbers, Operand
 from gcompile.backends.tvm.kernels.lanes import Lanes
 
 
@@ -107,13 +107,15 @@ define linkonce_odr hidden <4 x float> @gcompile.{self.instruction}(
         return T.call_pure_extern(vector, name, accumulator, pixel[0], weights[0])
 
 
-class Float16Product:
+class Float16Product(Numbers):
     """fmlal: float16 times float16, exact, added to float32 with one rounding.
 
     It multiplies the lower halves of two registers: four channels, as many as have a sum.
     """
 
-    llvm = """
+    @property
+    def llvm(self) -> str:
+        return """
 declare <4 x float> @llvm.aarch64.neon.fmlal.v4f32.v8f16(<4 x float>, <8 x half>, <8 x half>)
 define linkonce_odr hidden <4 x float> @gcompile.fmlal(
     <4 x float> %total, <4 x half> %x, <4 x half> %w) alwaysinline nounwind memory(none) {
@@ -126,18 +128,6 @@ define linkonce_odr hidden <4 x float> @gcompile.fmlal(
   ret <4 x float> %sum
 }
 """
-
-    def __init__(self, lanes: Lanes) -> None:
-        self.lanes = lanes
-
-    def start(self, packed: Buffer, block: Expr) -> Expr:
-        return self.lanes.splat(0.0)
-
-    def pixel(self, x: Buffer, *addresses: Expr) -> Operand:
-        return (T.Bind(self.lanes.splat(x[addresses[0]])),)
-
-    def weights(self, packed: Buffer, block: Expr, step: Expr) -> Operand:
-        return (T.Bind(packed[block, step, self.lanes.index(0)]),)
 
     def add(self, accumulator: Expr, pixel: Operand, weights: Operand) -> Expr:
         vector = self.lanes.type("float32")

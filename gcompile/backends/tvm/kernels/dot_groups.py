@@ -1,4 +1,4 @@
-"""What all units have in common that take a group of depth as the bits of one lane."""
+"""What units have in common: those of single numbers, and those of groups in a lane's bits."""
 
 from __future__ import annotations
 
@@ -33,6 +33,29 @@ class Dot(Protocol):
 
     def add(self, accumulator: Expr, pixel: Operand, weights: Operand) -> Expr:
         """Return the accumulator with the products added."""
+
+
+class Numbers:
+    """Units that take one number of depth in every lane; by itself, a fused multiply-add."""
+
+    def __init__(self, lanes: Lanes) -> None:
+        self.lanes = lanes
+
+    @property
+    def llvm(self) -> str:
+        return ""
+
+    def start(self, packed: Buffer, block: Expr) -> Expr:
+        return self.lanes.splat(0.0)
+
+    def pixel(self, x: Buffer, *addresses: Expr) -> Operand:
+        return (T.Bind(self.lanes.splat(x[addresses[0]])),)
+
+    def weights(self, packed: Buffer, block: Expr, step: Expr) -> Operand:
+        return (T.Bind(packed[block, step, self.lanes.index(0)]),)
+
+    def add(self, accumulator: Expr, pixel: Operand, weights: Operand) -> Expr:
+        return accumulator + pixel[0] * weights[0]
 
 
 class Groups:

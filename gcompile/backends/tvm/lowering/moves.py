@@ -23,7 +23,6 @@ from gcompile.backends.tvm.lowering.region_expression import CannotEmitError
 from gcompile.backends.tvm.lowering.stored_numbers import quantization
 from gcompile.backends.tvm.lowering.windows import stored_input
 
-_VIEWS = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity"})
 _CONVERSIONS = frozenset({"QuantizeLinear", "DequantizeLinear", "Cast"})
 _TO_CHANNELS_FIRST = {4: [0, 3, 1, 2], 3: [0, 2, 1]}
 _TO_CHANNELS_LAST = {4: [0, 2, 3, 1], 3: [0, 2, 1]}
@@ -44,7 +43,7 @@ def stored_move(region: ir.Region) -> Move | None:
     if len(cores) != 1 or cores[0].domain or len(region.outputs) != 1:
         return None
     node = cores[0]
-    if node.op_type not in _VIEWS | {"Transpose"}:
+    if node.op_type not in ir.VIEWS | {"Transpose"}:
         return None
     given = node.inputs[0]
     if given is None or ir.is_constant(given):
@@ -79,7 +78,7 @@ def without_conversions(region: ir.Region) -> list[ir.Region]:
 
 def write_move(move: Move, memory: Memory) -> bool:
     """Emit the move; say whether that was possible."""
-    if move.node.op_type in _VIEWS:
+    if move.node.op_type in ir.VIEWS:
         return _write_view(move, memory)
     return _write_transpose(move, memory)
 
