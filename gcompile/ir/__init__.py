@@ -27,6 +27,7 @@ from gcompile.ir.batched_product import (
 )
 from gcompile.ir.bounded.bind import counts_of
 from gcompile.ir.bounded.operators import BOUNDED
+from gcompile.ir.chain import Chain, chain_of, set_chain
 from gcompile.ir.constants import Array, add_constant, constant_array, is_constant, return_constant
 from gcompile.ir.contraction import Contraction
 from gcompile.ir.decoder import decoder_step
@@ -59,6 +60,7 @@ from gcompile.ir.region import (
     set_tile,
 )
 from gcompile.ir.rewire import bypass, only_reader
+from gcompile.ir.row_bands import LEAST_PASSES, Band, BandedLayer, Bands, RowWindow, bands_of
 from gcompile.ir.row_write import RowWrite, row_write_of
 from gcompile.ir.shapes import (
     Shapes,
@@ -92,6 +94,7 @@ from gcompile.ir.write import node_proto, save, to_proto, to_text
 
 __all__ = [
     "BOUNDED",
+    "LEAST_PASSES",
     "NARROW",
     "NEWER",
     "OPSET",
@@ -100,7 +103,11 @@ __all__ = [
     "Array",
     "Attr",
     "AttributeType",
+    "Band",
+    "BandedLayer",
+    "Bands",
     "BatchedProduct",
+    "Chain",
     "Contraction",
     "DataType",
     "DynamicConvolution",
@@ -114,6 +121,7 @@ __all__ = [
     "Precision",
     "Recurrence",
     "Region",
+    "RowWindow",
     "RowWrite",
     "Shape",
     "Shapes",
@@ -130,9 +138,11 @@ __all__ = [
     "all_graphs",
     "all_nodes",
     "assign_region",
+    "bands_of",
     "batched_product",
     "border_of",
     "bypass",
+    "chain_of",
     "clear_region",
     "clear_tile",
     "constant_array",
@@ -187,6 +197,7 @@ __all__ = [
     "return_constant",
     "row_write_of",
     "save",
+    "set_chain",
     "set_launch",
     "set_tile",
     "sliding_window",

@@ -18,6 +18,7 @@ from gcompile.ir.attention import (
     attention_of,
 )
 from gcompile.ir.batched_product import BatchedProduct, batched_product, operand_moves
+from gcompile.ir.chain import Chain, chain_of
 from gcompile.ir.contraction import Contraction
 from gcompile.ir.describe import PRODUCTS, contraction_of
 from gcompile.ir.place import Place, place_of
@@ -147,6 +148,11 @@ class Region:
     def launch(self) -> str:
         """The name of the first region of those that start together; its own when it is alone."""
         return self.nodes[0].metadata_props.get(_LAUNCH) or self.name
+
+    @property
+    def chain(self) -> Chain | None:
+        """The chain of regions it is computed with, some rows of each in turn."""
+        return chain_of(self.nodes[0])
 
 
 def regions(graph: onnx_ir.Graph) -> list[Region]:
