@@ -72,6 +72,9 @@ class Job:
         stored_weight_bytes: The contraction's weights where they are stored as integers that the
             kernel decodes; None where they are stored in the format of the products.
         attention: Attention, whose operands are part of `activation_bytes`; None for all else.
+        within: For the image and each of the other activations, the bytes among which a cache
+            must keep it from its producer to its consumer: half of what is touched between both.
+            Empty where that is the activation itself.
     """
 
     precision: ir.Precision
@@ -91,6 +94,13 @@ class Job:
     sequences: int = 1
     stored_weight_bytes: int | None = None
     attention: AttentionWork | None = None
+    within: tuple[int, ...] = ()
+
+    @property
+    def activations(self) -> tuple[tuple[int, int], ...]:
+        """(bytes, bytes among which they must stay) of all activations, the image first."""
+        sizes = (self.image_bytes, *self.activation_bytes)
+        return tuple(zip(sizes, self.within or sizes, strict=True))
 
     @property
     def blocked(self) -> ir.Contraction | None:
@@ -136,6 +146,7 @@ class Job:
             image_bytes=round(self.image_bytes * ratio),
             activation_bytes=tuple(round(size * ratio) for size in self.activation_bytes),
             sliding_bytes=round(self.sliding_bytes * ratio),
+            within=tuple(round(size * ratio) for size in self.within),
         )
 
 
@@ -160,8 +171,7 @@ def job_of(region: ir.Region) -> Job | None:
             product.contraction, product.pairs, product.rights, product.right.is_transposed
         )
     constants = [v for v in region.inputs if v.const_value is not None and v is not weights]
-    activations = [v for v in region.inputs if v.const_value is None and v is not image]
-    read = (ir.read_bytes(value, region) for value in activations)
+    read = (ir.read_bytes(value, region) for value in _read_beside(image, region))
     written = (ir.written_bytes(value, region) for value in region.outputs)
     return Job(
         precision=region.precision,
@@ -182,6 +192,18 @@ def job_of(region: ir.Region) -> Job | None:
         stored_weight_bytes=_stored_weight_bytes(region, contraction),
         attention=_attention(region),
     )
+
+
+def activations_of(region: ir.Region) -> tuple[ir.Value | None, ...]:
+    """The values behind `Job.activations`, in their order; no image is None."""
+    image = None
+    if tiled_contraction(region) is not None:
+        image = _source((region.anchor or region.nodes[0]).inputs[0], region)
+    return (image, *_read_beside(image, region), *region.outputs)
+
+
+def _read_beside(image: ir.Value | None, region: ir.Region) -> list[ir.Value]:
+    return [v for v in region.inputs if v.const_value is None and v is not image]
 
 
 def _attention(region: ir.Region) -> AttentionWork | None:

@@ -97,6 +97,7 @@ def _work(
         around,
         image_bytes=0,
         activation_bytes=(job.image_bytes, *job.activation_bytes),
+        within=(0, *job.within) if job.within else (),
         constant_bytes=job.constant_bytes + int(filtering.weight_bytes),
     )
     footprint_bytes += max(0.0, filtering.weight_bytes - job.weight_bytes)

@@ -14,11 +14,12 @@ from functools import lru_cache
 from gcompile import ir
 from gcompile.energy.calibration import measured_cost
 from gcompile.energy.cost import Cost
+from gcompile.energy.depth_first import pass_of, passes_of
 from gcompile.energy.emission import Emission, emitted_cost
 from gcompile.energy.job import Job, job_of
 from gcompile.energy.kernel import is_blocked, kernel_cost
 from gcompile.energy.tiling import choose_tile, is_legal
-from gcompile.energy.winograd import filterings, is_legal_filtering
+from gcompile.energy.winograd import filterings, is_legal_filtering, tiles_of
 from gcompile.targets import Target
 
 
@@ -63,15 +64,20 @@ class Roofline:
         footprint = self.footprint_bytes
         if footprint is None:
             footprint = job.alone_bytes
-        tile = _usable_tile(region, job, target, threads)
+        tile = _usable_tile(region.tile, job, target, threads)
         if target.calibration is not None:
             # A tile was chosen for the region's own precision, not for one that is supposed.
             tile = tile if self.precision is None else None
         if self.filters and tile is None and target.kind == "cpu":
             tile = _filtering(job, None, target, threads, footprint)
+        chain = region.chain if target.kind == "cpu" else None
+        if chain is not None:
+            priced = _depth_first(region, chain, job, target, threads, footprint)
+        else:
+            priced = _price(job, tile, target, threads, footprint, self.emission)
         if target.calibration is not None:
-            return _as_measured(region, job, tile, target, threads, footprint)
-        return _price(job, tile, target, threads, footprint, self.emission)
+            return _as_measured(region, job, priced, target, threads, footprint)
+        return priced
 
     def price_merged(self, regions: Sequence[ir.Region], target: Target) -> dict[str, Cost]:
         """Price regions of one graph that are emitted as one kernel, by name."""
@@ -113,7 +119,7 @@ def best_filtering(
     job = job_of(region)
     if job is None or target.kind != "cpu":
         return None
-    direct = _usable_tile(region, job, target, threads)
+    direct = _usable_tile(region.tile, job, target, threads)
     if direct is not None and direct.winograd:
         direct = None
     return _filtering(job, direct, target, threads, footprint_bytes)
@@ -165,9 +171,8 @@ def _stored_bytes(value: ir.Value, precision: ir.Precision | None) -> int:
     return size * precision.bits // 32
 
 
-def _usable_tile(region: ir.Region, job: Job, target: Target, threads: int) -> ir.Tile | None:
+def _usable_tile(tile: ir.Tile | None, job: Job, target: Target, threads: int) -> ir.Tile | None:
     """Return the region's tile, unless a later pass or another target made it stale."""
-    tile = region.tile
     unit = target.unit_named(tile.unit) if tile is not None else None
     if tile is None or unit is None or tile.threads > threads:
         return None
@@ -179,10 +184,28 @@ def _usable_tile(region: ir.Region, job: Job, target: Target, threads: int) -> i
     return tile if fits else None
 
 
+def _depth_first(
+    region: ir.Region,
+    chain: ir.Chain,
+    job: Job,
+    target: Target,
+    threads: int,
+    footprint_bytes: int,
+) -> Cost:
+    """The first pass finds the weights where the last inference left them, every other nearer."""
+    one, tile = pass_of(region, chain, job), region.tile
+    if tile is not None and tile.winograd and one.contraction is not None:
+        tile = replace(tile, block=min(tile.block, tiles_of(one.contraction, tile.winograd)))
+    tile = _usable_tile(tile, one, target, threads)
+    first = _price(one, tile, target, threads, footprint_bytes)
+    others = _price(replace(one, launches=False), tile, target, threads, chain.window_bytes)
+    return first + others.times(passes_of(region, chain) - 1)
+
+
 def _as_measured(
     region: ir.Region,
     job: Job,
-    tile: ir.Tile | None,
+    here: Cost,
     target: Target,
     threads: int,
     footprint_bytes: int,
@@ -196,7 +219,6 @@ def _as_measured(
         raise ValueError(f"{target.name} is not calibrated")
     coefficients = target.calibration.set_for(job.precision)
     measured = measured_cost(region, coefficients)
-    here = _price(job, tile, target, threads, footprint_bytes)
     there = _price(job.at(coefficients.precision), None, target, threads, footprint_bytes)
     seconds = measured.time_s * here.time_s / there.time_s if measured.time_s else here.time_s
     return replace(measured.times(here.energy_j / there.energy_j), time_s=seconds)

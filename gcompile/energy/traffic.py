@@ -99,11 +99,12 @@ def _missed(
     weights_missed = 1 - resident_share(
         footprint_bytes, all_bytes if tile.split == "n" else cache.size_bytes
     )
+    (_, image_within), *activations = job.activations
     missed = job.constant_bytes * weights_missed
-    missed += sum(size * activation_missed(size, all_bytes) for size in job.activation_bytes)
+    missed += sum(size * activation_missed(within, all_bytes) for size, within in activations)
     if blocks is not None and job.batch is not None:
         return missed + _missed_again(job, job.batch, blocks, tile, cache)
-    image_missed = activation_missed(job.image_bytes, all_bytes)
+    image_missed = activation_missed(image_within, all_bytes)
     if blocks is None or job.contraction is None:
         return missed + job.image_bytes * image_missed + job.weight_bytes * weights_missed
     if tile.outer == "n":

@@ -40,7 +40,7 @@ class MergeLaunches(Pass):
         limit_s = self.worth * ctx.target.launch_s
 
         def joins(region: ir.Region) -> bool:
-            if not _is_emitted(region):
+            if region.chain is not None or not _is_emitted(region):
                 return False
             if region.tile is not None and (region.tile.threads > 1 or region.tile.winograd):
                 return False
