@@ -41,6 +41,7 @@ from gcompile.passes.fuse.merge_launches import MergeLaunches
 from gcompile.passes.pipelines import canonicalize_pipeline, fuse_pipeline
 from gcompile.passes.precision import WidenFloat16
 from gcompile.passes.tile.apply_winograd import ApplyWinograd
+from gcompile.passes.tile.tile_depth_first import TileDepthFirst
 from gcompile.passes.tile.tile_regions import TileRegions
 from gcompile.runtime.entry_point import TensorSpec
 from gcompile.targets import Target, load_target
@@ -54,6 +55,7 @@ _PASSES = Pipeline(
         TileRegions(),
         FuseAttention(),
         ApplyWinograd(),
+        TileDepthFirst(),
         MergeLaunches(),
     ),
 )

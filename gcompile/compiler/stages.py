@@ -33,6 +33,7 @@ from gcompile.passes.prune.prune_channels import PruneChannels
 from gcompile.passes.prune.prune_kernels import PruneKernels
 from gcompile.passes.registry import find_pass, parse_pipeline
 from gcompile.passes.tile.apply_winograd import ApplyWinograd
+from gcompile.passes.tile.tile_depth_first import TileDepthFirst
 from gcompile.passes.tile.tile_regions import TileRegions
 from gcompile.search import (
     Choice,
@@ -46,7 +47,9 @@ from gcompile.search import (
 REGIONS = Pipeline("regions", (fuse_pipeline(), TileRegions(), MergeLaunches()))
 """Cut the model into regions and each region into tiles: whatever precedes, this follows."""
 
-ALGORITHMS = Pipeline("algorithms", (FuseAttention(), ApplyWinograd(), MergeLaunches()))
+ALGORITHMS = Pipeline(
+    "algorithms", (FuseAttention(), ApplyWinograd(), TileDepthFirst(), MergeLaunches())
+)
 """Compute with fewer operations, and move less. Relative budgets count from direct sums and
 scores in memory: this follows them."""
 

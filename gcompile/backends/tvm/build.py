@@ -19,8 +19,7 @@ from gcompile.backends.tvm.llvm_target import (
     required_isa,
     vector_bits,
 )
-from gcompile.backends.tvm.lowering.graph import lower_model
-from gcompile.backends.tvm.lowering.spill import Spill
+from gcompile.backends.tvm.lowering.graph import Lowered, lower_model
 from gcompile.backends.weight_limits import WeightLimits
 from gcompile.runtime.manifest import Variant
 from gcompile.runtime.weights import WeightsWriter
@@ -32,17 +31,19 @@ class NativeCode:
     """A model as machine code that is not on disk yet.
 
     Attributes:
-        fallbacks: Regions that TVM's generic code runs instead of our kernels, with the reason.
-        spill: Where large weights lie.
+        lowered: What was compiled, and where its large weights lie.
     """
 
     module: pipeline.CompiledModule
     model: ir.Model
     target: Target
     threads: int
-    needs_amx: bool
-    fallbacks: Mapping[str, str]
-    spill: Spill
+    lowered: Lowered
+
+    @property
+    def fallbacks(self) -> Mapping[str, str]:
+        """Regions that TVM's generic code runs instead of our kernels, with the reason."""
+        return self.lowered.fallbacks
 
     @property
     def peak_memory_bytes(self) -> int:
@@ -51,8 +52,12 @@ class NativeCode:
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """The regions of the report are the kernels, so there is nothing to add."""
-        return ()
+        """What the report's regions do not say: chains that are not computed depth first."""
+        return tuple(
+            f"The chain that ends in {name} is computed image by image, and costs more than the "
+            f"ledger says: {reason}."
+            for name, reason in self.lowered.whole.items()
+        )
 
     @property
     def on_cpu(self) -> None:
@@ -71,7 +76,7 @@ class NativeCode:
             platform=platform_of(self.target),
             isa_required=required_isa(self.target),
             library=library,
-            needs_amx=self.needs_amx,
+            needs_amx=self.lowered.needs_amx,
             weights=writer.add(self._weights()),
         )
         return variant, [library]
@@ -80,7 +85,7 @@ class NativeCode:
         """One after the other, and only that one in memory."""
         for tensor in self.module.weights:
             yield tensor
-            self.spill.give_back()
+            self.lowered.spill.give_back()
 
 
 def generate(
@@ -106,7 +111,5 @@ def generate(
     llvm = llvm_target(target, threads)
     own_caches = (memory.size_bytes for memory in target.memories if memory.per_core)
     lowered = lower_model(model, vector_bits(target), max(own_caches, default=0.0))
-    module = pipeline.build_module(lowered.module, llvm, threads, store, limits)
-    return NativeCode(
-        module, model, target, threads, lowered.needs_amx, lowered.fallbacks, lowered.spill
-    )
+    module = pipeline.build_module(lowered.module, llvm, threads, store, limits, lowered.kernels)
+    return NativeCode(module, model, target, threads, lowered)

@@ -8,24 +8,33 @@ What the kernel allocates for itself comes on top; weights and inputs are not co
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import tvm
 import tvm_ffi
 from tvm import relax, tirx
 
+from gcompile.backends.tvm.cache import Kernel
+
 _STACK_BYTES = 1024
 """TVM puts buffers up to this size on the stack; larger ones are allocated while a kernel runs."""
 
 
-def peak_memory_bytes(module: tvm.IRModule, entry: str = "main") -> int:
+def peak_memory_bytes(
+    module: tvm.IRModule,
+    called: Mapping[str, Kernel] = MappingProxyType({}),
+    entry: str = "main",
+) -> int:
     """The largest sum of live storages and a kernel's workspace while the entry runs.
 
     Args:
         module: After TVM's planning passes, with the kernels.
+        called: What kernels of the module call by name.
         entry: The function that runs the model.
     """
-    return _Plan(module).peak(module[entry])
+    return _Plan(module, called).peak(module[entry])
 
 
 def workspace_bytes(kernel: tirx.PrimFunc) -> int:
@@ -55,6 +64,7 @@ class _Plan:
     """The module, and the peaks of its functions as far as they are known."""
 
     module: tvm.IRModule
+    called: Mapping[str, Kernel]
     peaks: dict[str, int] = field(default_factory=dict)
 
     def peak(self, function: relax.Function) -> int:
@@ -78,8 +88,17 @@ class _Plan:
         if name not in self.peaks:
             function = self.module[name]
             is_kernel = isinstance(function, tirx.PrimFunc)
-            self.peaks[name] = workspace_bytes(function) if is_kernel else self.peak(function)
+            self.peaks[name] = self._of_kernel(function) if is_kernel else self.peak(function)
         return self.peaks[name]
+
+    def _of_kernel(self, kernel: tirx.PrimFunc) -> int:
+        """Its own workspace, and the largest of a kernel that it calls by name."""
+        names: set[str] = set()
+        tvm_ffi.structural_walk(
+            kernel.body, (tvm.ir.StringImm, lambda text: names.add(text.value))
+        )
+        called = (workspace_bytes(self.called[name].function) for name in names & {*self.called})
+        return workspace_bytes(kernel) + max(called, default=0)
 
 
 @dataclass

@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import tvm
 from tvm import relax, tirx
@@ -22,7 +23,8 @@ from tvm.target import Target
 
 from gcompile.backends.object_store import ObjectStore
 from gcompile.backends.tvm import fast_math, safe_indexing
-from gcompile.backends.tvm.cache import compile_kernels, named_by_content
+from gcompile.backends.tvm.cache import Kernel, compile_kernels, named_by_content
+from gcompile.backends.tvm.declare import declaring_call
 from gcompile.backends.tvm.fallback import FALLBACK_ATTRIBUTE
 from gcompile.backends.tvm.long_functions import in_parts
 from gcompile.backends.tvm.memory_plan import peak_memory_bytes
@@ -38,10 +40,6 @@ _OPAQUE = 8
 _CONFIG = {"tirx.disable_storage_rewrite": True}
 """Storage rewriting would let a kernel overwrite its own input in functions of several kernels: it
 checks for that store by store, and does not look through values held in registers."""
-
-
-_SYMBOL_PREFIX = "__tvm_ffi_"
-"""What TVM puts before the name of a function in the symbol of its machine code."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +62,7 @@ def build_module(
     threads: int,
     store: ObjectStore | None = None,
     limits: WeightLimits = WeightLimits(),  # noqa: B008 - it is frozen
+    called: Mapping[str, Kernel] = MappingProxyType({}),
 ) -> CompiledModule:
     """Compile a module whose entry is `main`.
 
@@ -73,15 +72,16 @@ def build_module(
         threads: Threads the generic schedule divides work among; emitted kernels have their own.
         store: Where compiled kernels are kept between builds.
         limits: Which weights are written to a file of their own.
+        called: What functions of the module call by name, besides its own.
     """
     with target, tvm.transform.PassContext(opt_level=3, config=_CONFIG):
         module = _optimized(module, CpuSchedule.for_target(target, threads))
         module, weights = move_weights_out(module, limits.file_bytes, limits.each_bytes)
         module, kernels = named_by_content(module, exported=[AMX_PERMISSION_FUNCTION])
         planned = relax.get_pipeline("default")(module)
-        objects = compile_kernels(kernels, target, _CONFIG, store)
+        objects = compile_kernels({**kernels, **called}, target, _CONFIG, store)
         executable = _linked(planned, objects, target)
-    return CompiledModule(executable, weights, peak_memory_bytes(planned))
+    return CompiledModule(executable, weights, peak_memory_bytes(planned, called))
 
 
 def _optimized(module: tvm.IRModule, schedule: CpuSchedule) -> tvm.IRModule:
@@ -123,16 +123,8 @@ def _linked(
 
 
 def _declaring(caller: tirx.PrimFunc, kernels: Iterable[str]) -> tirx.PrimFunc:
-    """Declare kernels that another object file holds, by calls that never happen.
-
-    For a kernel that it has not seen yet, TVM would write a declaration under another name into
-    every call.
-    """
-    null = tirx.reinterpret("handle", tirx.const(0, "uint64"))
-    calls = [
-        tirx.Evaluate(tirx.call_extern("int32", f"{_SYMBOL_PREFIX}{name}", null, null, 0, null))
-        for name in kernels
-    ]
+    """Declare the kernels that a function calls; see `declare`."""
+    calls = [tirx.Evaluate(declaring_call(name)) for name in kernels]
     if not calls:
         return caller
     never = tirx.IfThenElse(tirx.isnullptr(caller.params[0]), tirx.stmt_seq(*calls), None)

@@ -8,6 +8,7 @@ from tvm import relax
 from tvm.tirx import PrimFunc
 from tvm.tirx.script import builder as T  # noqa: N812 - how all TVMScript is written
 
+from gcompile.backends.tvm.cache import Kernel
 from gcompile.backends.tvm.kernels.function import Argument, prim_func, scratch, tasks
 from gcompile.backends.tvm.memory_plan import peak_memory_bytes, workspace_bytes
 from tests.backends.tvm.kernels.compiling import target
@@ -66,3 +67,23 @@ def test_every_task_has_a_workspace_of_its_own(threads: int, expected: int) -> N
 
 def test_what_fits_on_the_stack_is_no_workspace() -> None:
     assert workspace_bytes(kernel(256, 1)) == 0
+
+
+def test_what_a_kernel_calls_by_name_counts_too() -> None:
+    inner = Kernel.of("inner", kernel(1000, 1))
+
+    def write(buffers: list[tvm.tirx.Buffer]) -> None:
+        buffer = scratch(1000, "float32")
+        T.buffer_store(buffers[0], buffer[0], [0])
+        T.evaluate(T.call_cpacked(inner.symbol, buffers[0]))
+
+    outer = prim_func("outer", [Argument("y", (8,), "float32")], write)
+    builder = relax.BlockBuilder()
+    function = builder.add_func(outer, "outer")
+    with builder.function("main", []):
+        result = builder.emit(relax.call_tir(function, [], relax.TensorType((8,), "float32")))
+        builder.emit_func_output(result)
+    with target():
+        planned = relax.get_pipeline("default")(builder.get())
+        alone = peak_memory_bytes(planned)
+        assert peak_memory_bytes(planned, {inner.symbol: inner}) == alone + _KB

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
+import numpy as np
 from tvm.script.ir_builder import IRBuilder
 from tvm.tirx import Buffer, Expr, PrimFunc
 from tvm.tirx.script import builder as T
@@ -36,15 +37,30 @@ class Tensors:
     output: Buffer
 
 
+_ALIGNMENT = 64
+"""Bytes that the memory of a tensor of its own begins at a multiple of."""
+
+
 def prim_func(
-    name: str, arguments: Sequence[Argument], body: Callable[[list[Buffer]], None]
+    name: str,
+    arguments: Sequence[Argument],
+    body: Callable[[list[Buffer]], None],
+    *,
+    is_aligned: bool = True,
 ) -> PrimFunc:
-    """Build a function: `body` receives the argument buffers and emits the statements."""
+    """Build a function: `body` receives the argument buffers and emits the statements.
+
+    Without alignment, arguments may begin at any element of another tensor.
+    """
+    alignments = [
+        _ALIGNMENT if is_aligned else np.dtype(item.dtype).itemsize for item in arguments
+    ]
     with IRBuilder() as builder, T.prim_func(s_tir=True):
         T.func_name(name)
         T.func_attr({"global_symbol": name, "tirx.noalias": True})
         buffers = [
-            T.arg(item.name, T.Buffer(item.shape, item.dtype, layout=None)) for item in arguments
+            T.arg(item.name, T.Buffer(item.shape, item.dtype, layout=None, align=alignment))
+            for item, alignment in zip(arguments, alignments, strict=True)
         ]
         with T.sblock("root"):  # relax.build refuses a function without it.
             T.reads([])
@@ -64,9 +80,9 @@ class Code:
     arguments: tuple[Argument, ...]
     write: Callable[[list[Buffer]], None]
 
-    def function(self, name: str) -> PrimFunc:
-        """Make a function of its own."""
-        return prim_func(name, self.arguments, self.write)
+    def function(self, name: str, *, is_aligned: bool = True) -> PrimFunc:
+        """Make a function of its own; see `prim_func`."""
+        return prim_func(name, self.arguments, self.write, is_aligned=is_aligned)
 
 
 def kernel_code(

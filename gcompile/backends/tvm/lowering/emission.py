@@ -12,6 +12,7 @@ import tvm
 from numpy.typing import NDArray
 from tvm import relax
 
+from gcompile import ir
 from gcompile.backends.tvm.kernels import (
     attention,
     batched,
@@ -74,6 +75,12 @@ _CODE: dict[type, tuple[str, Callable[..., Code]]] = {
 }
 
 
+def code_of(kernel: AnyKernel) -> tuple[str, Code]:
+    """What kind of kernel it is, and its code."""
+    kind, write = _CODE[type(kernel)]
+    return kind, write(kernel)
+
+
 class Shared(TypedDict):
     """The fields every kernel takes from the target."""
 
@@ -89,6 +96,7 @@ class Emission:
         vector_bits: Width of the target's vector registers.
         cache_bytes: Size of the largest cache that a core has for itself.
         launch: The launch that the region being written belongs to.
+        chain: The chain that it belongs to.
         calls: Every kernel call so far, by the variable of its result.
         branches: How many branches of If nodes have become functions.
         spill: Where large constants lie.
@@ -99,6 +107,7 @@ class Emission:
     cache_bytes: int
     functions: dict[AnyKernel, tuple[tvm.ir.GlobalVar, Code]] = field(default_factory=dict)
     launch: str = ""
+    chain: ir.Chain | None = None
     calls: dict[relax.Var, KernelCall] = field(default_factory=dict)
     branches: int = 0
     spill: Spill = field(default_factory=Spill)
@@ -112,7 +121,7 @@ class Emission:
         function, code = self._function(kernel)
         ty = relax.TensorType(result.tensor_shape, result.storage_dtype)
         variable = self.emit(relax.call_tir(function, list(arguments), ty))
-        self.calls[variable] = KernelCall(code, tuple(arguments), self.launch)
+        self.calls[variable] = KernelCall(kernel, code, tuple(arguments), self.launch, self.chain)
         return variable
 
     def call_for_several(
@@ -142,8 +151,8 @@ class Emission:
 
     def _function(self, kernel: AnyKernel) -> tuple[tvm.ir.GlobalVar, Code]:
         if kernel not in self.functions:
-            kind, code_of = _CODE[type(kernel)]
-            code, name = code_of(kernel), f"{kind}_{len(self.functions)}"
+            kind, code = code_of(kernel)
+            name = f"{kind}_{len(self.functions)}"
             self.functions[kernel] = self.builder.add_func(code.function(name), name), code
         return self.functions[kernel]
 

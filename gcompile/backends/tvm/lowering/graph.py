@@ -11,11 +11,13 @@ import tvm
 from tvm import relax
 
 from gcompile import ir
+from gcompile.backends.tvm.cache import Kernel
 from gcompile.backends.tvm.fallback import add_fallback
 from gcompile.backends.tvm.kernels.amx import amx_permission
 from gcompile.backends.tvm.kernels.batched import BatchedKernel
 from gcompile.backends.tvm.kernels.spec import AnyKernel, ProductKernel
 from gcompile.backends.tvm.kernels.units import unit_named
+from gcompile.backends.tvm.lowering.chains import join_chains
 from gcompile.backends.tvm.lowering.emission import Emission
 from gcompile.backends.tvm.lowering.loops import Rounds, call_loop, write_rounds
 from gcompile.backends.tvm.lowering.memory import Memory, array_of
@@ -42,12 +44,16 @@ class Lowered:
         fallbacks: For each region without a kernel of ours, the reason.
         needs_amx: Some kernel uses AMX tiles, for which a process must ask.
         spill: Where its large constants lie.
+        kernels: What functions of the module call by name, besides its own.
+        whole: Why a chain is computed image by image after all, by its name.
     """
 
     module: tvm.IRModule
     fallbacks: dict[str, str]
     needs_amx: bool
     spill: Spill
+    kernels: dict[str, Kernel]
+    whole: dict[str, str]
 
 
 def lower_model(model: ir.Model, vector_bits: int, cache_bytes: float) -> Lowered:
@@ -62,15 +68,18 @@ def lower_model(model: ir.Model, vector_bits: int, cache_bytes: float) -> Lowere
     emission = Emission(builder, vector_bits, int(cache_bytes))
     lowering = _GraphLowering(emission, model.graph, "main", {})
     lowering.write_function(list(model.graph.inputs))
-    module = builder.get()
+    module, kernels, whole = builder.get(), dict[str, Kernel](), dict[str, str]()
     for name in [
         v.name_hint for v, f in module.functions_items() if isinstance(f, relax.Function)
     ]:
-        module = merge_launches(module, name, emission.calls)
+        joined = join_chains(module, name, emission.calls)
+        kernels |= joined.kernels
+        whole |= joined.whole
+        module = merge_launches(joined.module, name, joined.calls)
     needs_amx = any(_uses_amx(kernel) for kernel in emission.functions)
     if needs_amx:
         module[AMX_PERMISSION_FUNCTION] = amx_permission(AMX_PERMISSION_FUNCTION)
-    return Lowered(module, lowering.fallbacks, needs_amx, emission.spill)
+    return Lowered(module, lowering.fallbacks, needs_amx, emission.spill, kernels, whole)
 
 
 def relax_dtype(value: ir.Value) -> str:
@@ -125,7 +134,7 @@ class _GraphLowering:
         for region in regions:
             if only_spreads_numbers(region):
                 continue
-            self.emission.launch = region.launch
+            self.emission.launch, self.emission.chain = region.launch, region.chain
             if region.nodes[-1].op_type == "If":
                 self._call_branches(region.nodes[-1])
             elif region.nodes[-1].op_type == "Loop":
@@ -133,6 +142,7 @@ class _GraphLowering:
                 call_loop(node, self.loops[node], self.memory)
             else:
                 self._write_region(region)
+            self.emission.chain = None  # What brings its output elsewhere is no part of it.
             ir.give_back(region.inputs)
 
     def _write_region(self, region: ir.Region, whole: CannotEmitError | None = None) -> None:

@@ -17,7 +17,9 @@ from tvm import relax
 from tvm.tirx import Buffer
 from tvm.tirx.script import builder as T  # noqa: N812 - how all TVMScript is written
 
+from gcompile import ir
 from gcompile.backends.tvm.kernels.function import Argument, Code
+from gcompile.backends.tvm.kernels.spec import AnyKernel
 
 _Form = tuple[tuple[tuple[Code, tuple[int, ...]], ...], tuple[int, ...]]
 
@@ -27,13 +29,17 @@ class KernelCall:
     """One call of a kernel.
 
     Attributes:
+        kernel: What it computes.
         arguments: What the kernel reads, in its order.
         launch: Calls with the same launch that follow each other become one.
+        chain: What it is computed with, some rows of each in turn.
     """
 
+    kernel: AnyKernel
     code: Code
     arguments: tuple[relax.Expr, ...]
     launch: str
+    chain: ir.Chain | None = None
 
 
 def merge_launches(
@@ -41,7 +47,7 @@ def merge_launches(
 ) -> tvm.IRModule:
     """Join the calls in the function called `name`; other bindings stay as they are."""
     function = module[name]
-    readers = _readers(function)
+    readers = readers_of(function)
     builder = relax.BlockBuilder(module)
     shared: dict[_Form, tvm.ir.GlobalVar] = {}
     blocks, count = [], 0
@@ -64,7 +70,7 @@ def merge_launches(
                 shared[form], call, is_dataflow=isinstance(block, relax.DataflowBlock)
             )
         blocks.append(type(block)(bindings))
-    return _with_body(builder.get(), name, blocks) if count else module
+    return with_body(builder.get(), name, blocks) if count else module
 
 
 def _launch(binding: relax.Binding, calls: Mapping[relax.Var, KernelCall]) -> str | None:
@@ -72,7 +78,7 @@ def _launch(binding: relax.Binding, calls: Mapping[relax.Var, KernelCall]) -> st
     return None if call is None else call.launch
 
 
-def _readers(function: relax.Function) -> dict[relax.Var, set[relax.Var | None]]:
+def readers_of(function: relax.Function) -> dict[relax.Var, set[relax.Var | None]]:
     """Who reads each variable; None stands for the function's result."""
     readers: dict[relax.Var, set[relax.Var | None]] = {}
     for block in function.body.blocks:
@@ -170,7 +176,7 @@ def _renamed(argument: Argument, name: str) -> Argument:
     return Argument(name, argument.shape, argument.dtype)
 
 
-def _with_body(
+def with_body(
     module: tvm.IRModule, name: str, blocks: Sequence[relax.BindingBlock]
 ) -> tvm.IRModule:
     old = module[name]
