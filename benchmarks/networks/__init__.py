@@ -14,7 +14,9 @@ import re
 import onnx
 
 from benchmarks.networks.images import (
+    dncnn,
     efficientnet_lite,
+    fsrcnn,
     mobilenet_v1,
     mobilenet_v2,
     resnet18,
@@ -47,7 +49,7 @@ def network(name: str, batch: int = 1) -> onnx.ModelProto:
     Args:
         name: `mobilenet-v1-0.25-128`, `mobilenet-v2-1.4-224`, `efficientnet-lite0`, `resnet50`,
             `bert-base-128`, `bert-large-384`, `squeezenet`, `vit-tiny`, `vit-base`, `llama-layer`,
-            `audio-transformer`;
+            `audio-transformer`; `fsrcnn-720` and `dncnn-512` on images of this size;
             `gemm-M-K-N`, `conv-SIZE-IN-OUT-KERNEL-STRIDE` and `depthwise-SIZE-CHANNELS-KERNEL` are
             single layers. `-quantized` and `-non-quantized` are ignored.
         batch: Samples of one inference.
@@ -68,6 +70,10 @@ def network(name: str, batch: int = 1) -> onnx.ModelProto:
             return bert(24, 1024, int(tokens), batch)
         case ["squeezenet"]:
             return squeezenet(batch)
+        case ["fsrcnn", size]:
+            return fsrcnn(int(size), batch=batch)
+        case ["dncnn", size]:
+            return dncnn(int(size), batch=batch)
         case ["vit", "tiny"]:
             return vision_transformer(12, 192, batch)
         case ["vit", "base"]:

@@ -56,6 +56,37 @@ def _bottleneck(net: GraphWriter, x: str, inside: int, middle: int, stride: int)
     return net.add("Relu", net.add("Add", y, x))
 
 
+def fsrcnn(size: int, scale: int = 2, batch: int = 1) -> onnx.ModelProto:
+    """FSRCNN (Dong et al., 2016): d = 56, s = 12, m = 4, on one channel."""
+    net = GraphWriter()
+    y = _prelu(net, net.conv("x", (1, 56), 5, bias=True), 56)
+    y = _prelu(net, net.conv(y, (56, 12), 1, bias=True), 12)
+    for _ in range(4):
+        y = _prelu(net, net.conv(y, (12, 12), 3, bias=True), 12)
+    y = _prelu(net, net.conv(y, (12, 56), 1, bias=True), 56)
+    weights = (net.weight((56, 1, 9, 9), 0.1), net.weight((1,), 0.1, "bias"))
+    y = net.add(
+        "ConvTranspose", y, *weights, kernel_shape=[9, 9], strides=[scale] * 2,
+        pads=[4, 4, 4, 4], output_padding=[scale - 1] * 2,
+    )  # fmt: skip
+    return net.image_model("x", (batch, 1, size, size), y, (batch, 1, size * scale, size * scale))
+
+
+def _prelu(net: GraphWriter, x: str, channels: int) -> str:
+    return net.add("PRelu", x, net.constant(np.full((channels, 1, 1), 0.25), "slope"))
+
+
+def dncnn(size: int, layers: int = 17, batch: int = 1) -> onnx.ModelProto:
+    """DnCNN-S (Zhang et al., 2017): convolutions of 64 channels, and what they find is noise."""
+    net = GraphWriter()
+    y = net.add("Relu", net.conv("x", (1, 64), 3, bias=True))
+    for _ in range(layers - 2):
+        y = net.add("Relu", net.conv(y, (64, 64), 3, bias=True))
+    y = net.add("Sub", "x", net.conv(y, (64, 1), 3, bias=True))
+    shape = (batch, 1, size, size)
+    return net.image_model("x", shape, y, shape)
+
+
 def mobilenet_v1(width: float, size: int, batch: int = 1, classes: int = 1001) -> onnx.ModelProto:
     """MobileNet v1 (Howard et al., 2017, table 1); channels are int(c · width), at least 8."""
     net = GraphWriter()

@@ -113,11 +113,17 @@ class GraphWriter:
 
     def model(self, x: str, shape: tuple[int, ...], y: str, classes: int) -> onnx.ModelProto:
         """Finish the model: one input `x` of `shape`, one output of `classes` logits."""
+        return self.image_model(x, shape, y, (shape[0], classes))
+
+    def image_model(
+        self, x: str, shape: tuple[int, ...], y: str, result: tuple[int, ...]
+    ) -> onnx.ModelProto:
+        """Finish the model: one input `x` of `shape`, one output of shape `result`."""
         graph = helper.make_graph(
             self.nodes,
             "network",
             [helper.make_tensor_value_info(x, TensorProto.FLOAT, shape)],
-            [helper.make_tensor_value_info(y, TensorProto.FLOAT, (shape[0], classes))],
+            [helper.make_tensor_value_info(y, TensorProto.FLOAT, result)],
             self.weights,
         )
         opset = helper.make_opsetid("", OPSET)
