@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -84,7 +84,14 @@ class TileProduct:
     issue: Issue
 
     @classmethod
-    def of(cls, shared: Multiplication, shape: Part, issue: Issue, blocks: int = 1) -> Self:
+    def of(
+        cls,
+        shared: Multiplication,
+        shape: Part,
+        issue: Issue,
+        blocks: int = 1,
+        layout: TileLayout | None = None,
+    ) -> Self:
         """Take memory for parts of the shape of this one, and configure the tile registers.
 
         Args:
@@ -92,21 +99,14 @@ class TileProduct:
             shape: A part of the shape of all.
             issue: Emits one tile instruction.
             blocks: How many blocks' sums memory must hold.
+            layout: What tile registers are configured for already.
         """
-        element_bytes = 4 // shared.unit.group
-        layout = TileLayout(
-            rows=min(shared.tile.rows, shape.pixels.blocks),
-            columns=min(shared.tile.columns, -(-shape.channels // _LANES)),
-            pixels=shape.pixels.rows,
-            depth_bytes=depth_tile_bytes(shape.depth.run * element_bytes),
-        )
-        configuration = tile_memory(16, "int32")
-        for index, word in enumerate(layout.configuration()):
-            T.buffer_store(configuration, T.int32(word), [index])
-        issue("ldtilecfg", configuration.access_ptr("r"))
+        if layout is None:
+            layout = layout_of(shared, [shape])
+            configure(layout, issue)
         size = layout.rows * layout.pixels * layout.columns * _LANES
         sums = tile_memory(blocks * size, shared.unit.accumulator_dtype)
-        return cls(shared, layout, sums, element_bytes, issue)
+        return cls(shared, layout, sums, 4 // shared.unit.group, issue)
 
     def release(self) -> None:
         """Give the tile registers back."""
@@ -274,6 +274,25 @@ class TileProduct:
             return self.sums[lanes.index(start + offset)]
 
         self.shared.write(part, position, (channels, _LANES), total)
+
+
+def layout_of(shared: Multiplication, shapes: Sequence[Part]) -> TileLayout:
+    """The tile registers that multiply parts of all these shapes, in equal blocks of pixels."""
+    run = math.gcd(*(shape.depth.run for shape in shapes))
+    return TileLayout(
+        rows=min(shared.tile.rows, max(shape.pixels.blocks for shape in shapes)),
+        columns=min(shared.tile.columns, max(-(-shape.channels // _LANES) for shape in shapes)),
+        pixels=shapes[0].pixels.rows,
+        depth_bytes=depth_tile_bytes(run * 4 // shared.unit.group),
+    )
+
+
+def configure(layout: TileLayout, issue: Issue) -> None:
+    """Give the tile registers their shapes."""
+    configuration = tile_memory(16, "int32")
+    for index, word in enumerate(layout.configuration()):
+        T.buffer_store(configuration, T.int32(word), [index])
+    issue("ldtilecfg", configuration.access_ptr("r"))
 
 
 def tile_memory(size: int, dtype: str) -> Buffer:

@@ -24,7 +24,8 @@ from dataclasses import dataclass, replace
 from tvm.tirx import Buffer, Expr, PrimFunc
 from tvm.tirx.script import builder as T
 
-from gcompile.backends.tvm.kernels.amx_tiles import issue_instruction
+from gcompile.backends.tvm.kernels.amx import refuses_tile
+from gcompile.backends.tvm.kernels.amx_tiles import Issue, issue_instruction
 from gcompile.backends.tvm.kernels.attention_rows import BlockRows, Mask, Place
 from gcompile.backends.tvm.kernels.function import (
     Argument,
@@ -37,9 +38,9 @@ from gcompile.backends.tvm.kernels.function import (
     tasks,
     view,
 )
-from gcompile.backends.tvm.kernels.left_rows import LeftRows, padded_depth
+from gcompile.backends.tvm.kernels.left_rows import LeftRows, whole_steps
 from gcompile.backends.tvm.kernels.matrices import Matrices, Matrix
-from gcompile.backends.tvm.kernels.multiply import Multiply, multiplying, unit_functions
+from gcompile.backends.tvm.kernels.multiply import Multiply, multiplying_in_turn, unit_functions
 from gcompile.backends.tvm.kernels.packing_at_run_time import Packing
 from gcompile.backends.tvm.kernels.parts import Depth, Multiplication, Part
 from gcompile.backends.tvm.kernels.spec import Accumulator, Image, Kernel, Output
@@ -69,8 +70,8 @@ class AttentionKernel(Kernel):
             the last key. Then there are no masks.
         zero_if_hidden: Queries that see no key give zeros in place of NaN.
         tile: The unit, the register block of both products, and the threads.
-        block: Queries of a block, a multiple of the tile's rows if more than these; and keys, a
-            multiple of the unit's lanes.
+        block: Queries of a block, a multiple of what `block_steps` says if more than these; and
+            keys, a multiple of that.
     """
 
     queries: Matrices = _NONE
@@ -95,12 +96,17 @@ class AttentionKernel(Kernel):
         return -(-self.queries.rows // self.block[0])
 
 
-def emit(kernel: AttentionKernel, name: str) -> PrimFunc:
+def block_steps(tile: Tile, unit: Unit) -> tuple[int, int]:
+    """Queries and keys that blocks are cut in: register blocks and vectors, or tiles."""
+    return (16, unit.depth_step) if unit.is_tiled else (tile.rows, unit.lanes)
+
+
+def emit(kernel: AttentionKernel, name: str, issue: Issue = issue_instruction) -> PrimFunc:
     """Make a function of the kernel; see `code`."""
-    return code(kernel).function(name)
+    return code(kernel, issue).function(name)
 
 
-def code(kernel: AttentionKernel) -> Code:
+def code(kernel: AttentionKernel, issue: Issue = issue_instruction) -> Code:
     """Emit attention.
 
     Raises:
@@ -121,7 +127,7 @@ def code(kernel: AttentionKernel) -> Code:
             for buffer, matrices in zip(buffers, operands, strict=True)
         ]
         with unit_functions(unit):
-            tasks(kernel.tile.threads, _Attention(kernel, unit, lines, tensors).task)
+            tasks(kernel.tile.threads, _Attention(kernel, unit, lines, tensors, issue).task)
 
     return kernel_code(kernel, leading, body)
 
@@ -132,15 +138,19 @@ def _check(kernel: AttentionKernel, unit: Unit) -> None:
         raise CompileError("Keys must be as long as queries, and as many as values.")
     if queries.heads % keys.heads or keys.heads != values.heads:
         raise CompileError(f"{queries.heads} heads cannot share {keys.heads} heads of keys.")
-    if unit.is_tiled or unit.pixels > 1 or unit.accumulator_dtype != "float32":
+    if unit.pixels > 1 or unit.accumulator_dtype != "float32":
         raise CompileError(f"Attention has no kernel for unit {unit.name!r}.")
+    reason = refuses_tile(kernel.tile) if unit.is_tiled else None
+    if reason is not None:
+        raise CompileError(f"AMX cannot carry this attention: {reason}.")
     if any(m.image.dtype != unit.x_dtype for m in (queries, keys, values)):
         raise CompileError(f"Unit {unit.name!r} multiplies {unit.x_dtype}.")
     if kernel.causal and (kernel.masks or queries.rows > keys.rows):
         raise CompileError("Causal attention has no masks, and a key beside each query.")
     # A register block that is moved back over its neighbour would add its values twice.
-    is_whole = kernel.block[0] % min(kernel.tile.rows, kernel.block[0]) == 0
-    if not is_whole or kernel.block[1] % unit.lanes or kernel.block[0] > queries.rows:
+    rows, step = block_steps(kernel.tile, unit)
+    is_whole = kernel.block[0] % min(rows, kernel.block[0]) == 0
+    if not is_whole or kernel.block[1] % step or kernel.block[0] > queries.rows:
         raise CompileError(f"Attention cannot be cut into blocks of {kernel.block}.")
 
 
@@ -152,6 +162,7 @@ class _Attention:
     unit: Unit
     lines: list[Buffer]
     tensors: Tensors
+    issue: Issue
 
     def task(self, task: Expr) -> None:
         """Blocks of queries are shared out; who has some of a head packs its keys and values."""
@@ -160,7 +171,7 @@ class _Attention:
         plain = replace(
             kernel, output=Output(Image(1, 1, 1, 1)), expression=Accumulator(), sources=()
         )
-        left = LeftRows.of(self._block_of_queries(), unit, self.lines[0])
+        left = LeftRows.of(self._block_of_queries(), unit, self.lines[0], self._depth)
         weights = LeftRows.of(rows.matrices(unit), unit, rows.weights)
         packed_keys, packed_values = self._room()
         scores = Part(left.pixels(kernel.tile), Depth(left.depth), kernel.block[1], packed_keys)
@@ -174,10 +185,8 @@ class _Attention:
         scores = replace(scores, kept=rows.keep_score)
         shared = Multiplication(plain, kernel.tile, unit, left.line, self.tensors)
         others = replace(shared, x=weights.line)
-        with (
-            multiplying(shared, scores, issue_instruction) as score,
-            multiplying(others, weighted, issue_instruction) as weigh,
-        ):
+        with multiplying_in_turn((shared, scores), (others, weighted), self.issue) as products:
+            score, weigh = products
             emitted = _Products(
                 left, rows, functools.partial(_at, score, scores), (weigh, weighted)
             )
@@ -241,14 +250,18 @@ class _Attention:
     def _block_of_queries(self) -> Matrices:
         return replace(self.kernel.queries, rows=self.kernel.block[0])
 
+    @property
+    def _depth(self) -> int:
+        """Elements of a key as it is packed."""
+        return whole_steps(self.unit, self.kernel.keys.columns)
+
     def _room(self) -> tuple[Buffer, Buffer]:
         """Memory for the packed keys and values of one head, in whole blocks."""
         kernel, unit = self.kernel, self.unit
         blocks, depth = kernel.key_blocks, kernel.block[1]
         columns = Packing(
-            unit, blocks * depth, kernel.keys.columns,
-            padded_depth(unit, kernel.keys.columns), True, kernel.keys.image.dtype,
-        )  # fmt: skip
+            unit, blocks * depth, kernel.keys.columns, self._depth, True, kernel.keys.image.dtype
+        )
         one = self._packed_values(depth).shape
         values = (blocks * one[0], *one[1:])
         size = values[0] * values[1] * values[2]
@@ -265,7 +278,7 @@ class _Attention:
         kernel, unit = self.kernel, self.unit
         depth = kernel.keys.columns
         packing = Packing(
-            unit, kernel.keys.rows, depth, padded_depth(unit, depth), True, kernel.keys.image.dtype
+            unit, kernel.keys.rows, depth, self._depth, True, kernel.keys.image.dtype
         )
         packing.write(kernel.keys.matrix(self.lines[1], batch, head), keys)
         matrix = kernel.values.matrix(self.lines[2], batch, head)

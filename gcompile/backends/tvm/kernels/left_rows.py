@@ -31,6 +31,15 @@ def padded_depth(unit: Unit, depth: int) -> int:
     return padded
 
 
+def whole_steps(unit: Unit, depth: int) -> int:
+    """The depth that is computed where products of several depths share tile registers.
+
+    Whole groups, on tile units whole tiles.
+    """
+    step = unit.depth_step
+    return -(-depth // step) * step
+
+
 @dataclass(frozen=True, slots=True)
 class LeftRows:
     """Left operands of one shape, read one after the other.
@@ -48,9 +57,11 @@ class LeftRows:
     copied: bool
 
     @classmethod
-    def of(cls, matrices: Matrices, unit: Unit, tensor: Buffer) -> LeftRows:
-        """Take memory for a copy where one is needed."""
-        depth = padded_depth(unit, matrices.columns)
+    def of(
+        cls, matrices: Matrices, unit: Unit, tensor: Buffer, depth: int | None = None
+    ) -> LeftRows:
+        """Take memory for a copy where one is needed, of rows with `depth` elements if given."""
+        depth = depth or padded_depth(unit, matrices.columns)
         if depth == matrices.columns and matrices.image.dtype != "int8":
             return cls(matrices, unit, tensor, depth, False)
         dtype = "uint16" if unit.x_dtype == "bfloat16" else unit.x_dtype

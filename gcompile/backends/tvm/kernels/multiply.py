@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
-from gcompile.backends.tvm.kernels.amx import TileProduct
+from gcompile.backends.tvm.kernels.amx import TileProduct, configure, layout_of
 from gcompile.backends.tvm.kernels.amx_panels import TilePanels
 from gcompile.backends.tvm.kernels.amx_tiles import Issue
 from gcompile.backends.tvm.kernels.dot import dot_of
@@ -48,3 +48,21 @@ def multiplying(
         panels = TilePanels.of(shared, shape, issue, panel, reader)
         yield panels.multiply
         panels.product.release()
+
+
+@contextmanager
+def multiplying_in_turn(
+    first: tuple[Multiplication, Part], second: tuple[Multiplication, Part], issue: Issue
+) -> Iterator[tuple[Multiply, Multiply]]:
+    """Make a task ready to multiply parts of two shapes, now of the one and now of the other.
+
+    Tile registers are configured once for both, whose pixels must be equally many.
+    """
+    if not first[0].unit.is_tiled:
+        yield VectorProduct.of(*first).multiply, VectorProduct.of(*second).multiply
+        return
+    layout = layout_of(first[0], [first[1], second[1]])
+    configure(layout, issue)
+    one, other = (TileProduct.of(*product, issue, layout=layout) for product in (first, second))
+    yield one.multiply, other.multiply
+    one.release()

@@ -50,6 +50,11 @@ class Unit:
         return self.vector_bits // 32
 
     @property
+    def depth_step(self) -> int:
+        """Elements of depth of one instruction at most: a group, or the width of a tile."""
+        return self.group * (16 if self.is_tiled else 1)
+
+    @property
     def accumulator_dtype(self) -> str:
         """Integer products are summed exactly in int32, the others in float32."""
         return "int32" if self.x_dtype == "uint8" else "float32"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from gcompile import ir
-from gcompile.backends.tvm.kernels.attention import AttentionKernel
+from gcompile.backends.tvm.kernels.attention import AttentionKernel, block_steps
 from gcompile.backends.tvm.kernels.attention_rows import Mask
 from gcompile.backends.tvm.kernels.matrices import Matrices
 from gcompile.backends.tvm.kernels.spec import Accumulator, Image, Output, Source
@@ -55,7 +55,7 @@ def lower_attention(region: ir.Region, found: FoundAttention, memory: Memory) ->
         causal=found.causal,
         zero_if_hidden=found.zero_if_hidden,
         tile=tile,
-        block=attention_block(queries, keys, tile.rows, unit.lanes),
+        block=attention_block(queries, keys, *block_steps(tile, unit)),
     )
     arguments = [placement.var for placement in (*placed, *masks)]
     var = memory.emission.call(kernel, arguments, image)

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gcompile.backends.tvm.kernels import attention
-from gcompile.backends.tvm.kernels.attention import AttentionKernel
+from gcompile.backends.tvm.kernels.attention import AttentionKernel, block_steps
 from gcompile.backends.tvm.kernels.attention_rows import Mask
 from gcompile.backends.tvm.kernels.matrices import Matrices
 from gcompile.backends.tvm.kernels.spec import Accumulator, Image, Output, Source
@@ -20,14 +20,16 @@ from gcompile.backends.tvm.kernels.units import unit_named
 from gcompile.energy.attention import attention_block
 from gcompile.errors import CompileError
 from gcompile.ir.tile import Tile
-from tests.backends.tvm.kernels.compiling import Array, inside, run
+from tests.backends.tvm.kernels.compiling import Array, compile_function, inside, run
+from tests.backends.tvm.kernels.emulation import emulate, load_emulation
 from tests.backends.tvm.kernels.examples import few
 from tests.backends.tvm.kernels.machine import machine_for, skip_unless_runnable
 
 UNITS = (
     "generic", "avx2", "avx512", "generic-bf16", "avx512-bf16", "avx2-fp16-widened",
-    "avx512-fp16-widened",
+    "avx512-fp16-widened", "amx-bf16",
 )  # fmt: skip
+SAPPHIRE_RAPIDS = ("sapphirerapids", ("+amx-tile", "+amx-bf16"))
 FEW = few()
 _TOLERANCE = {"float32": 2e-6, "float16": 2.0**-9, "bfloat16": 2.0**-6}
 
@@ -65,11 +67,15 @@ def kernels(draw: st.DrawFn, unit: str) -> AttentionKernel:
         )
         sources.append(Source(Image(*shape, dtype)))
         masks.append(Mask(hidden, draw(one)))
-    rows = draw(st.integers(1, 3))
-    block = attention_block(queries, keys, rows, carrier.lanes)
+    sizes = st.tuples(st.integers(1, 3), st.integers(1, 2))
+    if carrier.is_tiled:
+        sizes = st.sampled_from([(2, 2), (4, 1), (1, 4), (1, 1)])
+    tile = Tile(unit, *draw(sizes), outer="n", threads=draw(st.integers(1, 3)))
+    rows, step = block_steps(tile, carrier)
+    block = attention_block(queries, keys, rows, step)
     if draw(one):  # Several blocks of both, whatever the sizes are.
         high = min(rows, queries)
-        block = (high * max(1, min(9, queries) // high), carrier.lanes)
+        block = (high * max(1, min(9, queries) // high), step)
     return AttentionKernel(
         Output(written.image),
         Accumulator(),
@@ -82,7 +88,7 @@ def kernels(draw: st.DrawFn, unit: str) -> AttentionKernel:
         scale=draw(st.sampled_from([1.0, 0.3])),
         masks=tuple(masks),
         causal=causal,
-        tile=Tile(unit, rows, draw(st.integers(1, 2)), outer="n", threads=draw(st.integers(1, 3))),
+        tile=tile,
         block=block,
     )
 
@@ -91,7 +97,6 @@ def kernels(draw: st.DrawFn, unit: str) -> AttentionKernel:
 @FEW
 @given(data=st.data())
 def test_attention_of_any_layout_agrees_with_float64(unit: str, data: st.DataObject) -> None:
-    skip_unless_runnable(unit)
     kernel = data.draw(kernels(unit))
     inputs = _inputs(kernel)
     found, expected = _run(kernel, inputs), _expected(kernel, inputs)
@@ -142,6 +147,7 @@ def test_a_nan_stays_with_its_query() -> None:
     "changes",
     [
         {"tile": Tile("amx-bf16", 2, 2)},
+        {"tile": Tile("amx-bf16", 3, 2)},
         {"tile": Tile("avx512-vnni", 2, 2)},
         {"tile": Tile("avx512-bf16", 3, 2)},
         {"block": (4, 16)},
@@ -167,6 +173,20 @@ def test_blocks_are_whole_register_blocks(queries: int, keys: int, rows: int) ->
     assert wide % 16 == 0
     assert wide <= 256
     assert -(-keys // wide) * wide - keys < 16 * -(-keys // wide)
+
+
+def test_tiles_are_configured_once_for_both_products() -> None:
+    image = Image(1, 1, 96, 40, "bfloat16")
+    vectors = Matrices.in_image(image, 40)
+    kernel = AttentionKernel(
+        Output(image), Accumulator(), queries=vectors, keys=vectors, values=vectors,
+        written=vectors, tile=Tile("amx-bf16", 2, 2, outer="n"), block=(32, 96),
+    )  # fmt: skip
+    compiled = compile_function(attention.emit(kernel, "f"), *SAPPHIRE_RAPIDS)
+    assembly = compiled.mod.inspect_source("asm")
+    assert assembly.count("\tldtilecfg") == assembly.count("\ttilerelease") == 1
+    for expected in ("tdpbf16ps", "tileloadd", "tilestored", "tilezero"):
+        assert expected in assembly
 
 
 def _inputs(kernel: AttentionKernel) -> list[Array]:
@@ -226,7 +246,16 @@ def _expected(kernel: AttentionKernel, inputs: list[Array]) -> Array:
 
 
 def _run(kernel: AttentionKernel, inputs: list[Array]) -> Array:
-    mcpu, attributes = machine_for(kernel.tile.unit)
-    stored = run(attention.emit(kernel, "attention"), inputs, kernel.output, mcpu, attributes)
+    unit = unit_named(kernel.tile.unit)
+    if unit.is_tiled:
+        faults = load_emulation()
+        before = faults()
+        function = attention.emit(kernel, "attention", emulate)
+        stored = run(function, inputs, kernel.output)
+        assert faults() == before
+    else:
+        skip_unless_runnable(unit.name)
+        function = attention.emit(kernel, "attention")
+        stored = run(function, inputs, kernel.output, *machine_for(unit.name))
     numbers = inside(kernel.output.image, stored)
     return _heads(kernel.written, numbers.view(stored.dtype))
