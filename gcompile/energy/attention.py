@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from gcompile.energy.blocking import Blocking, blocking
+from gcompile.energy.blocking import TILE_ROWS, Blocking, blocking
 from gcompile.energy.job import AttentionWork, Job
 from gcompile.energy.traffic import activation_missed, resident_share
 from gcompile.ir import Contraction, Tile
@@ -25,6 +25,9 @@ _KEYS = 256
 _SCORE_PASSES = 5
 """Times that a score or its weight is written or read: by both products and what lies between."""
 
+_TILE_PASSES = 2
+"""Times more on tile units, whose sums go through memory before they lie as scores."""
+
 _TRANSPOSING = 5
 """Passes over a vector that transpose squares of sixteen: one and log2 16."""
 
@@ -34,8 +37,9 @@ _FLOAT_BYTES = 4
 def attention_block(queries: int, keys: int, rows: int, lanes: int) -> tuple[int, int]:
     """Return how many queries and keys a block has.
 
-    Queries are a multiple of the rows of a register block, or all if there are fewer; keys one of
-    the lanes of a vector. Blocks that the sizes do not fill are kept small.
+    Queries are a multiple of the rows of a register block or tile, or all if there are fewer; keys
+    one of the lanes of a vector or of the depth of a tile. Blocks that the sizes do not fill are
+    kept small.
     """
     high = min(rows, queries)
     least, most = (max(1, min(size, queries) // high) * high for size in _QUERIES)
@@ -65,12 +69,16 @@ class AttentionBlocks:
     @classmethod
     def of(cls, work: AttentionWork, tile: Tile, unit: Unit, target: Target) -> AttentionBlocks:
         """Cut as the kernel for `unit` does."""
-        queries, keys = attention_block(work.queries, work.keys, tile.rows, unit.lanes)
+        rows, step, depth = tile.rows, unit.lanes, work.depth
+        if unit.kind == "matrix":  # Vectors are read in whole tiles.
+            rows, step = TILE_ROWS, TILE_ROWS * unit.depth
+            depth = math.ceil(depth / step) * step
+        queries, keys = attention_block(work.queries, work.keys, rows, step)
         across = math.ceil(work.queries / queries)
         along = math.ceil(work.keys / keys)
         seen = sum(_seen(work, i, queries, keys) for i in range(across)) / (across * along)
         products = (
-            blocking(Contraction.matmul(queries, work.depth, keys), tile, unit, target),
+            blocking(Contraction.matmul(queries, depth, keys), tile, unit, target),
             blocking(Contraction.matmul(queries, keys, work.depth), tile, unit, target),
         )
         return cls(queries, keys, work.heads * across * along * seen, seen, products)
@@ -110,7 +118,8 @@ def attention_traffic(
     scores = blocks.queries * blocks.keys * _FLOAT_BYTES
     packed = sum(product.weight_bytes for product in blocks.products)
     packed *= math.ceil(work.keys / blocks.keys)
-    passes = blocks.pairs * _SCORE_PASSES
+    is_tiled = unit.kind == "matrix"
+    passes = blocks.pairs * (_SCORE_PASSES + (_TILE_PASSES if is_tiled else 0))
     sent = {first.name: once + blocks.pairs * loaded + passes * scores + work.key_heads * packed}
     for inner, outer in zip(target.memories, target.memories[1:], strict=False):
         missed = _missed(job, tile, inner)

@@ -26,6 +26,9 @@ _STREAMS = 4
 """The same where one block has all rows, so that each weight is read once: more streams of memory
 side by side contend for the sets of the caches, and slow reading down."""
 
+_TILE_BLOCKS = ((2, 2), (4, 1), (1, 4))
+"""Tiles of sums, of which eight registers have room beside the operands."""
+
 _SHORTLIST = 8
 
 
@@ -49,7 +52,7 @@ def is_legal(tile: Tile, contraction: Contraction, unit: Unit) -> bool:
         return False
     vectors = column_count(contraction, unit)
     if unit.kind == "matrix":
-        return (tile.rows, tile.columns) in ((2, 2), (4, 1), (1, 4)) and not (
+        return (tile.rows, tile.columns) in _TILE_BLOCKS and not (
             tile.flat and flat_pixels(contraction) < 16
         )
     pixels = flat_pixels(contraction) if tile.flat else contraction.out_w
@@ -99,10 +102,9 @@ def _choose(job: Job, target: Target, threads: int, footprint_bytes: float) -> T
         shortlist = _shortlist(job.blocked, unit, target)
         candidates = list(_loops(job, shortlist, unit, threads))
     if job.attention is not None and is_blocked(unit, target):
-        blocks = [block for block in shapes(job.attention.scores, unit) if not block.flat]
         candidates = [
             replace(block, outer="n", threads=n)
-            for block in blocks
+            for block in _attention_shapes(job.attention.scores, unit)
             for n in _thread_counts(threads)
         ]
 
@@ -141,6 +143,13 @@ def _loops(job: Job, blocks: list[Tile], unit: Unit, threads: int) -> Iterator[T
             yield replace(tile, outer=outer, threads=count)
         if columns >= count > rights:
             yield replace(tile, outer=outer, split="n", threads=count)
+
+
+def _attention_shapes(scores: Contraction, unit: Unit) -> list[Tile]:
+    """Return the register blocks of both products of attention."""
+    if unit.kind == "matrix":
+        return [Tile(unit.name, *block) for block in _TILE_BLOCKS]
+    return [block for block in shapes(scores, unit) if not block.flat]
 
 
 def _thread_counts(threads: int) -> list[int]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from gcompile import ir
-from gcompile.energy import Cost, EnergyModel, best_tile, footprint_of
+from gcompile.energy import Cost, EnergyModel, best_tile, footprint_of, is_blocked
 from gcompile.ir.attention import WHOLE, FoundAttention, NotAttentionError, find_attention
 from gcompile.passes.base import Numerics, Pass, PassContext, Skip
 
@@ -85,7 +85,7 @@ class _Fusion:
         if whole.attention is None:
             return Skip("what it reads does not lie vector by vector")
         unit = self.ctx.target.unit_for(whole.precision)
-        if unit.precision is not whole.precision or unit.kind != "simd":
+        if unit.precision is not whole.precision or not is_blocked(unit, self.ctx.target):
             return Skip(f"no kernel computes attention on unit {unit.name!r}")
         before = self._price(*found.regions)
         tiles = {region: region.tile for region in found.regions}

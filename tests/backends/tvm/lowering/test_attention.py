@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 import pytest
 
+import gcompile
 from benchmarks.networks import draw_weights
 from benchmarks.networks.transformers import bert, llama_layer, vision_transformer
 from gcompile import ir
@@ -15,7 +16,6 @@ from gcompile.compiler import stages
 from gcompile.passes.base import Pipeline
 from gcompile.passes.fuse.fuse_attention import FuseAttention
 from gcompile.passes.fuse.merge_launches import MergeLaunches
-from gcompile.targets import load_target
 from tests.backends.tvm.lowering.attention_models import SHARED_KEYS, SHARING, projected
 from tests.backends.tvm.lowering.compiling import Built, check, operators
 
@@ -58,10 +58,16 @@ def _network(proto: onnx.ModelProto, folder: Path) -> ir.Model:
 def test_networks_have_one_kernel_for_attention(
     network: str, precision: str | None, tmp_path: Path
 ) -> None:
-    if precision and load_target("cpu").unit_for(ir.Precision.BF16).kind != "simd":
-        pytest.skip("no kernel computes attention on matrix units")
     proto = bert(1, 128, 50) if network == "bert" else llama_layer(128, 256, 50)
     _fused(_network(proto, tmp_path), precision, threads=2)
+
+
+@pytest.mark.parametrize("tokens", [5, 50])
+def test_machines_with_tiles_have_one_kernel_for_attention(tokens: int) -> None:
+    built = gcompile.compile(_of_tokens(tokens), "intel-xeon-8490h", precision="bf16")
+    found = [region for region in ir.regions(built.model.graph) if region.attention]
+    assert [region.tile.unit for region in found if region.tile] == ["amx-bf16"]
+    assert not {region.name for region in found} & set(built.report.fallbacks)
 
 
 def test_a_vision_transformer_has_one_kernel_for_attention(tmp_path: Path) -> None:
