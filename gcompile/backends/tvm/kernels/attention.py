@@ -13,6 +13,10 @@ normalizer calculation for softmax, 2018; Dao et al., FlashAttention, 2022):
 
 and O = a / l in the end. Scores and exponentials of one block stay in the first-level cache.
 Statistics are float32 whatever is multiplied.
+
+Weights that the graph rounds to bytes are e^(s - m) / l of the last m and l, so that the block of
+keys has all of them: its scores are found, made weights, rounded and multiplied row by row. Both
+products are exact then, and the result is that of the graph.
 """
 
 from __future__ import annotations
@@ -26,6 +30,7 @@ from tvm.tirx.script import builder as T
 
 from gcompile.backends.tvm.kernels.amx import refuses_tile
 from gcompile.backends.tvm.kernels.amx_tiles import Issue, issue_instruction
+from gcompile.backends.tvm.kernels.attention_operands import PackedHead
 from gcompile.backends.tvm.kernels.attention_rows import BlockRows, Mask, Place
 from gcompile.backends.tvm.kernels.function import (
     Argument,
@@ -33,7 +38,6 @@ from gcompile.backends.tvm.kernels.function import (
     Tensors,
     kernel_code,
     loop,
-    scratch,
     share,
     tasks,
     view,
@@ -41,7 +45,6 @@ from gcompile.backends.tvm.kernels.function import (
 from gcompile.backends.tvm.kernels.left_rows import LeftRows, whole_steps
 from gcompile.backends.tvm.kernels.matrices import Matrices, Matrix
 from gcompile.backends.tvm.kernels.multiply import Multiply, multiplying_in_turn, unit_functions
-from gcompile.backends.tvm.kernels.packing_at_run_time import Packing
 from gcompile.backends.tvm.kernels.parts import Depth, Multiplication, Part
 from gcompile.backends.tvm.kernels.spec import Accumulator, Image, Kernel, Output
 from gcompile.backends.tvm.kernels.units import Unit, unit_named
@@ -56,7 +59,7 @@ class AttentionKernel(Kernel):
     """Attention of every head of every sequence. The expression is the bare `Accumulator`.
 
     The function's arguments are the images of queries, keys and values, the sources, which are
-    the masks, and the output. All operands are of the unit's input type.
+    the masks, and the output. All operands are of the unit's input type, or bytes.
 
     Attributes:
         queries: (queries, depth) matrices.
@@ -64,7 +67,11 @@ class AttentionKernel(Kernel):
             several in a row.
         values: (keys, columns) matrices, as many heads as `keys`.
         written: Where the (queries, columns) results lie in the output.
-        scale: What scores are multiplied by.
+        scale: What scores, sums of products of what is stored, are multiplied by.
+        zero_points: What stands for zero in bytes of queries, keys and values.
+        weights: How weights are rounded to bytes, of which zero stands for zero; None where the
+            unit multiplies floats.
+        value_scale: What the sums of products of bytes of weights and values are multiplied by.
         masks: How each source changes the scaled scores, in order.
         causal: Keys that come after a query are hidden from it, where the last query is beside
             the last key. Then there are no masks.
@@ -79,6 +86,9 @@ class AttentionKernel(Kernel):
     values: Matrices = _NONE
     written: Matrices = _NONE
     scale: float = 1.0
+    zero_points: tuple[int, int, int] = (0, 0, 0)
+    weights: Output | None = None
+    value_scale: float = 1.0
     masks: tuple[Mask, ...] = ()
     causal: bool = False
     zero_if_hidden: bool = False
@@ -138,13 +148,17 @@ def _check(kernel: AttentionKernel, unit: Unit) -> None:
         raise CompileError("Keys must be as long as queries, and as many as values.")
     if queries.heads % keys.heads or keys.heads != values.heads:
         raise CompileError(f"{queries.heads} heads cannot share {keys.heads} heads of keys.")
-    if unit.pixels > 1 or unit.accumulator_dtype != "float32":
+    if unit.pixels > 1:
         raise CompileError(f"Attention has no kernel for unit {unit.name!r}.")
+    is_bytes = unit.accumulator_dtype == "int32"
+    if is_bytes != (kernel.weights is not None) or (is_bytes and kernel.key_blocks > 1):
+        raise CompileError("Bytes need rounded weights and all keys in one block, floats neither.")
     reason = refuses_tile(kernel.tile) if unit.is_tiled else None
     if reason is not None:
         raise CompileError(f"AMX cannot carry this attention: {reason}.")
-    if any(m.image.dtype != unit.x_dtype for m in (queries, keys, values)):
-        raise CompileError(f"Unit {unit.name!r} multiplies {unit.x_dtype}.")
+    readable = ("uint8", "int8") if is_bytes else (unit.x_dtype,)
+    if any(m.image.dtype not in readable for m in (queries, keys, values)):
+        raise CompileError(f"Unit {unit.name!r} multiplies {' or '.join(readable)}.")
     if kernel.causal and (kernel.masks or queries.rows > keys.rows):
         raise CompileError("Causal attention has no masks, and a key beside each query.")
     # A register block that is moved back over its neighbour would add its values twice.
@@ -171,28 +185,35 @@ class _Attention:
         plain = replace(
             kernel, output=Output(Image(1, 1, 1, 1)), expression=Accumulator(), sources=()
         )
-        left = LeftRows.of(self._block_of_queries(), unit, self.lines[0], self._depth)
+        queries = replace(kernel.queries, rows=kernel.block[0])
+        depth = whole_steps(unit, queries.columns)
+        left = LeftRows.of(queries, unit, self.lines[0], depth)
         weights = LeftRows.of(rows.matrices(unit), unit, rows.weights)
-        packed_keys, packed_values = self._room()
-        scores = Part(left.pixels(kernel.tile), Depth(left.depth), kernel.block[1], packed_keys)
+        head = PackedHead.of(kernel, unit, queries, weights.matrices)
+        scores = Part(
+            left.pixels(kernel.tile),
+            Depth(left.depth),
+            min(kernel.block[1], -(-kernel.keys.rows // unit.lanes) * unit.lanes),
+            head.keys,
+            corrected=head.of_scores.corrected,
+            kept=rows.keep_score,
+        )
         weighted = Part(
             weights.pixels(kernel.tile),
             Depth(weights.depth),
             kernel.values.columns,
-            packed_values,
-            kept=rows.add_weighted,
+            head.values,
+            corrected=head.of_values.corrected,
+            kept=rows.add_weighted if kernel.weights is None else rows.keep_weighted,
         )
-        scores = replace(scores, kept=rows.keep_score)
         shared = Multiplication(plain, kernel.tile, unit, left.line, self.tensors)
         others = replace(shared, x=weights.line)
         with multiplying_in_turn((shared, scores), (others, weighted), self.issue) as products:
             score, weigh = products
-            emitted = _Products(
-                left, rows, functools.partial(_at, score, scores), (weigh, weighted)
-            )
-            self._share_of(task, packed_keys, packed_values, emitted)
+            at = functools.partial(_at, score, scores)
+            self._share_of(task, _Products(left, weights, rows, head, at, (weigh, weighted)))
 
-    def _share_of(self, task: Expr, keys: Buffer, values: Buffer, products: _Products) -> None:
+    def _share_of(self, task: Expr, products: _Products) -> None:
         kernel = self.kernel
         per_key_head = kernel.queries.heads // kernel.keys.heads
         blocks = kernel.query_blocks * per_key_head
@@ -202,7 +223,10 @@ class _Attention:
 
         def with_keys(index: Expr) -> None:
             batch, key_head = T.Bind(index // kernel.keys.heads), T.Bind(index % kernel.keys.heads)
-            self._pack(batch, key_head, keys, values)
+            products.head.write(
+                kernel.keys.matrix(self.lines[1], batch, key_head),
+                kernel.values.matrix(self.lines[2], batch, key_head),
+            )
             first = T.Bind(T.max(start - index * blocks, 0))
             last = T.Bind(T.min(stop - index * blocks, blocks))
 
@@ -225,11 +249,13 @@ class _Attention:
         begin = T.Bind(whole.start + place.query * whole.pitch)
         matrix = Matrix(whole.buffer, begin, whole.pitch, kernel.block[0], whole.columns)
         origin = products.left.place(matrix)
+        products.head.of_scores.add_up_rows(products.left, origin)
         rows.clear()
 
         def keys(block: Expr) -> None:
             products.score(origin, block * (kernel.block[1] // self.unit.lanes))
             rows.weigh(kernel, self.tensors, place, block)
+            products.head.of_values.add_up_rows(products.weights, 0)
             weigh, part = products.weigh
             columns = -(-kernel.values.columns // self.unit.lanes)
             weigh(replace(part, first_block=block * columns))
@@ -247,53 +273,6 @@ class _Attention:
         last = place.query + kernel.block[0] + kernel.keys.rows - kernel.queries.rows
         return T.Bind((last + kernel.block[1] - 1) // kernel.block[1])
 
-    def _block_of_queries(self) -> Matrices:
-        return replace(self.kernel.queries, rows=self.kernel.block[0])
-
-    @property
-    def _depth(self) -> int:
-        """Elements of a key as it is packed."""
-        return whole_steps(self.unit, self.kernel.keys.columns)
-
-    def _room(self) -> tuple[Buffer, Buffer]:
-        """Memory for the packed keys and values of one head, in whole blocks."""
-        kernel, unit = self.kernel, self.unit
-        blocks, depth = kernel.key_blocks, kernel.block[1]
-        columns = Packing(
-            unit, blocks * depth, kernel.keys.columns, self._depth, True, kernel.keys.image.dtype
-        )
-        one = self._packed_values(depth).shape
-        values = (blocks * one[0], *one[1:])
-        size = values[0] * values[1] * values[2]
-        return columns.memory(), view(scratch(size, unit.weight_dtype), values)
-
-    def _packed_values(self, rows: int) -> Packing:
-        """One block of values of which so many rows exist; zeros follow them."""
-        values = self.kernel.values
-        return Packing(
-            self.unit, values.columns, rows, self.kernel.block[1], False, values.image.dtype
-        )
-
-    def _pack(self, batch: Expr, head: Expr, keys: Buffer, values: Buffer) -> None:
-        kernel, unit = self.kernel, self.unit
-        depth = kernel.keys.columns
-        packing = Packing(
-            unit, kernel.keys.rows, depth, self._depth, True, kernel.keys.image.dtype
-        )
-        packing.write(kernel.keys.matrix(self.lines[1], batch, head), keys)
-        matrix = kernel.values.matrix(self.lines[2], batch, head)
-        full, rest = divmod(kernel.values.rows, kernel.block[1])
-
-        def block(index: Expr, rows: int) -> None:
-            start = T.Bind(matrix.start + index * kernel.block[1] * matrix.pitch)
-            part = Matrix(matrix.buffer, start, matrix.pitch, rows, matrix.columns)
-            packed = self._packed_values(rows)
-            packed.write(part, values, index * packed.shape[0])
-
-        loop(0, full, lambda index: block(index, kernel.block[1]))
-        if rest:
-            block(full, rest)
-
 
 def _at(multiply: Multiply, part: Part, origin: Expr, first_block: Expr) -> None:
     multiply(replace(part, origin=origin, first_block=first_block))
@@ -304,6 +283,8 @@ class _Products:
     """The two products of a block, made ready."""
 
     left: LeftRows
+    weights: LeftRows
     rows: BlockRows
+    head: PackedHead
     score: Callable[[Expr, Expr], None]
     weigh: tuple[Multiply, Part]

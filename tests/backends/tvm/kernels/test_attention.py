@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gcompile.backends.tvm.kernels import attention
-from gcompile.backends.tvm.kernels.attention import AttentionKernel, block_steps
+from gcompile.backends.tvm.kernels.attention import AttentionKernel
 from gcompile.backends.tvm.kernels.attention_rows import Mask
 from gcompile.backends.tvm.kernels.matrices import Matrices
 from gcompile.backends.tvm.kernels.spec import Accumulator, Image, Output, Source
@@ -20,10 +20,9 @@ from gcompile.backends.tvm.kernels.units import unit_named
 from gcompile.energy.attention import attention_block
 from gcompile.errors import CompileError
 from gcompile.ir.tile import Tile
-from tests.backends.tvm.kernels.compiling import Array, compile_function, inside, run
-from tests.backends.tvm.kernels.emulation import emulate, load_emulation
+from tests.backends.tvm.kernels.attention_kernels import heads_of, kernels, masked, run_attention
+from tests.backends.tvm.kernels.compiling import Array, compile_function
 from tests.backends.tvm.kernels.examples import few
-from tests.backends.tvm.kernels.machine import machine_for, skip_unless_runnable
 
 UNITS = (
     "generic", "avx2", "avx512", "generic-bf16", "avx512-bf16", "avx2-fp16-widened",
@@ -34,72 +33,13 @@ FEW = few()
 _TOLERANCE = {"float32": 2e-6, "float16": 2.0**-9, "bfloat16": 2.0**-6}
 
 
-@st.composite
-def kernels(draw: st.DrawFn, unit: str) -> AttentionKernel:
-    """Small attention of every layout, with masks of every shape or none."""
-    batch, key_heads, per_key = (draw(st.integers(1, 2)) for _ in range(3))
-    depth, columns = draw(st.integers(1, 40)), draw(st.integers(1, 40))
-    queries, keys = draw(st.integers(1, 70)), draw(st.integers(1, 90))
-    causal = draw(st.booleans())
-    if causal:
-        keys = max(queries, keys)
-    carrier, heads = unit_named(unit), key_heads * per_key
-
-    def matrices(rows: int, width: int, count: int) -> Matrices:
-        in_channels, first = draw(st.booleans()), draw(st.integers(0, 2))
-        channels = first + (count * width if in_channels else width) + draw(st.integers(0, 1))
-        image = Image(batch, 1 if in_channels else count, rows, channels, carrier.x_dtype)
-        return Matrices.in_image(image, width, count, in_channels=in_channels, first_channel=first)
-
-    written = Matrices.in_image(Image(batch, heads, queries, columns), columns, heads)
-    if draw(st.booleans()):
-        image = Image(batch, 1, queries, heads * columns, carrier.x_dtype)
-        written = Matrices.in_image(image, columns, heads, in_channels=True)
-    one = st.booleans()
-    sources, masks = [], []
-    for hidden in () if causal else draw(st.sampled_from([(), (None,), (-3.0, None)])):
-        shape = (batch if draw(one) else 1, heads if draw(one) else 1,
-                 queries if draw(one) else 1, keys)  # fmt: skip
-        dtype = (
-            "uint8"
-            if hidden is not None
-            else draw(st.sampled_from(["float32", "bfloat16", "float16"]))
-        )
-        sources.append(Source(Image(*shape, dtype)))
-        masks.append(Mask(hidden, draw(one)))
-    sizes = st.tuples(st.integers(1, 3), st.integers(1, 2))
-    if carrier.is_tiled:
-        sizes = st.sampled_from([(2, 2), (4, 1), (1, 4), (1, 1)])
-    tile = Tile(unit, *draw(sizes), outer="n", threads=draw(st.integers(1, 3)))
-    rows, step = block_steps(tile, carrier)
-    block = attention_block(queries, keys, rows, step)
-    if draw(one):  # Several blocks of both, whatever the sizes are.
-        high = min(rows, queries)
-        block = (high * max(1, min(9, queries) // high), step)
-    return AttentionKernel(
-        Output(written.image),
-        Accumulator(),
-        tuple(sources),
-        vector_bits=carrier.vector_bits,
-        queries=matrices(queries, depth, heads),
-        keys=matrices(keys, depth, key_heads),
-        values=matrices(keys, columns, key_heads),
-        written=written,
-        scale=draw(st.sampled_from([1.0, 0.3])),
-        masks=tuple(masks),
-        causal=causal,
-        tile=tile,
-        block=block,
-    )
-
-
 @pytest.mark.parametrize("unit", UNITS)
 @FEW
 @given(data=st.data())
 def test_attention_of_any_layout_agrees_with_float64(unit: str, data: st.DataObject) -> None:
     kernel = data.draw(kernels(unit))
     inputs = _inputs(kernel)
-    found, expected = _run(kernel, inputs), _expected(kernel, inputs)
+    found, expected = run_attention(kernel, inputs), _expected(kernel, inputs)
     narrow = {unit_named(unit).x_dtype, kernel.output.image.dtype}
     tolerance = max(_TOLERANCE[dtype] for dtype in narrow)
     np.testing.assert_allclose(found, expected, rtol=tolerance, atol=2 * tolerance)
@@ -117,7 +57,7 @@ def _plain(queries: int = 9, keys: int = 40) -> AttentionKernel:
 def test_scores_that_would_overflow_do_not() -> None:
     kernel = replace(_plain(), scale=1e30)
     inputs = _inputs(kernel)
-    np.testing.assert_allclose(_run(kernel, inputs), _expected(kernel, inputs), rtol=1e-6)
+    np.testing.assert_allclose(run_attention(kernel, inputs), _expected(kernel, inputs), rtol=1e-6)
 
 
 @pytest.mark.parametrize("zero", [False, True])
@@ -128,7 +68,7 @@ def test_queries_that_see_no_key_give_nan_or_zero(zero: bool) -> None:
     inputs[3][:] = 0
     inputs[3][0, 0, 4] = -np.inf
     inputs[3][0, 0, 5, :33] = -np.inf
-    found, expected = _run(kernel, inputs), _expected(kernel, inputs)
+    found, expected = run_attention(kernel, inputs), _expected(kernel, inputs)
     others = np.arange(9) != 4
     np.testing.assert_allclose(found[:, :, others], expected[:, :, others], rtol=1e-5, atol=1e-6)
     assert (not found[0, 0, 4].any()) if zero else np.isnan(found[0, 0, 4]).all()
@@ -138,7 +78,7 @@ def test_a_nan_stays_with_its_query() -> None:
     kernel = _plain()
     inputs = _inputs(kernel)
     inputs[0][0, 0, 3, 0] = np.nan
-    found = _run(kernel, inputs)
+    found = run_attention(kernel, inputs)
     assert np.isnan(found[0, 0, 3]).all()
     assert not np.isnan(np.delete(found, 3, axis=2)).any()
 
@@ -208,54 +148,13 @@ def _stored(numbers: Array, image: Image) -> Array:
     return numbers.astype(image.dtype)
 
 
-def _numbers(stored: Array, image: Image) -> Array:
-    bits = stored.view(ml_dtypes.bfloat16) if image.dtype == "bfloat16" else stored
-    return bits.astype(np.float64)
-
-
-def _heads(matrices: Matrices, stored: Array) -> Array:
-    """(batch, heads, rows, columns)."""
-    line = _numbers(stored, matrices.image).reshape(-1)
-    places = [np.arange(n) for n in (matrices.batch, matrices.heads, matrices.rows)]
-    starts = sum(
-        step * place for step, place in zip(matrices.strides, np.ix_(*places), strict=True)
-    )
-    index = np.asarray(starts)[..., None] + np.arange(matrices.columns) + matrices.offset
-    found: Array = line[index]
-    return found
-
-
 def _expected(kernel: AttentionKernel, inputs: list[Array]) -> Array:
     operands = (kernel.queries, kernel.keys, kernel.values)
-    q, k, v = (_heads(*pair) for pair in zip(operands, inputs, strict=False))
+    q, k, v = (heads_of(*pair) for pair in zip(operands, inputs, strict=False))
     k, v = (np.repeat(x, q.shape[1] // x.shape[1], axis=1) for x in (k, v))
     scores = q @ k.swapaxes(-1, -2) * np.float32(kernel.scale)
-    for mask, source, stored in zip(kernel.masks, kernel.sources, inputs[3:], strict=True):
-        number = _numbers(stored, source.image)
-        if mask.hidden is None:
-            scores = scores + number
-        else:
-            scores = np.where((number != 0) == mask.where, mask.hidden, scores)
-    if kernel.causal:
-        ahead = np.arange(k.shape[2]) > np.arange(q.shape[2])[:, None] + k.shape[2] - q.shape[2]
-        scores = np.where(ahead, -np.inf, scores)
+    scores = masked(kernel, scores, inputs[3:])
     with np.errstate(invalid="ignore"):
         powers = np.exp(scores - scores.max(-1, keepdims=True))
         result: Array = powers / powers.sum(-1, keepdims=True) @ v
     return result
-
-
-def _run(kernel: AttentionKernel, inputs: list[Array]) -> Array:
-    unit = unit_named(kernel.tile.unit)
-    if unit.is_tiled:
-        faults = load_emulation()
-        before = faults()
-        function = attention.emit(kernel, "attention", emulate)
-        stored = run(function, inputs, kernel.output)
-        assert faults() == before
-    else:
-        skip_unless_runnable(unit.name)
-        function = attention.emit(kernel, "attention")
-        stored = run(function, inputs, kernel.output, *machine_for(unit.name))
-    numbers = inside(kernel.output.image, stored)
-    return _heads(kernel.written, numbers.view(stored.dtype))
