@@ -22,8 +22,15 @@ _QUERIES = (24, 48)
 _KEYS = 256
 """The most keys of a block: sums are changed by as few blocks of keys as the cache allows."""
 
+_ROWS_BYTES = 2**17
+"""Scores of a block that has all keys, at most: less than every second-level cache."""
+
 _SCORE_PASSES = 5
 """Times that a score or its weight is written or read: by both products and what lies between."""
+
+_ROW_PASSES = 2.5
+"""The same where a cache has no room for the rows of a block, but for one: a product writes each,
+the softmax reads it and writes bytes, which the other product reads."""
 
 _TILE_PASSES = 2
 """Times more on tile units, whose sums go through memory before they lie as scores."""
@@ -34,18 +41,22 @@ _TRANSPOSING = 5
 _FLOAT_BYTES = 4
 
 
-def attention_block(queries: int, keys: int, rows: int, lanes: int) -> tuple[int, int]:
+def attention_block(
+    queries: int, keys: int, rows: int, lanes: int, has_all_keys: bool = False
+) -> tuple[int, int]:
     """Return how many queries and keys a block has.
 
     Queries are a multiple of the rows of a register block or tile, or all if there are fewer; keys
     one of the lanes of a vector or of the depth of a tile. Blocks that the sizes do not fill are
-    kept small.
+    kept small. Where one block has all keys, it has fewer queries if these are many.
     """
     high = min(rows, queries)
-    least, most = (max(1, min(size, queries) // high) * high for size in _QUERIES)
+    blocks = 1 if has_all_keys else math.ceil(keys / _KEYS)
+    wide = math.ceil(keys / blocks / lanes) * lanes
+    room = _ROWS_BYTES // (_FLOAT_BYTES * wide)
+    least, most = (max(1, min(size, queries, room) // high) * high for size in _QUERIES)
     sizes = range(most, least - 1, -high)
     even = min(sizes, key=lambda size: math.ceil(queries / size) * size)
-    wide = math.ceil(keys / math.ceil(keys / _KEYS) / lanes) * lanes
     return even, wide
 
 
@@ -73,7 +84,7 @@ class AttentionBlocks:
         if unit.kind == "matrix":  # Vectors are read in whole tiles.
             rows, step = TILE_ROWS, TILE_ROWS * unit.depth
             depth = math.ceil(depth / step) * step
-        queries, keys = attention_block(work.queries, work.keys, rows, step)
+        queries, keys = attention_block(work.queries, work.keys, rows, step, work.rounds_weights)
         across = math.ceil(work.queries / queries)
         along = math.ceil(work.keys / keys)
         seen = sum(_seen(work, i, queries, keys) for i in range(across)) / (across * along)
@@ -82,6 +93,13 @@ class AttentionBlocks:
             blocking(Contraction.matmul(queries, keys, work.depth), tile, unit, target),
         )
         return cls(queries, keys, work.heads * across * along * seen, seen, products)
+
+    def score_passes(self, work: AttentionWork, capacity_bytes: float) -> float:
+        """Times that scores pass a cache of which a block of them takes more than there is."""
+        if not work.rounds_weights:
+            return _SCORE_PASSES
+        stays = resident_share(self.keys * _FLOAT_BYTES, capacity_bytes)
+        return _SCORE_PASSES - (_SCORE_PASSES - _ROW_PASSES) * stays
 
 
 def _seen(work: AttentionWork, index: int, queries: int, keys: int) -> int:
@@ -118,12 +136,12 @@ def attention_traffic(
     scores = blocks.queries * blocks.keys * _FLOAT_BYTES
     packed = sum(product.weight_bytes for product in blocks.products)
     packed *= math.ceil(work.keys / blocks.keys)
-    is_tiled = unit.kind == "matrix"
-    passes = blocks.pairs * (_SCORE_PASSES + (_TILE_PASSES if is_tiled else 0))
+    passes = blocks.pairs * (_SCORE_PASSES + (_TILE_PASSES if unit.kind == "matrix" else 0))
     sent = {first.name: once + blocks.pairs * loaded + passes * scores + work.key_heads * packed}
     for inner, outer in zip(target.memories, target.memories[1:], strict=False):
         missed = _missed(job, tile, inner)
-        missed += passes * scores * (1 - resident_share(scores, inner.size_bytes))
+        again = blocks.pairs * blocks.score_passes(work, inner.size_bytes)
+        missed += again * scores * (1 - resident_share(scores, inner.size_bytes))
         walks = blocks.pairs * blocks.keys / work.keys
         missed += walks * packed * (1 - resident_share(packed + scores, inner.size_bytes))
         missed += work.key_heads * packed * activation_missed(packed, inner.size_bytes)

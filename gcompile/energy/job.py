@@ -33,6 +33,7 @@ class AttentionWork:
         queries: Of one head; `keys` likewise.
         depth: Elements of a vector.
         is_causal: No query sees the keys after it.
+        rounds_weights: Weights become bytes, for which all scores of a query must be known.
     """
 
     heads: int
@@ -41,6 +42,7 @@ class AttentionWork:
     keys: int
     depth: int
     is_causal: bool
+    rounds_weights: bool = False
 
     @property
     def scores(self) -> ir.Contraction:
@@ -211,7 +213,10 @@ def _attention(region: ir.Region) -> AttentionWork | None:
     if found is None:
         return None
     batch, heads, key_heads, queries, keys, depth = found.sizes
-    return AttentionWork(batch * heads, batch * key_heads, queries, keys, depth, found.causal)
+    return AttentionWork(
+        batch * heads, batch * key_heads, queries, keys, depth, found.causal,
+        found.weights is not None,
+    )  # fmt: skip
 
 
 def _stored_weight_bytes(region: ir.Region, contraction: ir.Contraction | None) -> int | None:
@@ -272,6 +277,8 @@ def _without_folded(region: ir.Region) -> tuple[ir.Node, ...]:
         node for node in producers
         if node is not None and node.op_type in ("DequantizeLinear", "Cast")
     }  # fmt: skip
+    if region.attention is not None:  # Of both products.
+        folded |= {node for node in region.nodes if node.op_type == "DequantizeLinear"}
     if region.weight_decoder is not None:
         folded = (folded | set(ir.weight_path(region.anchor))) - {region.weight_decoder}
     return tuple(node for node in region.nodes if node not in folded)

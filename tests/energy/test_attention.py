@@ -51,3 +51,27 @@ def test_tiles_read_vectors_in_whole_tiles() -> None:
     queries, keys = math.ceil(blocks.queries / 16), math.ceil(blocks.keys / 16)
     issued = queries * keys * 2 * 2 * 16 * 16 * 32  # Two steps of depth, 32 numbers each.
     assert blocks.products[0].issued_ops == issued
+
+
+def test_rounded_weights_have_all_keys_in_one_block() -> None:
+    target = load_target("amd-epyc-9654")
+    unit, tile = target.unit_for(Precision.INT8), Tile("avx512-vnni", 8, 2, outer="n")
+    for tokens in (100, 2048, 20000):
+        work = AttentionWork(1, 1, tokens, tokens, 64, False, rounds_weights=True)
+        blocks = AttentionBlocks.of(work, tile, unit, target)
+        assert (blocks.keys, blocks.queries % 8) == (math.ceil(tokens / 16) * 16, 0)
+        assert blocks.queries == 8 or blocks.queries * blocks.keys * 4 <= 2**17
+        assert blocks.pairs == math.ceil(tokens / blocks.queries)
+
+
+def test_scores_of_rows_that_stay_pass_a_cache_less_often() -> None:
+    target = load_target("amd-epyc-9654")
+    unit, tile = target.unit_for(Precision.INT8), Tile("avx512-vnni", 8, 2, outer="n")
+    floats, rounded = (
+        AttentionWork(1, 1, 4096, 4096, 64, False, rounds_weights=rounds)
+        for rounds in (False, True)
+    )
+    blocks = AttentionBlocks.of(rounded, tile, unit, target)
+    row_bytes = 4096 * 4
+    assert blocks.score_passes(rounded, row_bytes) < blocks.score_passes(floats, row_bytes)
+    assert blocks.score_passes(rounded, row_bytes / 2) == blocks.score_passes(floats, row_bytes)

@@ -7,7 +7,7 @@ may serve groups of heads: all that matters is where the vectors lie in memory.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -23,7 +23,7 @@ from gcompile.ir.attention.operand import (
     rows_of,
     written_rows,
 )
-from gcompile.ir.attention.vectors import Mask, NotAttentionError, Reader, Vectors
+from gcompile.ir.attention.vectors import Mask, NotAttentionError, Reader, Stored, Vectors
 from gcompile.ir.attention.weights import Weights, input_of
 from gcompile.ir.batched_product import is_batched_product
 from gcompile.ir.constants import constant_array
@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 _HIDDEN = -1e8
 """What is added to scores that do not count, or less: their exponentials are zeros beside any
 score of a network. Exporters write -1e9, the lowest float32, or -infinity."""
+
+_MOST_BYTES = 2**16
+"""Products of an unsigned and a signed byte whose sum is an int32 for certain."""
 
 _NO_PRODUCT = "it has no product of two computed operands"
 
@@ -51,6 +54,7 @@ class FoundAttention:
         masks: What changes the scaled scores, in order.
         output: What is written.
         zero_if_hidden: Queries that see no key give zeros.
+        weights: How the weights are rounded, if the kernel that reads it has to.
     """
 
     regions: tuple[Region, ...]
@@ -61,6 +65,7 @@ class FoundAttention:
     masks: tuple[Mask, ...]
     output: Vectors
     zero_if_hidden: bool
+    weights: Stored | None = None
 
 
 def find_attention(
@@ -152,6 +157,9 @@ class _Finder:
             _Slot(weighted, 1, kept),
         )
         operands = self._operands(slots)
+        rounded = None
+        if self.reader.rounds:
+            rounded = _rounded_weights(operands, weights.roundings, keys)
         output = self._output(weighted, (batch, heads, queries, depth))
         masks = tuple(reversed(weights.masks))
         # Beside another mask it stays one: queries that see no key depend on the sum of both.
@@ -165,6 +173,7 @@ class _Finder:
             () if is_causal else masks,
             output,
             weights.zero_if_hidden,
+            rounded,
         )
 
     def _operands(self, slots: Sequence[_Slot]) -> list[Vectors]:
@@ -251,6 +260,24 @@ def _sizes(shape: tuple[int, ...]) -> tuple[int, int, int, int]:
     *leading, queries, keys = shape if len(shape) > 1 else (1, *shape)
     heads = leading[-1] if leading else 1
     return math.prod(leading[:-1]), heads, queries, keys
+
+
+def _rounded_weights(
+    operands: Sequence[Vectors], roundings: Collection[Stored | None], keys: int
+) -> Stored | None:
+    """How weights of quantized attention are rounded; None where nothing is quantized."""
+    quantized = [operand.stored.is_integer for operand in operands]
+    if not any(quantized) and not roundings:
+        return None
+    stored = next(iter(roundings), None)
+    if not all(quantized) or len(roundings) != 1 or stored is None:
+        raise NotAttentionError("attention multiplies bytes with other numbers")
+    lowest = -128 if stored.dtype is onnx_ir.DataType.INT8 else 0
+    if not stored.is_integer or stored.zero_point != lowest:
+        raise NotAttentionError("the lowest byte of the weights of attention is not zero")
+    if keys > _MOST_BYTES:
+        raise NotAttentionError("sums of products of so many bytes pass the range of int32")
+    return stored
 
 
 def _is_causal(mask: Mask, queries: int, keys: int) -> bool:

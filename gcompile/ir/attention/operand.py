@@ -75,7 +75,7 @@ class Storing:
         if node.domain:
             return False
         if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
-            found = _quantization(node)
+            found = quantization_of(node)
             if found is None:
                 return False
             if self.numbers is None:
@@ -227,7 +227,7 @@ def _integers(node: onnx_ir.Node, slot: int) -> list[int] | None:
     return None if array is None else [int(number) for number in array.reshape(-1)]
 
 
-def _quantization(node: onnx_ir.Node) -> tuple[float, int] | None:
+def quantization_of(node: onnx_ir.Node) -> tuple[float, int] | None:
     """Scale and zero point of a QuantizeLinear or DequantizeLinear; None if not of a tensor."""
     scale = constant_array(node.inputs[1])
     zero = node.inputs[2] if len(node.inputs) > 2 else None

@@ -80,14 +80,24 @@ class Reader:
         unit: Elements that it copies at once: vectors begin at multiples of it.
         takes_moves: The moves and conversions before an operand belong to what it does, and must
             not be read by anything else. Otherwise those of other regions stay where they are.
+        rounds: It rounds weights as the graph does, and multiplies bytes with bytes only.
     """
 
     types: Collection[onnx_ir.DataType]
     unit: int = 1
     takes_moves: bool = False
+    rounds: bool = False
 
 
 WHOLE = Reader(
-    (onnx_ir.DataType.FLOAT, onnx_ir.DataType.BFLOAT16, onnx_ir.DataType.FLOAT16), takes_moves=True
+    (
+        onnx_ir.DataType.FLOAT,
+        onnx_ir.DataType.BFLOAT16,
+        onnx_ir.DataType.FLOAT16,
+        onnx_ir.DataType.UINT8,
+        onnx_ir.DataType.INT8,
+    ),
+    takes_moves=True,
+    rounds=True,
 )
 """What reads attention that is one region."""

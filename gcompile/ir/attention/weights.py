@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx_ir
 
-from gcompile.ir.attention.vectors import Mask, NotAttentionError
+from gcompile.ir.attention.operand import quantization_of
+from gcompile.ir.attention.vectors import Mask, NotAttentionError, Stored
 from gcompile.ir.batched_product import is_batched_product
 from gcompile.ir.constants import constant_array, is_constant
 from gcompile.ir.shapes import static_shape
@@ -21,7 +22,7 @@ _SAME = frozenset({"Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identi
 """Operators that keep the elements of the weights and their order."""
 
 _ROUNDING = frozenset({"QuantizeLinear", "DequantizeLinear"})
-"""Weights that never are in memory need not be rounded for it."""
+"""Weights that never are in memory need not be rounded for it, but may be."""
 
 
 @dataclass
@@ -34,6 +35,8 @@ class Weights:
         masks: What is added or hides, the last one first.
         shape: Of the weights where masks are added, else where the softmax reads them.
         zero_if_hidden: Queries that see no key give zeros.
+        roundings: How the weights are stored wherever they are quantized, None for other ways
+            than with one constant scale.
     """
 
     written: frozenset[onnx_ir.Value]
@@ -42,6 +45,7 @@ class Weights:
     scale: float = 1.0
     zero_if_hidden: bool = False
     shape: tuple[int, ...] = ()
+    roundings: set[Stored | None] = field(default_factory=set)
 
     def find(self, value: onnx_ir.Value) -> onnx_ir.Node:
         """Walk up from the weights to the product of queries and keys.
@@ -67,6 +71,8 @@ class Weights:
                 self.nodes.add(_producer(input_of(node, 0)))
                 value = inner
             elif node.op_type in _SAME | _ROUNDING:
+                if node.op_type in _ROUNDING:
+                    self.roundings.add(_rounding(node))
                 value = input_of(node, 0)
             else:
                 break
@@ -165,6 +171,13 @@ def _producer(value: onnx_ir.Value) -> onnx_ir.Node:
     if node is None:
         raise NotAttentionError("an operand is not computed")
     return node
+
+
+def _rounding(node: onnx_ir.Node) -> Stored | None:
+    """How QuantizeLinear or DequantizeLinear has the weights stored."""
+    numbers = quantization_of(node)
+    stored = node.outputs[0] if node.op_type == "QuantizeLinear" else input_of(node, 0)
+    return None if numbers is None or stored.dtype is None else Stored(stored.dtype, *numbers)
 
 
 def _leads_to_product(value: onnx_ir.Value) -> bool:

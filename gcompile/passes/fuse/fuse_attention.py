@@ -4,7 +4,8 @@
 
 As regions of their own, the products and the softmax write the scores, heads · queries · keys
 numbers, and read them again. One kernel keeps those of a block of queries in the cache next to
-the core. Sums are rounded in another order.
+the core. Sums are rounded in another order. Weights that the graph rounds to bytes are rounded
+when all scores of a query are known, which must have room in the cache of the core.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from gcompile import ir
 from gcompile.energy import Cost, EnergyModel, best_tile, footprint_of, is_blocked
 from gcompile.ir.attention import WHOLE, FoundAttention, NotAttentionError, find_attention
 from gcompile.passes.base import Numerics, Pass, PassContext, Skip
+
+_FLOAT_BYTES = 4
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,8 @@ class _Fusion:
         unit = self.ctx.target.unit_for(whole.precision)
         if unit.precision is not whole.precision or not is_blocked(unit, self.ctx.target):
             return Skip(f"no kernel computes attention on unit {unit.name!r}")
+        if found.weights is not None and not self._has_room(found.sizes[4]):
+            return Skip("the scores of a query are more than the cache keeps")
         before = self._price(*found.regions)
         tiles = {region: region.tile for region in found.regions}
         first = self.region_of[nodes[0]]
@@ -107,6 +112,11 @@ class _Fusion:
                 ir.set_tile(region, old)
         ir.set_launch(first, launch)
         return Skip("scores in memory cost less")
+
+    def _has_room(self, keys: int) -> bool:
+        """Say whether the scores of one query take at most half the last cache of a core."""
+        own = [memory.size_bytes for memory in self.ctx.target.memories if memory.per_core]
+        return bool(own) and keys * _FLOAT_BYTES <= own[-1] / 2
 
     def _price(self, *regions: ir.Region) -> Cost:
         ctx = self.ctx

@@ -17,7 +17,7 @@ from gcompile.passes.base import Pipeline
 from gcompile.passes.fuse.fuse_attention import FuseAttention
 from gcompile.passes.fuse.merge_launches import MergeLaunches
 from tests.backends.tvm.lowering.attention_models import SHARED_KEYS, SHARING, projected
-from tests.backends.tvm.lowering.compiling import Built, check, operators
+from tests.backends.tvm.lowering.compiling import Built, calibration_rows, check, operators, parse
 
 _PLAIN = """
     kt = Transpose<perm = [0, 1, 3, 2]>(k)
@@ -53,7 +53,8 @@ def _network(proto: onnx.ModelProto, folder: Path) -> ir.Model:
 
 
 @pytest.mark.parametrize(
-    ("network", "precision"), [("bert", "bf16"), ("bert", "fp16"), ("llama", None)]
+    ("network", "precision"),
+    [("bert", "bf16"), ("bert", "fp16"), ("bert", "int8"), ("llama", None)],
 )
 def test_networks_have_one_kernel_for_attention(
     network: str, precision: str | None, tmp_path: Path
@@ -62,11 +63,14 @@ def test_networks_have_one_kernel_for_attention(
     _fused(_network(proto, tmp_path), precision, threads=2)
 
 
+@pytest.mark.parametrize("precision", ["bf16", "int8"])
 @pytest.mark.parametrize("tokens", [5, 50])
-def test_machines_with_tiles_have_one_kernel_for_attention(tokens: int) -> None:
-    built = gcompile.compile(_of_tokens(tokens), "intel-xeon-8490h", precision="bf16")
+def test_machines_with_tiles_have_one_kernel_for_attention(tokens: int, precision: str) -> None:
+    model = _of_tokens(tokens)
+    calib = calibration_rows(model) if precision == "int8" else None
+    built = gcompile.compile(model, "intel-xeon-8490h", precision=precision, calib=calib)
     found = [region for region in ir.regions(built.model.graph) if region.attention]
-    assert [region.tile.unit for region in found if region.tile] == ["amx-bf16"]
+    assert [region.tile.unit for region in found if region.tile] == [f"amx-{precision}"]
     assert not {region.name for region in found} & set(built.report.fallbacks)
 
 
@@ -213,3 +217,88 @@ def _of_tokens(tokens: int) -> ir.Model:
 def test_scores_take_no_memory() -> None:
     built = check(_of_tokens(700))
     assert (built.report.peak_memory_bytes or 0) < 4 * 700 * 700 * 4
+
+
+def _quantized(weights: str, constants: dict[str, ir.Array]) -> ir.Model:
+    """Attention of bytes: `weights` makes p of the softmax w."""
+    names = ("q", "k", "v")
+    numbers = {f"{n}s": np.asarray(np.float32(0.02 + 0.001 * i)) for i, n in enumerate(names)}
+    zeros = {f"{n}z": np.asarray(np.uint8(120 + 4 * i)) for i, n in enumerate(names)}
+    declared = "".join(f", float {n}s, uint8 {n}z" for n in names)
+    coded = "".join(
+        f"""
+            {n}b = QuantizeLinear({n}, {n}s, {n}z)
+            {n}r = DequantizeLinear({n}b, {n}s, {n}z)"""
+        for n in names
+    )
+    return parse(
+        f"""
+        g (float[2,3,50,16] q, float[2,3,70,16] k, float[2,3,70,16] v, float[2,1,1,70] mask)
+            => (float[2,3,50,16] y)
+        <float quarter, float ps, uint8 pz, int8 iz, float[1] none{declared}> {{{coded}
+            kt = Transpose<perm = [0, 1, 3, 2]>(kr)
+            s = MatMul(qr, kt)
+            scaled = Mul(s, quarter)
+            masked = Add(scaled, mask)
+            w = Softmax<axis = -1>(masked)
+            {weights}
+            y = MatMul(p, vr)
+        }}""",
+        constants={**_QUARTER, **numbers, **zeros, "ps": np.asarray(np.float32(1 / 255)),
+                   **constants},
+    )  # fmt: skip
+
+
+_UNSIGNED = "wb = QuantizeLinear(w, ps, pz)\n p = DequantizeLinear(wb, ps, pz)"
+_SIGNED = _UNSIGNED.replace("pz", "iz")
+
+
+@pytest.mark.parametrize(
+    ("weights", "constants", "fused"),
+    [
+        (_UNSIGNED, {"pz": np.asarray(np.uint8(0))}, True),
+        (_SIGNED, {"iz": np.asarray(np.int8(-128))}, True),
+        (_UNSIGNED, {"pz": np.asarray(np.uint8(1))}, False),
+        (_SIGNED, {"iz": np.asarray(np.int8(0))}, False),
+        ("p = Identity(w)", {}, False),
+    ],
+)
+def test_bytes_are_attended_to_as_the_graph_rounds_them(
+    weights: str, constants: dict[str, ir.Array], fused: bool
+) -> None:
+    built = check(_quantized(weights, constants))
+    found = [op for op in operators(built.model) if op.count("MatMul") == 2]
+    assert len(found) == fused
+    assert not built.report.fallbacks
+
+
+def test_quantized_attention_gives_what_its_parts_give(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = _of_tokens(150)
+    fused = _fused(model, "int8")
+    monkeypatch.setattr(stages, "ALGORITHMS", Pipeline("algorithms", (MergeLaunches(),)))
+    parts = check(model, "int8")
+    assert all(op.count("MatMul") < 2 for op in operators(parts.model))
+    for name, array in parts.outputs.items():
+        found, expected = fused.outputs[name].astype(np.float64), array.astype(np.float64)
+        # Sums of exponentials are rounded in another order: few bytes are one step off, if any.
+        np.testing.assert_allclose(found, expected, atol=0.02 * np.ptp(expected))
+        assert np.mean(found == expected) > 0.9
+
+
+def test_attention_of_floats_writes_bytes_where_the_graph_rounds_its_result() -> None:
+    text = """
+        g (float[2,50,16] q, float[2,70,16] k, float[2,70,16] v) => (float[2,50,16] y)
+        <float s, uint8 z> {
+            t = Transpose<perm = [0, 2, 1]>(k)
+            p = MatMul(q, t)
+            w = Softmax<axis = -1>(p)
+            o = MatMul(w, v)
+            b = QuantizeLinear(o, s, z)
+            y = DequantizeLinear(b, s, z)
+        }"""
+    numbers: dict[str, ir.Array] = {
+        "s": np.asarray(np.float32(0.02)),
+        "z": np.asarray(np.uint8(120)),
+    }
+    built = check(parse(text, constants=numbers))
+    assert "Transpose+MatMul+Softmax+MatMul+QuantizeLinear" in operators(built.model)
