@@ -1,6 +1,6 @@
 """Attention whose scores stay in the cache, beside scores in memory and beside ONNX Runtime.
 
-    python -m benchmarks.attention [--tokens 128 512 1024 2048] [--heads 12] [--precision bf16]
+    python -m benchmarks.attention [--tokens 128 512 1024 2048] [--heads 12] [--precision int8]
 
 Queries, keys and values come as projections leave them. CPU time of one thread, medians of calls
 in turn; scratch is the peak of live tensors and workspaces. Where scores in memory are priced
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from unittest.mock import patch
@@ -22,6 +23,7 @@ from onnx import parser
 
 import gcompile
 from benchmarks.timing import interleave, machine
+from gcompile import ir
 from gcompile.compiler import stages
 from gcompile.passes.base import Pipeline
 from gcompile.passes.fuse.fuse_attention import FuseAttention
@@ -35,7 +37,7 @@ def main() -> None:
     parser_ = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser_.add_argument("--tokens", type=int, nargs="+", default=[128, 512, 1024, 2048])
     parser_.add_argument("--heads", type=int, default=12)
-    parser_.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
+    parser_.add_argument("--precision", choices=["fp32", "bf16", "int8"], default="fp32")
     parser_.add_argument("--causal", action="store_true")
     parser_.add_argument("--rounds", type=int, default=11)
     arguments = parser_.parse_args()
@@ -52,9 +54,10 @@ def _compare(folder: Path, tokens: int, arguments: argparse.Namespace) -> None:
     rng = np.random.default_rng(0)
     shape = (1, tokens, 64 * arguments.heads)
     inputs = {name: rng.standard_normal(shape).astype(np.float32) for name in "qkv"}
-    fused, peak = _compiled(path, folder / "fused", arguments.precision)
+    compiled = partial(_compiled, path, precision=arguments.precision, inputs=inputs)
+    fused, peak = compiled(folder / "fused")
     with patch.object(stages, "ALGORITHMS", _IN_MEMORY):
-        plain, plain_peak = _compiled(path, folder / "memory", arguments.precision)
+        plain, plain_peak = compiled(folder / "memory")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
@@ -71,9 +74,15 @@ def _compare(folder: Path, tokens: int, arguments: argparse.Namespace) -> None:
     )
 
 
-def _compiled(path: Path, folder: Path, precision: str) -> tuple[gcompile.runtime.Runner, int]:
+def _compiled(
+    path: Path, folder: Path, precision: str, inputs: Mapping[str, ir.Array]
+) -> tuple[gcompile.runtime.Runner, int]:
     built = gcompile.compile(
-        path, precision=None if precision == "fp32" else precision, output=folder, cache=False
+        path,
+        precision=None if precision == "fp32" else precision,
+        calib=inputs if precision == "int8" else None,
+        output=folder,
+        cache=False,
     )
     return gcompile.runtime.load(folder), built.report.peak_memory_bytes or 0
 
