@@ -73,6 +73,7 @@ from gcompile.ir.split_weights import split_weights
 from gcompile.ir.static.borders import take_elements
 from gcompile.ir.static.branches import inline_branch
 from gcompile.ir.store_bytes import store_bytes
+from gcompile.ir.stored_move import VIEWS, StoredMove, is_view, stored_move
 from gcompile.ir.stored_weights import weight_decoder, weight_path
 from gcompile.ir.strided import MOVES as STRIDED_MOVES
 from gcompile.ir.strided import Strided
@@ -81,9 +82,7 @@ from gcompile.ir.transfer import from_bytes, to_bytes
 from gcompile.ir.verify import verify
 from gcompile.ir.walk import all_graphs, all_nodes, remove_unused
 from gcompile.ir.work import (
-    VIEWS,
     Work,
-    is_view,
     operations_of,
     read_bytes,
     value_bytes,
@@ -126,6 +125,7 @@ __all__ = [
     "Shape",
     "Shapes",
     "Snapshot",
+    "StoredMove",
     "Strided",
     "TensorType",
     "Tile",
@@ -205,6 +205,7 @@ __all__ = [
     "static_shape",
     "store_bytes",
     "stored",
+    "stored_move",
     "take_elements",
     "tensor",
     "to_bytes",

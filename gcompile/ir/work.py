@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import onnx_ir
 
-from gcompile.ir.precision import Precision, decodes_storage
+from gcompile.ir.precision import Precision
 from gcompile.ir.recurrence import recurrence_of
 from gcompile.ir.region import Region
 from gcompile.ir.row_write import RowWrite, row_write_of
 from gcompile.ir.shapes import static_shape
-
-VIEWS = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity"})
-"""Operators that only rename memory."""
+from gcompile.ir.stored_move import VIEWS, is_view
 
 _VECTOR_OPS_PER_ELEMENT = {
     "Exp": 10, "Log": 12, "Tanh": 14, "Sigmoid": 14, "Erf": 14, "Gelu": 20, "Softplus": 20,
@@ -76,41 +74,6 @@ def work_of(region: Region) -> Work:
         weight_bytes=sum(value_bytes(v) for v in region.inputs if v.const_value is not None),
         write_bytes=sum(written_bytes(value, region) for value in region.outputs),
     )
-
-
-def is_view(region: Region) -> bool:
-    """Say whether the region only renames memory, of numbers as they are stored too."""
-    if all(node.op_type in VIEWS and not node.domain for node in region.nodes):
-        return True
-    return len(region.nodes) == 3 and _is_stored_view(*region.nodes)
-
-
-def _is_stored_view(decoder: onnx_ir.Node, view: onnx_ir.Node, encoder: onnx_ir.Node) -> bool:
-    """Say whether numbers are decoded, renamed, and encoded as they were."""
-    if view.op_type not in VIEWS or not decodes_storage(decoder):
-        return False
-    if view.inputs[0] is not decoder.outputs[0] or encoder.inputs[0] is not view.outputs[0]:
-        return False
-    before, after = decoder.inputs, encoder.inputs
-    if before[0] is None or before[0].dtype is not encoder.outputs[0].dtype:
-        return False
-    if decoder.op_type == "Cast":
-        return encoder.op_type == "Cast"
-    return encoder.op_type == "QuantizeLinear" and all(
-        _number(before, slot) is not None and _number(before, slot) == _number(after, slot)
-        for slot in (1, 2)
-    )
-
-
-def _number(inputs: Sequence[onnx_ir.Value | None], slot: int) -> float | None:
-    """A scale or zero point that is one constant number; 0 where it is left out."""
-    value = inputs[slot] if slot < len(inputs) else None
-    if value is None:
-        return 0.0
-    constant = value.const_value
-    if constant is None or constant.size != 1:
-        return None
-    return float(constant.numpy().reshape(()))
 
 
 def operations_of(nodes: Iterable[onnx_ir.Node]) -> tuple[int, int]:

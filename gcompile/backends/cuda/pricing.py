@@ -21,7 +21,6 @@ from gcompile.backends.cuda.ledger import busy_share, issued
 from gcompile.backends.cuda.lowering.anchor import itemsize
 from gcompile.backends.cuda.lowering.attentions import attentions_of
 from gcompile.backends.cuda.program.instruction import instruction_for
-from gcompile.backends.tvm.lowering.moves import stored_move
 from gcompile.energy.emission import Launched
 from gcompile.energy.gpu import Issued
 from gcompile.energy.job import Job
@@ -189,5 +188,5 @@ def _launched(kernel: Kernel, target: Target) -> Launched:
 
 def _is_view(region: ir.Region) -> bool:
     """Whether it only gives stored numbers another shape, which is no launch."""
-    move = stored_move(region)
+    move = ir.stored_move(region)
     return move is not None and move.node.op_type != "Transpose"

@@ -16,6 +16,7 @@ import onnx_ir
 
 from gcompile.ir.attention.vectors import Reader, Rows, Stored
 from gcompile.ir.constants import constant_array, is_constant
+from gcompile.ir.quantization import quantization_of
 from gcompile.ir.shapes import static_shape
 from gcompile.ir.strided import MOVES, Strided
 
@@ -225,15 +226,3 @@ def _first_of_part(
 def _integers(node: onnx_ir.Node, slot: int) -> list[int] | None:
     array = constant_array(node.inputs[slot]) if len(node.inputs) > slot else None
     return None if array is None else [int(number) for number in array.reshape(-1)]
-
-
-def quantization_of(node: onnx_ir.Node) -> tuple[float, int] | None:
-    """Scale and zero point of a QuantizeLinear or DequantizeLinear; None if not of a tensor."""
-    scale = constant_array(node.inputs[1])
-    zero = node.inputs[2] if len(node.inputs) > 2 else None
-    point = constant_array(zero)
-    if scale is None or scale.size != 1 or (zero is not None and point is None):
-        return None
-    if point is not None and point.size != 1:
-        return None
-    return float(scale.reshape(())), int(point.reshape(())) if point is not None else 0

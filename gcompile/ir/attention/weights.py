@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx_ir
 
-from gcompile.ir.attention.operand import quantization_of
 from gcompile.ir.attention.vectors import Mask, NotAttentionError, Stored
 from gcompile.ir.batched_product import is_batched_product
 from gcompile.ir.constants import constant_array, is_constant
+from gcompile.ir.quantization import quantization_of
 from gcompile.ir.shapes import static_shape
 
 _SAME = frozenset({"Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout"})

@@ -26,7 +26,6 @@ from gcompile.backends.cuda.lowering.region_anchor import region_anchor
 from gcompile.backends.tvm.fallback import add_fallback
 from gcompile.backends.tvm.lowering.graph import region_proto
 from gcompile.backends.tvm.lowering.memory import array_of
-from gcompile.backends.tvm.lowering.moves import Move, stored_move
 from gcompile.backends.tvm.lowering.placement import Layout, is_same_memory
 from gcompile.backends.tvm.lowering.region_expression import CannotEmitError
 from gcompile.backends.tvm.operators import refuse_fallback
@@ -92,7 +91,7 @@ class RegionWriter:
     def _write_region(self, region: ir.Region) -> None:
         """Write a region by a kernel of ours, or let TVM's importer write it."""
         try:
-            move = stored_move(region)
+            move = ir.stored_move(region)
             if move is not None:
                 self._write_move(move)
             elif len(region.nodes) == 1 and ir.recurrence_of(region.nodes[0]) is not None:
@@ -137,7 +136,7 @@ class RegionWriter:
         given = list(results) if len(results) > 1 else results[0]
         return self.builder.emit(relax.call_tir(function, list(arguments), given))
 
-    def _write_move(self, move: Move) -> None:
+    def _write_move(self, move: ir.StoredMove) -> None:
         """Move numbers as they are stored; a reshape is no launch at all."""
         source = self.value(move.source)
         shape = ir.static_shape(move.result)

@@ -22,7 +22,7 @@ from gcompile.backends.tvm.lowering.emission import Emission
 from gcompile.backends.tvm.lowering.loops import Rounds, call_loop, write_rounds
 from gcompile.backends.tvm.lowering.memory import Memory, array_of
 from gcompile.backends.tvm.lowering.merge import merge_launches
-from gcompile.backends.tvm.lowering.moves import stored_move, without_conversions, write_move
+from gcompile.backends.tvm.lowering.moves import without_conversions, write_move
 from gcompile.backends.tvm.lowering.plain import write_plain
 from gcompile.backends.tvm.lowering.region_expression import CannotEmitError
 from gcompile.backends.tvm.lowering.regions import lower_region
@@ -156,7 +156,7 @@ class _GraphLowering:
         if isinstance(code, PlainCode):
             write_plain(code, self.memory)
             return
-        move = stored_move(region)
+        move = ir.stored_move(region)
         if move is not None and write_move(move, self.memory):
             return
         try:

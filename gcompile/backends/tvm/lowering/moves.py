@@ -1,12 +1,8 @@
-"""Operators that only rename or transpose memory.
-
-They run on the numbers as stored. A region {dequantize, move, quantize} whose scales are all equal
-moves bytes and never computes a real number.
-"""
+"""Operators that only rename or transpose memory: see `gcompile.ir.stored_move`."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from tvm import relax
 
@@ -19,45 +15,9 @@ from gcompile.backends.tvm.lowering.placement import (
     image_of,
     rows_image,
 )
-from gcompile.backends.tvm.lowering.region_expression import CannotEmitError
-from gcompile.backends.tvm.lowering.stored_numbers import quantization
-from gcompile.backends.tvm.lowering.windows import stored_input
 
-_CONVERSIONS = frozenset({"QuantizeLinear", "DequantizeLinear", "Cast"})
 _TO_CHANNELS_FIRST = {4: [0, 3, 1, 2], 3: [0, 2, 1]}
 _TO_CHANNELS_LAST = {4: [0, 2, 3, 1], 3: [0, 2, 1]}
-
-
-@dataclass(frozen=True)
-class Move:
-    """One operator, between values as they are stored."""
-
-    node: ir.Node
-    source: ir.Value
-    result: ir.Value
-
-
-def stored_move(region: ir.Region) -> Move | None:
-    """Read the region as one move of stored numbers, or None when it is none."""
-    cores = [node for node in region.nodes if node.op_type not in _CONVERSIONS]
-    if len(cores) != 1 or cores[0].domain or len(region.outputs) != 1:
-        return None
-    node = cores[0]
-    if node.op_type not in ir.VIEWS | {"Transpose"}:
-        return None
-    given = node.inputs[0]
-    if given is None or ir.is_constant(given):
-        return None
-    if len(region.nodes) == 1:
-        return Move(node, given, node.outputs[0])
-    try:
-        stored, scale, zero_point = stored_input(region, given)
-        if (scale, zero_point) != _output_quantization(region.nodes[-1]):
-            return None
-    except CannotEmitError:
-        return None
-    result = region.outputs[0]
-    return Move(node, stored, result) if stored.dtype is result.dtype else None
 
 
 def without_conversions(region: ir.Region) -> list[ir.Region]:
@@ -76,18 +36,14 @@ def without_conversions(region: ir.Region) -> list[ir.Region]:
     ]
 
 
-def write_move(move: Move, memory: Memory) -> bool:
+def write_move(move: ir.StoredMove, memory: Memory) -> bool:
     """Emit the move; say whether that was possible."""
     if move.node.op_type in ir.VIEWS:
         return _write_view(move, memory)
     return _write_transpose(move, memory)
 
 
-def _output_quantization(node: ir.Node) -> tuple[float, int]:
-    return quantization(node) if node.op_type == "QuantizeLinear" else (1.0, 0)
-
-
-def _write_view(move: Move, memory: Memory) -> bool:
+def _write_view(move: ir.StoredMove, memory: Memory) -> bool:
     source, result = move.source, move.result
     if result in memory.requests and _keep_image(source, result, memory):
         return True
@@ -109,7 +65,7 @@ def _keep_image(source: ir.Value, result: ir.Value, memory: Memory) -> bool:
     return True
 
 
-def _write_transpose(move: Move, memory: Memory) -> bool:
+def _write_transpose(move: ir.StoredMove, memory: Memory) -> bool:
     source, result = move.source, move.result
     rank = len(ir.static_shape(source))
     order = list(move.node.attributes.get_ints("perm", list(range(rank))[::-1]))
