@@ -32,7 +32,7 @@ class FuseAttention(Pass):
 
     name: ClassVar[str] = "fuse-attention"
     numerics: ClassVar[Numerics] = Numerics.ROUNDING
-    worth: float = 0.97
+    worth: float = 1.0
 
     def run(self, model: ir.Model, ctx: PassContext) -> int:
         """Fuse attention of every graph; count the regions that were made."""
