@@ -35,8 +35,10 @@ def stored_move(region: Region) -> StoredMove | None:
     if len(cores) != 1 or cores[0].domain or len(region.outputs) != 1:
         return None
     (node,) = cores
+    if node.op_type not in VIEWS | {"Transpose"}:
+        return None
     given = node.inputs[0]
-    if node.op_type not in VIEWS | {"Transpose"} or given is None or is_constant(given):
+    if given is None or is_constant(given):
         return None
     if len(region.nodes) == 1:
         return StoredMove(node, given, node.outputs[0])
