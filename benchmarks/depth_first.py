@@ -1,8 +1,8 @@
 """Layers of large images computed depth first, beside image by image and beside ONNX Runtime.
 
-    python -m benchmarks.depth_first [--precisions fp32 bf16] [--threads 1] [NETWORK or FILE ...]
+    python -m benchmarks.depth_first [--precisions fp32 bf16] [NETWORK or FILE ...]
 
-CPU time of all threads together, medians of calls in turn; estimated joules, and the peak of live
+CPU time of one thread, medians of calls in turn; estimated joules, and the peak of live
 tensors and workspaces. A network is a name that `benchmarks.networks.network` knows, a file an
 ONNX model with static shapes.
 """
@@ -38,10 +38,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("networks", nargs="*", default=_NETWORKS)
     parser.add_argument("--precisions", nargs="+", default=["fp32"])
-    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=9)
     arguments = parser.parse_args()
-    print(f"{machine()}, threads: {arguments.threads}")
+    print(f"{machine()}, one thread")
     print("network, precision: CPU ms depth first / image by image / ONNX Runtime fp32; ratios;")
     print("estimated mJ and peak MB of the first two")
     for name in arguments.networks:
@@ -56,11 +55,11 @@ def main() -> None:
 
 def _compare(name: str, path: Path, precision: str, arguments: argparse.Namespace) -> None:
     inputs = seeded_inputs(ir.load(path), 1)
-    chained = _compiled(path, precision, arguments.threads, inputs)
+    chained = _compiled(path, precision, inputs)
     with patch.object(stages, "ALGORITHMS", _IMAGE_BY_IMAGE):
-        whole = _compiled(path, precision, arguments.threads, inputs)
+        whole = _compiled(path, precision, inputs)
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = arguments.threads
+    options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     calls = {
         "chained": partial(gcompile.runtime.load(chained.artifact.folder).run, inputs),
@@ -80,12 +79,10 @@ def _compare(name: str, path: Path, precision: str, arguments: argparse.Namespac
     )
 
 
-def _compiled(
-    path: Path, precision: str, threads: int, inputs: Mapping[str, np.ndarray]
-) -> gcompile.Compiled:
+def _compiled(path: Path, precision: str, inputs: Mapping[str, np.ndarray]) -> gcompile.Compiled:
     """Build without a cache; rows of noise calibrate int8, whose speed does not depend on them."""
     calib = dict(inputs) if precision == "int8" else None
-    return gcompile.compile(path, precision=precision, threads=threads, calib=calib, cache=False)
+    return gcompile.compile(path, precision=precision, calib=calib, cache=False)
 
 
 if __name__ == "__main__":

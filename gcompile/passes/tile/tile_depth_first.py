@@ -39,6 +39,9 @@ class TileDepthFirst(Pass):
         """Assign chains, on a CPU; count the regions whose part in one changed."""
         if ctx.target.kind != "cpu" or len(ctx.target.memories) < _LEVELS:
             return 0
+        if ctx.threads > 1:
+            ctx.skipped[self.name, "threads would wait for each other in every pass"] += 1
+            return 0
         energy = ctx.energy.for_model(model)
         return sum(_Search(self, graph, ctx, energy).run() for graph in ir.all_graphs(model))
 

@@ -131,6 +131,13 @@ def test_regions_of_a_chain_start_with_no_others() -> None:
     assert all(region.launch == region.name for region in ir.regions(model.graph))
 
 
+def test_several_threads_compute_image_by_image() -> None:
+    model, ctx = tiled(CHAIN)
+    record = TileDepthFirst().apply(model, replace(ctx, threads=2))
+    assert record.changed == 0
+    assert "threads would wait for each other in every pass" in record.skipped
+
+
 def test_gpus_compute_image_by_image() -> None:
     model, ctx = tiled(CHAIN, load_target("nvidia-a100"))
     assert TileDepthFirst().apply(model, ctx).changed == 0
