@@ -52,8 +52,9 @@ def pass_of(region: ir.Region, chain: ir.Chain, job: Job) -> Job:
 
 
 def _pass_of(whole: ir.Contraction, rows: int) -> ir.Contraction:
-    window = ir.RowWindow(whole.stride_h, (whole.kernel_h - 1) * whole.dilation_h + 1)
-    return replace(whole, in_h=window.count(rows), out_h=rows, pad_top=0, pad_bottom=0)
+    return replace(
+        whole, in_h=ir.RowWindow.of(whole).count(rows), out_h=rows, pad_top=0, pad_bottom=0
+    )
 
 
 def _is_inner(value: ir.Value, region: ir.Region, chain: ir.Chain) -> bool:

@@ -18,6 +18,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from gcompile.ir.contraction import Contraction
+
 LEAST_PASSES = 2
 """The fewest passes that are a chain: a repeated one and the last."""
 
@@ -34,6 +36,12 @@ class RowWindow:
     stride: int = 1
     extent: int = 1
     pad: int = 0
+
+    @classmethod
+    def of(cls, sizes: Contraction) -> RowWindow:
+        """The rows that a convolution or pool reads."""
+        extent = (sizes.kernel_h - 1) * sizes.dilation_h + 1
+        return cls(sizes.stride_h, extent, sizes.pad_top)
 
     def start(self, row: int) -> int:
         """The first row that `row` of the result reads; below zero where it is padding."""

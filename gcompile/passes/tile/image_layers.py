@@ -90,8 +90,7 @@ def _window(node: ir.Node) -> ir.RowWindow | None:
         return None
     if sizes is None or ir.dynamic_convolution(node) is not None:
         return None
-    extent = (sizes.kernel_h - 1) * sizes.dilation_h + 1
-    window = ir.RowWindow(sizes.stride_h, extent, sizes.pad_top)
+    window = ir.RowWindow.of(sizes)
     is_padded = sizes.pad_top > 0 or window.stop(sizes.out_h) > sizes.in_h
     if node.op_type == "AveragePool" and is_padded:  # Means count the rows inside the image.
         return None

@@ -68,9 +68,7 @@ def image_operands(kernel: BandedKernel) -> tuple[ImageOperand, ...]:
     found = []
     if isinstance(kernel, WindowKernel):
         leading = 1 if isinstance(kernel, PoolKernel) else 2
-        sizes = kernel.contraction
-        extent = (sizes.kernel_h - 1) * sizes.dilation_h + 1
-        found.append(ImageOperand(0, kernel.x, RowWindow(sizes.stride_h, extent, sizes.pad_top)))
+        found.append(ImageOperand(0, kernel.x, RowWindow.of(kernel.contraction)))
     first = leading + kernel.channel_vectors
     found += [
         ImageOperand(first + index, source.image, _SAME_ROW)

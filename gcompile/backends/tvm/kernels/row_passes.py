@@ -19,7 +19,7 @@ from tvm.tirx import Buffer, Expr, PrimFunc
 from tvm.tirx.script import builder as T
 
 from gcompile.backends.tvm.declare import declaring_call
-from gcompile.backends.tvm.kernels.band import BandedKernel, ImageOperand, band_of
+from gcompile.backends.tvm.kernels.band import BandedKernel, ImageOperand, band_of, least_rows
 from gcompile.backends.tvm.kernels.function import Argument, prim_func, scratch, view
 from gcompile.backends.tvm.kernels.image_access import fill_value
 from gcompile.backends.tvm.kernels.lanes import Lanes, for_each_vector
@@ -60,15 +60,10 @@ class Operand:
 
 @dataclass(frozen=True)
 class Link:
-    """One layer: its kernel, and what that reads.
-
-    Attributes:
-        least: The fewest rows it computes at once.
-    """
+    """One layer: its kernel, and what that reads."""
 
     kernel: BandedKernel
     operands: tuple[Operand, ...]
-    least: int
 
     @property
     def image(self) -> Image:
@@ -83,7 +78,7 @@ class Link:
             for operand in self.operands
             if operand.is_inner and operand.image is not None
         )
-        return BandedLayer(self.image.height, reads, self.least)
+        return BandedLayer(self.image.height, reads, least_rows(self.kernel))
 
 
 @dataclass(frozen=True)

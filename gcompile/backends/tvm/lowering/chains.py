@@ -20,14 +20,19 @@ from gcompile.backends.tvm.kernels.band import (
     BandedKernel,
     image_operands,
     is_banded,
-    least_rows,
 )
-from gcompile.backends.tvm.kernels.function import Argument
 from gcompile.backends.tvm.kernels.row_passes import Callee, Link, Operand, RowPasses
 from gcompile.backends.tvm.kernels.spec import Kernel as KernelSpec
 from gcompile.backends.tvm.kernels.spec import TransposeKernel
 from gcompile.backends.tvm.lowering.emission import code_of
-from gcompile.backends.tvm.lowering.merge import KernelCall, readers_of, with_body
+from gcompile.backends.tvm.lowering.merge import (
+    KernelCall,
+    declarations,
+    inputs_of,
+    readers_of,
+    renamed,
+    with_body,
+)
 from gcompile.backends.tvm.wrapping import EMITTED_ATTRIBUTE
 
 
@@ -151,9 +156,7 @@ class _Links:
     @property
     def inputs(self) -> list[relax.Expr]:
         """What comes from outside, each once."""
-        inside = set(self.results)
-        read = [a for v in self.results for a in self.calls[v].arguments]
-        return list(dict.fromkeys(a for a in read if a not in inside))
+        return inputs_of(self.results, self.calls)
 
     def passes(self, callees: _Callees) -> RowPasses:
         """The calls as passes over rows.
@@ -170,7 +173,9 @@ class _Links:
         bands = ir.bands_of([link.layer for link in links], self.rows)
         if bands is None:
             raise _WholeError("its images are too low, or are not read at one pace")
-        return RowPasses(links, bands, self._arguments(inputs), callees.of)
+        declared = declarations(self.results, self.calls)
+        arguments = (renamed(declared[v], f"input{i}") for i, v in enumerate(inputs))
+        return RowPasses(links, bands, tuple(arguments), callees.of)
 
     def binding(self, function: tvm.ir.GlobalVar) -> relax.Binding:
         """The call of all of it."""
@@ -191,18 +196,7 @@ class _Links:
                 raise _WholeError("a value inside it is read whole")
             place = inputs.index(argument) if inner is None else inner
             operands.append(Operand(place, images.get(index), is_inner=inner is not None))
-        return Link(kernel, tuple(operands), least_rows(kernel))
-
-    def _arguments(self, inputs: Sequence[relax.Expr]) -> tuple[Argument, ...]:
-        """How each input is declared: every kernel declares it alike."""
-        found: dict[relax.Expr, Argument] = {}
-        for variable in self.results:
-            call = self.calls[variable]
-            found |= dict(zip(call.arguments, call.code.arguments, strict=False))
-        return tuple(
-            Argument(f"input{index}", found[expression].shape, found[expression].dtype)
-            for index, expression in enumerate(inputs)
-        )
+        return Link(kernel, tuple(operands))
 
 
 @dataclass(frozen=True)

@@ -90,6 +90,31 @@ def readers_of(function: relax.Function) -> dict[relax.Var, set[relax.Var | None
     return readers
 
 
+def inputs_of(
+    results: Sequence[relax.Var], calls: Mapping[relax.Var, KernelCall]
+) -> list[relax.Expr]:
+    """What calls read that none of them computes, each once."""
+    inside = set(results)
+    read = [a for v in results for a in calls[v].arguments]
+    return list(dict.fromkeys(a for a in read if a not in inside))
+
+
+def declarations(
+    results: Sequence[relax.Var], calls: Mapping[relax.Var, KernelCall]
+) -> dict[relax.Expr, Argument]:
+    """How each value that calls read or compute is declared: every kernel declares it alike."""
+    found: dict[relax.Expr, Argument] = {}
+    for variable in results:
+        call = calls[variable]
+        found |= dict(zip([*call.arguments, variable], call.code.arguments, strict=True))
+    return found
+
+
+def renamed(argument: Argument, name: str) -> Argument:
+    """The same declaration under another name."""
+    return Argument(name, argument.shape, argument.dtype)
+
+
 @dataclass(frozen=True)
 class _Run:
     """Calls that become one."""
@@ -101,9 +126,7 @@ class _Run:
     @property
     def inputs(self) -> list[relax.Expr]:
         """What comes from outside, each once."""
-        inside = set(self.results)
-        read = [a for v in self.results for a in self.calls[v].arguments]
-        return list(dict.fromkeys(a for a in read if a not in inside))
+        return inputs_of(self.results, self.calls)
 
     @property
     def outputs(self) -> list[relax.Var]:
@@ -126,9 +149,9 @@ class _Run:
     def code(self) -> Code:
         """All calls as one kernel."""
         inputs, outputs = self.inputs, self.outputs
-        shapes = self._shapes()
-        arguments = [_renamed(shapes[v], f"input{i}") for i, v in enumerate(inputs)]
-        arguments += [_renamed(shapes[v], f"output{i}") for i, v in enumerate(outputs)]
+        shapes = declarations(self.results, self.calls)
+        arguments = [renamed(shapes[v], f"input{i}") for i, v in enumerate(inputs)]
+        arguments += [renamed(shapes[v], f"output{i}") for i, v in enumerate(outputs)]
 
         def write(buffers: list[Buffer]) -> None:
             known = dict(zip([*inputs, *outputs], buffers, strict=True))
@@ -162,18 +185,6 @@ class _Run:
             for index, variable in enumerate(self.outputs)
         ]
         return [relax.VarBinding(together, call), *items]
-
-    def _shapes(self) -> dict[relax.Expr, Argument]:
-        """How each value is declared: every kernel declares it alike."""
-        found: dict[relax.Expr, Argument] = {}
-        for variable in self.results:
-            call = self.calls[variable]
-            found |= dict(zip([*call.arguments, variable], call.code.arguments, strict=True))
-        return found
-
-
-def _renamed(argument: Argument, name: str) -> Argument:
-    return Argument(name, argument.shape, argument.dtype)
 
 
 def with_body(
